@@ -1,0 +1,8 @@
+//! Options to settings to a running daemon.
+
+use std::process::ExitCode;
+
+/// The program: parses the options, runs the command, returns the exit code.
+pub fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

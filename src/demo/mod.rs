@@ -1,0 +1,1 @@
+//! A FortiVPN gateway and an IKEv2 probe client.

@@ -1,0 +1,1 @@
+//! The DNS forwarder of the in-tunnel host.

@@ -1,0 +1,1 @@
+//! Threads, sockets and queues around the cores.

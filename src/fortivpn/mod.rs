@@ -1,0 +1,1 @@
+//! The FortiVPN client: login, configuration, tunnel, session.

@@ -1,0 +1,1 @@
+//! The IKEv2 responder (RFC 7296).

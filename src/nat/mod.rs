@@ -1,0 +1,1 @@
+//! NAT44 flows, MSS and MTU.

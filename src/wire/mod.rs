@@ -1,0 +1,7 @@
+//! Views and writers over bytes. No parser here indexes, panics or allocates by a length that the peer chose.
+#![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
+
+pub mod checksum;
+mod reader;
+
+pub use reader::{Malformed, Reader};
