@@ -125,13 +125,17 @@ impl PrivateKey {
         }
     }
 
-    /// Whether this is the key of `certificate`.
-    pub fn public_matches(&self, certificate: &Certificate) -> bool {
-        let public = match &self.0 {
+    /// The public key as in the BIT STRING of a SubjectPublicKeyInfo: an uncompressed point, or an RSAPublicKey.
+    pub fn public_key(&self) -> &[u8] {
+        match &self.0 {
             Signer::Ecdsa { pair, .. } => pair.public_key().as_ref(),
             Signer::Rsa(pair) => pair.public_key().as_ref(),
-        };
-        certificate.key_kind() == Some(self.kind()) && certificate.public_key() == public
+        }
+    }
+
+    /// Whether this is the key of `certificate`.
+    pub fn public_matches(&self, certificate: &Certificate) -> bool {
+        certificate.key_kind() == Some(self.kind()) && certificate.public_key() == self.public_key()
     }
 
     /// Signs `message`. ECDSA signatures are in DER; [`ecdsa_der_to_fixed`] converts.
