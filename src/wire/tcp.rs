@@ -43,7 +43,8 @@ mod tests {
 
     #[test]
     fn the_mss_option_is_found_wherever_it_stands() {
-        let cases: &[(&[u8], Option<(usize, u16)>)] = &[
+        type Case<'a> = (&'a [u8], Option<(usize, u16)>);
+        let cases: &[Case<'_>] = &[
             (&[], None),
             (&[2, 4, 5, 0xb4], Some((22, 1460))),
             (&[1, 2, 4, 5, 0xb4, 0, 0, 0], Some((23, 1460))),
@@ -57,7 +58,7 @@ mod tests {
         ];
         for (options, expected) in cases {
             let mut segment = vec![0; 20];
-            segment[12] = ((20 + options.len()) / 4 << 4) as u8;
+            segment[12] = (((20 + options.len()) / 4) << 4) as u8;
             segment.extend_from_slice(options);
             assert_eq!(mss(&segment), *expected, "{options:?}");
             for len in 0..segment.len() {
