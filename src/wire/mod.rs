@@ -2,6 +2,11 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod checksum;
+pub mod edit;
+pub mod icmp;
+pub mod ip;
 mod reader;
+pub mod tcp;
+pub mod udp;
 
 pub use reader::{Malformed, Reader};
