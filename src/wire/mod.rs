@@ -5,6 +5,7 @@ pub mod checksum;
 pub mod edit;
 pub mod icmp;
 pub mod ip;
+pub mod ike;
 mod reader;
 pub mod tcp;
 pub mod udp;
