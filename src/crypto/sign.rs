@@ -287,3 +287,6 @@ pub fn ecdsa_fixed_to_der(signature: &[u8], width: usize) -> Option<Vec<u8>> {
     whole.extend(body);
     Some(whole)
 }
+
+#[cfg(test)]
+mod tests;
