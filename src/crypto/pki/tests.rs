@@ -185,15 +185,3 @@ fn roles_are_not_mixed_up() {
     let verified = anchors.verify_client(&below, &path, below.not_before() + DAY);
     assert_eq!(verified, Err(ChainError::Role), "a client certificate signs no others");
 }
-
-#[test]
-fn pem_files_hold_many_things() {
-    let both =
-        [file("p256.key.pem"), b"words\n".to_vec(), file("rsa.cert.pem"), file("root.cert.pem")].concat();
-    let names: Vec<_> = pem::certificates(&both).unwrap().iter().map(Certificate::display_name).collect();
-    assert_eq!(names, ["RSA", "Test Root"]);
-    assert!(pem::private_key(&both).is_ok());
-    assert!(pem::certificates(&file("p256.key.pem")).is_err());
-    let not_der = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert!(pem::certificates(not_der).is_err());
-}
