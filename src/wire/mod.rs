@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod checksum;
+pub mod dns;
 pub mod edit;
 pub mod icmp;
 pub mod ip;
