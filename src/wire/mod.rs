@@ -2,6 +2,9 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod checksum;
+pub mod forti;
+pub mod http;
+pub mod ppp;
 mod reader;
 
 pub use reader::{Malformed, Reader};
