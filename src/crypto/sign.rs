@@ -63,7 +63,7 @@ pub enum EcdsaForm {
 pub struct PrivateKey(Signer);
 
 enum Signer {
-    Ecdsa { kind: KeyKind, pair: EcdsaKeyPair },
+    Ecdsa { kind: KeyKind, pair: Box<EcdsaKeyPair> },
     Rsa(Box<rsa::KeyPair>),
 }
 
@@ -114,7 +114,7 @@ impl PrivateKey {
         let pair =
             EcdsaKeyPair::from_private_key_and_public_key(alg, key.private, public, &SystemRandom::new())
                 .map_err(|_| Error::BadKey("the private and public part do not fit"))?;
-        Ok(Self(Signer::Ecdsa { kind, pair }))
+        Ok(Self(Signer::Ecdsa { kind, pair: Box::new(pair) }))
     }
 
     /// The kind of key.
@@ -125,13 +125,17 @@ impl PrivateKey {
         }
     }
 
-    /// Whether this is the key of `certificate`.
-    pub fn public_matches(&self, certificate: &Certificate) -> bool {
-        let public = match &self.0 {
+    /// The public key as in the BIT STRING of a SubjectPublicKeyInfo: an uncompressed point, or an RSAPublicKey.
+    pub fn public_key(&self) -> &[u8] {
+        match &self.0 {
             Signer::Ecdsa { pair, .. } => pair.public_key().as_ref(),
             Signer::Rsa(pair) => pair.public_key().as_ref(),
-        };
-        certificate.key_kind() == Some(self.kind()) && certificate.public_key() == public
+        }
+    }
+
+    /// Whether this is the key of `certificate`.
+    pub fn public_matches(&self, certificate: &Certificate) -> bool {
+        certificate.key_kind() == Some(self.kind()) && certificate.public_key() == self.public_key()
     }
 
     /// Signs `message`. ECDSA signatures are in DER; [`ecdsa_der_to_fixed`] converts.
@@ -283,3 +287,6 @@ pub fn ecdsa_fixed_to_der(signature: &[u8], width: usize) -> Option<Vec<u8>> {
     whole.extend(body);
     Some(whole)
 }
+
+#[cfg(test)]
+mod tests;
