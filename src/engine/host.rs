@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::base::{Now, Random, Reason};
 use crate::dns::{Forwarder, Output, Transport};
 use crate::nat::icmp::{Kind, MAX_LEN, emit_error};
-use crate::nat::{RateLimit, mtu};
+use crate::nat::{limit::RateLimit, mtu};
 use crate::wire::ip::{self, Ipv4};
 use crate::wire::udp::{self, Udp};
 use crate::wire::{edit, icmp};
