@@ -21,4 +21,3 @@ pub use clock::Clock;
 pub use config::{Config, Identity, Pool};
 pub use counters::{Counters, Snapshot};
 pub use event_loop::{Handle, StartError, Stopper, start};
-pub mod host;
