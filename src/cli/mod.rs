@@ -1,5 +1,7 @@
 //! Options to settings to a running daemon.
 
+mod args;
+
 use std::process::ExitCode;
 
 /// The program: parses the options, runs the command, returns the exit code.
