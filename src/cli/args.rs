@@ -27,7 +27,7 @@ Examples:
   pterodapter ikev2 --destination=vpn.example.com:443 --cacert=ca.pem --cert=vpn.pem --key=vpn.key \\
       --username=alice --password-file=- --ike-port=5500 --nat-port=5501";
 
-const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{options}\n{after-help}";
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{options}{after-help}";
 
 /// A parsed command line.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ where
     max_term_width = 110,
 )]
 struct Typed {
-    /// How much to log to stderr: off, error, warn, info, debug, trace
+    /// off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info", value_parser = level_parser(),
           hide_possible_values = true, display_order = 90)]
     log_level: LevelFilter,
@@ -137,11 +137,11 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub key: PathBuf,
 
-    /// Name by which we answer clients (IDr); must be in our certificate
+    /// Our name (IDr); must be in our certificate
     #[arg(long, value_name = "NAME", default_value = "pterodapter")]
     pub id_hostname: String,
 
-    /// Address to serve on; repeatable [default: ::, which serves IPv6 and IPv4]
+    /// Address to serve on, repeatable [default: ::, for IPv6 and IPv4]
     #[arg(long, value_name = "IP")]
     pub listen_ip: Vec<IpAddr>,
 
@@ -153,15 +153,15 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "PORT", default_value = "4500")]
     pub nat_port: NonZeroU16,
 
-    /// IPv4 network for the clients' inner addresses; the first one is ours
+    /// Inner addresses of the clients; the first is ours
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool)]
     pub client_pool: Pool,
 
-    /// Worker threads for ESP; 0 does all on the event loop [default: cores - 1]
+    /// Worker threads for ESP; 0 uses none [default: cores - 1]
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
 
-    /// Sign in with this user name; without it, sign in by SAML in a browser
+    /// Sign in with a password [default: by SAML in a browser]
     #[arg(long, value_name = "USER", requires = "password_file")]
     pub username: Option<String>,
 
@@ -393,7 +393,7 @@ mod tests {
         let error = parse(["pterodapter", "--help"]).unwrap_err();
         let text = error.to_string();
         assert_eq!(error.exit_code(), 0);
-        assert!(text.lines().count() <= 48, "{} lines:\n{text}", text.lines().count());
+        assert!(text.lines().count() <= 40, "{} lines:\n{text}", text.lines().count());
         assert!(text.contains("Examples:") && text.contains("--saml-listen"), "{text}");
         assert!(
             parse(["pterodapter", "--version"]).unwrap_err().to_string().contains(env!("CARGO_PKG_VERSION"))

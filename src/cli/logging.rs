@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, LineWriter, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -20,6 +22,13 @@ pub fn init(level: LevelFilter) {
     if log::set_boxed_logger(logger).is_ok() {
         log::set_max_level(level);
     }
+}
+
+/// Says why the program ends, whatever the log level is.
+pub fn fatal(text: &str) {
+    let prefix = if stderr_is_the_journal() { "<3>" } else { "pterodapter: " };
+    // Nobody is left to tell that it cannot be said.
+    let _ = writeln!(io::stderr(), "{prefix}{text}");
 }
 
 /// Plain lines without colour: time (UTC), level, message.
@@ -42,11 +51,7 @@ fn stderr_is_the_journal() -> bool {
     stderr_id().is_ok_and(|id| id == stream)
 }
 
-#[cfg(unix)]
 fn stderr_id() -> io::Result<String> {
-    use std::os::fd::AsFd;
-    use std::os::unix::fs::MetadataExt;
-
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata()?;
     Ok(format!("{}:{}", stderr.dev(), stderr.ino()))
 }

@@ -46,13 +46,24 @@ impl std::error::Error for Error {}
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { option, path, why } => write!(f, "{option}: cannot read {}: {why}", path.display()),
+            Self::Unreadable { option, path, why } => {
+                write!(f, "{option}: cannot read {}: {why}", path.display())
+            }
             Self::Unusable { option, path, why } => write!(f, "{option}: {}: {why}", path.display()),
             Self::NotAnAuthority { path, why } => {
-                write!(f, "--cacert: {}: {why}; give the CA that signs the clients' certificates", path.display())
+                write!(
+                    f,
+                    "--cacert: {}: {why}; give the CA that signs the clients' certificates",
+                    path.display()
+                )
             }
             Self::KeyMismatch { key, cert } => {
-                write!(f, "--key: {} is not the key of the first certificate in {}", key.display(), cert.display())
+                write!(
+                    f,
+                    "--key: {} is not the key of the first certificate in {}",
+                    key.display(),
+                    cert.display()
+                )
             }
             Self::Expired { path, ago } => {
                 write!(f, "--cert: {} expired {} ago; issue a new one", path.display(), Days(*ago))
@@ -93,7 +104,10 @@ impl fmt::Display for Warning {
                 "our certificate does not chain to --cacert ({why}): clients must trust its issuer by other means"
             ),
             Self::NameNotInCertificate(name) => {
-                write!(f, "--id-hostname {name} is not among the names of our certificate: most clients will refuse it")
+                write!(
+                    f,
+                    "--id-hostname {name} is not among the names of our certificate: most clients will refuse it"
+                )
             }
             Self::ExpiresSoon(left) => write!(f, "our certificate expires in {}", Days(*left)),
             Self::WorldReadable(path) => {
@@ -203,7 +217,11 @@ fn names(certificate: &Certificate, name: &str) -> bool {
     })
 }
 
-fn uplink(args: &Ikev2Args, stdin: impl Read, warnings: &mut Vec<Warning>) -> Result<fortivpn::Config, Error> {
+fn uplink(
+    args: &Ikev2Args,
+    stdin: impl Read,
+    warnings: &mut Vec<Warning>,
+) -> Result<fortivpn::Config, Error> {
     let credentials = match (&args.username, &args.password_file) {
         (Some(username), Some(path)) => {
             let password = password(path, stdin, warnings)?;
@@ -245,7 +263,11 @@ fn password(path: &Path, stdin: impl Read, warnings: &mut Vec<Warning>) -> Resul
 fn private_key(path: &Path, warnings: &mut Vec<Warning>) -> Result<PrivateKey, Error> {
     const OPTION: &str = "--key";
     let content = secret_file(OPTION, path, warnings)?;
-    PrivateKey::from_pem(content.expose()).map_err(|why| Error::Unusable { option: OPTION, path: path.to_owned(), why })
+    PrivateKey::from_pem(content.expose()).map_err(|why| Error::Unusable {
+        option: OPTION,
+        path: path.to_owned(),
+        why,
+    })
 }
 
 fn certificates(option: &'static str, path: &Path) -> Result<Vec<Certificate>, Error> {
@@ -277,4 +299,169 @@ fn read_all(from: impl Read) -> io::Result<Secret> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
     }
     Ok(Secret::from(content.as_slice()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use tempfile::TempDir;
+
+    use super::super::args::{self, Command};
+    use super::*;
+    use crate::provision::{Authority, Issued};
+
+    const WALL: Duration = Duration::from_secs(1_800_000_000);
+    const SYSTEM: System = System { wall: WALL, has_ipv6: true, cores: 4 };
+
+    /// A directory with a CA, a server certificate and a password, all in order.
+    struct Files(TempDir);
+
+    impl Files {
+        fn new() -> Self {
+            let files = Self(TempDir::new().unwrap());
+            let ca = Authority::new("test CA", WALL, 100).unwrap();
+            files.write("ca.pem", ca.cert_pem());
+            files.put("server", &ca.issue_server(&["gw.example", "192.0.2.1"], WALL, 50).unwrap());
+            files.write("password", "s3cret\nsecond line\n");
+            files
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.path(name), text).unwrap();
+            fs::set_permissions(self.path(name), Permissions::from_mode(0o600)).unwrap();
+        }
+
+        fn put(&self, name: &str, issued: &Issued) {
+            self.write(&format!("{name}.pem"), &issued.cert_pem);
+            self.write(&format!("{name}.key"), &issued.key_pem);
+        }
+
+        /// Options that load; those of `more` come instead of ours of the same name.
+        fn args(&self, more: &[&str]) -> Ikev2Args {
+            let file = |name: &str| self.path(name).display().to_string();
+            let defaults = [
+                ("--destination", "fortigate.example:10443".to_owned()),
+                ("--cacert", file("ca.pem")),
+                ("--cert", file("server.pem")),
+                ("--key", file("server.key")),
+                ("--id-hostname", "gw.example".to_owned()),
+            ];
+            let given = |option: &str| more.iter().any(|m| m.split('=').next() == Some(option));
+            let mut argv = vec!["pterodapter".to_owned(), "ikev2".to_owned()];
+            argv.extend(defaults.iter().filter(|(o, _)| !given(o)).map(|(o, v)| format!("{o}={v}")));
+            argv.extend(more.iter().map(|m| m.replace('@', &format!("{}/", self.0.path().display()))));
+            match args::parse(argv).unwrap().command {
+                Command::Ikev2(args) => *args,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Loads with `more` options; `@` in them stands for the directory.
+        fn load(&self, more: &[&str]) -> Result<(Config, Vec<Warning>), Error> {
+            load(&self.args(more), SYSTEM, &b"from stdin\r\nmore"[..])
+        }
+    }
+
+    #[test]
+    fn options_become_a_configuration() {
+        let files = Files::new();
+        let (config, warnings) = files.load(&[]).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(config.listen, [IpAddr::from(Ipv6Addr::UNSPECIFIED)]);
+        assert_eq!((config.ike_port, config.nat_port, config.workers), (500, 4500, 3));
+        assert_eq!((config.uplink.host.as_str(), config.uplink.port), ("fortigate.example", 10443));
+        assert!(matches!(config.uplink.credentials, fortivpn::Credentials::Saml { port: 8020 }));
+        assert_eq!((config.identity.hostname.as_str(), config.identity.chain.len()), ("gw.example", 1));
+        assert!(config.gateway_roots.is_empty());
+
+        let (config, _) =
+            files.load(&["--workers=0", "--listen-ip=192.0.2.9", "--gateway-ca=@ca.pem"]).unwrap();
+        assert_eq!((config.workers, config.gateway_roots.len()), (0, 1));
+        assert_eq!(config.listen, [IpAddr::from([192, 0, 2, 9])]);
+    }
+
+    #[test]
+    fn the_password_is_the_first_line_of_a_file_or_of_stdin() {
+        let files = Files::new();
+        for (option, expected) in
+            [("--password-file=@password", "s3cret"), ("--password-file=-", "from stdin")]
+        {
+            let (config, _) = files.load(&["--username=alice", option]).unwrap();
+            let fortivpn::Credentials::Password { username, password } = config.uplink.credentials else {
+                panic!("no password")
+            };
+            assert_eq!((username.as_str(), password.expose()), ("alice", expected.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_works_but_deserves_a_look_is_a_warning() {
+        let files = Files::new();
+        let warnings = |more: &[&str]| files.load(more).unwrap().1;
+        let stranger = Authority::new("public CA", WALL, 100).unwrap();
+        files.put("public", &stranger.issue_server(&["gw.example"], WALL, 50).unwrap());
+        let found = warnings(&["--cert=@public.pem", "--key=@public.key"]);
+        assert_eq!(found, [Warning::OtherIssuer(ChainError::UnknownIssuer)]);
+
+        files.put("short", &stranger.issue_server(&["gw.example"], WALL, 3).unwrap());
+        files.write(
+            "both.pem",
+            &[&*fs::read_to_string(files.path("ca.pem")).unwrap(), stranger.cert_pem()].concat(),
+        );
+        let found = warnings(&["--cert=@short.pem", "--key=@short.key", "--cacert=@both.pem"]);
+        assert_eq!(found, [Warning::ExpiresSoon(Duration::from_secs(3 * DAY))]);
+
+        assert_eq!(warnings(&["--id-hostname=192.0.2.1"]), []);
+        assert_eq!(warnings(&["--id-hostname=other"]), [Warning::NameNotInCertificate("other".into())]);
+        assert_eq!(
+            warnings(&["--saml-listen=192.0.2.1:80"]),
+            [Warning::SamlListenPublic([192, 0, 2, 1].into())]
+        );
+        fs::set_permissions(files.path("server.key"), Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(warnings(&[]), [Warning::WorldReadable(files.path("server.key"))]);
+    }
+
+    #[test]
+    fn without_ipv6_the_default_is_ipv4_with_a_note() {
+        let files = Files::new();
+        let system = System { has_ipv6: false, ..SYSTEM };
+        let (config, warnings) = load(&files.args(&[]), system, io::empty()).unwrap();
+        assert_eq!(config.listen, [IpAddr::from(Ipv4Addr::UNSPECIFIED)]);
+        assert_eq!(warnings, [Warning::NoIpv6]);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_in_one_line() {
+        let files = Files::new();
+        let ca = Authority::new("test CA", WALL, 100).unwrap();
+        let month = Duration::from_secs(30 * DAY);
+        files.put("old", &ca.issue_server(&["gw.example"], WALL - 2 * month, 30).unwrap());
+        files.put("early", &ca.issue_server(&["gw.example"], WALL + month, 30).unwrap());
+        files.put("other", &ca.issue_server(&["gw.example"], WALL, 30).unwrap());
+        files.write("empty", "\n");
+        files.write("garbage", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n");
+        for (more, says) in [
+            (&["--cert=@missing"][..], "--cert: cannot read"),
+            (&["--cert=@garbage"], "--cert: "),
+            (&["--cert=@empty"], "no certificate"),
+            (&["--key=@server.pem"], "--key: "),
+            (&["--key=@other.key"], "is not the key of"),
+            (&["--cert=@old.pem", "--key=@old.key"], "expired 30 days ago"),
+            (&["--cert=@early.pem", "--key=@early.key"], "valid only in 29 days"),
+            (&["--cacert=@server.pem"], "give the CA"),
+            (&["--gateway-ca=@password"], "--gateway-ca: "),
+            (&["--username=a", "--password-file=@empty"], "first line"),
+            (&["--username=a", "--password-file=@nowhere"], "--password-file: cannot read"),
+            (&["--key=/dev/zero"], "larger than"),
+        ] {
+            let text = files.load(more).unwrap_err().to_string();
+            assert!(text.contains(says), "{more:?}: {text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
 }
