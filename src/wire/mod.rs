@@ -2,6 +2,7 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod checksum;
+pub mod ike;
 mod reader;
 
 pub use reader::{Malformed, Reader};
