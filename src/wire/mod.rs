@@ -3,6 +3,12 @@
 
 pub mod checksum;
 pub mod ike;
+pub mod dns;
+pub mod edit;
+pub mod icmp;
+pub mod ip;
 mod reader;
+pub mod tcp;
+pub mod udp;
 
 pub use reader::{Malformed, Reader};
