@@ -44,7 +44,7 @@ counters! {
     up_bytes,
     /// Packets sealed for devices.
     down_packets,
-    /// Their inner octets.
+    /// Octets of their ESP packets.
     down_bytes,
     /// Jobs done on the event loop.
     jobs_inline,

@@ -79,8 +79,6 @@ pub struct Device {
     pub in_flight: [usize; 2],
     /// When the IKE core last heard that it lives.
     alive_told: Option<Duration>,
-    /// When anything was last sent to it.
-    pub last_sent: Duration,
 }
 
 impl Device {
@@ -143,7 +141,6 @@ impl Table {
                 up: None,
                 in_flight: [0; 2],
                 alive_told: None,
-                last_sent: now,
             });
         if let Some(entry) = position.and_then(|position| self.by_address.get_mut(position)) {
             *entry = Some(device);
@@ -250,8 +247,13 @@ impl Table {
         Some((sa, device))
     }
 
-    /// All devices.
-    pub fn devices(&mut self) -> impl Iterator<Item = &mut Device> {
-        self.devices.values_mut()
+    /// All SAs.
+    pub fn sas(&mut self) -> impl Iterator<Item = &mut Sa> {
+        self.sas.values_mut()
+    }
+
+    /// True without any SA.
+    pub fn is_empty(&self) -> bool {
+        self.sas.is_empty()
     }
 }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::base::{Reason, TrafficSelector};
+use crate::base::{ChildSa, Path, Reason, TrafficSelector};
+use crate::crypto;
 use crate::esp;
 use crate::nat::mtu;
 use crate::wire::{checksum, forti, ip::Ipv4};
@@ -35,7 +36,7 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// What jobs need of `child`.
-    pub fn new(child: &crate::base::ChildSa, pool: Pool) -> Result<Self, crate::crypto::Error> {
+    pub fn new(child: &ChildSa, pool: Pool) -> Result<Self, crypto::Error> {
         Ok(Self {
             esp: esp::Sa::new(child)?,
             address: child.address,
@@ -46,7 +47,7 @@ impl Tunnel {
 
     /// True where a packet costs so much that a hop to another core is cheap beside it.
     pub fn is_dear(&self) -> bool {
-        self.esp.aead() == crate::crypto::Aead::ChaCha20Poly1305
+        self.esp.aead() == crypto::Aead::ChaCha20Poly1305
     }
 }
 
@@ -106,6 +107,8 @@ pub struct Batch {
     pub sa: usize,
     /// Key of the device in the event loop's table.
     pub device: usize,
+    /// Where the packets of the batch came from, when they came from a device.
+    pub path: Option<Path>,
     /// Open or seal.
     pub direction: Direction,
     /// Largest inner packet of the next link.
@@ -122,6 +125,7 @@ impl Batch {
             tunnel: None,
             sa: 0,
             device: 0,
+            path: None,
             direction: Direction::Down,
             mtu: ESP_ROOM,
         }

@@ -3,6 +3,7 @@
 mod clock;
 mod config;
 mod counters;
+mod datapath;
 mod device;
 mod event_loop;
 mod ike_thread;
@@ -19,4 +20,4 @@ pub mod host;
 pub use clock::Clock;
 pub use config::{Config, Identity, Pool};
 pub use counters::{Counters, Snapshot};
-pub use event_loop::{Handle, StartError, start};
+pub use event_loop::{Handle, StartError, Stopper, start};

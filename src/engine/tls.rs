@@ -10,6 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::SockRef;
 
+use crate::fortivpn::CloseReason;
+
 /// One read from the socket: large reads save most of the cost of receiving (one system call for many records).
 const READ_BYTES: usize = 128 << 10;
 /// Plaintext handed on at once.
@@ -66,6 +68,10 @@ pub struct Tls {
     pub readable: bool,
     /// True until a write found the socket full.
     writable: bool,
+    /// Why the set-up failed, if it did.
+    pub failed: Option<CloseReason>,
+    /// True once the time for the handshake was granted.
+    pub deadline_extended: bool,
 }
 
 impl Tls {
@@ -79,12 +85,26 @@ impl Tls {
         let mut conn = ClientConnection::new(config, name).map_err(Ended::Tls)?;
         // We bound the queue ourselves: rustls would cut a frame in two at its limit.
         conn.set_buffer_limit(None);
-        Ok(Self { stream, conn, connected: false, queued: 0, readable: false, writable: false })
+        Ok(Self {
+            stream,
+            conn,
+            connected: false,
+            queued: 0,
+            readable: false,
+            writable: false,
+            failed: None,
+            deadline_extended: false,
+        })
     }
 
     /// For registration with the poll.
     pub fn source(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    /// True once TCP is connected.
+    pub fn is_connected(&self) -> bool {
+        self.connected
     }
 
     /// True while the handshake runs.
