@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::crypto::pki::{Certificate, ChainError, SubjectAltName, TrustAnchors};
-use crate::crypto::sign::PrivateKey;
-use crate::crypto::{self, Secret, pem};
+use crate::crypto::pki::{ChainError, SubjectAltName};
+use crate::crypto::{self, Certificate, PrivateKey, Secret, TrustAnchors, pem};
 use crate::engine::{Config, Identity};
 use crate::fortivpn;
 

@@ -2,18 +2,14 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod checksum;
-pub mod ike;
 pub mod dns;
 pub mod edit;
-pub mod icmp;
-pub mod ip;
 pub mod forti;
 pub mod http;
-pub mod ppp;
-pub mod edit;
 pub mod icmp;
-pub mod ip;
 pub mod ike;
+pub mod ip;
+pub mod ppp;
 mod reader;
 pub mod tcp;
 pub mod udp;
