@@ -39,7 +39,9 @@ fuzz_target!(|data: &[u8]| {
                     let header = Header::parse(&bytes).expect("we ask well-formed questions");
                     asked = Some((server, local_port, header.id));
                 }
-                Output::ToClient { bytes, .. } => assert!(Header::parse(&bytes).is_ok_and(|h| h.is_response())),
+                Output::ToClient { bytes, .. } => {
+                    assert!(Header::parse(&bytes).is_ok_and(|h| h.is_response()))
+                }
             }
         }
     }

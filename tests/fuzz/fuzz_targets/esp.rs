@@ -10,7 +10,8 @@ use pterodapter::crypto::{Aead, Secret};
 use pterodapter::esp::{self, ReplayWindow, Sa};
 
 /// Both directions have the same key, so that one SA opens what it seals.
-static SAS: LazyLock<[Sa; 3]> = LazyLock::new(|| [Aead::Aes128Gcm, Aead::Aes256Gcm, Aead::ChaCha20Poly1305].map(sa));
+static SAS: LazyLock<[Sa; 3]> =
+    LazyLock::new(|| [Aead::Aes128Gcm, Aead::Aes256Gcm, Aead::ChaCha20Poly1305].map(sa));
 
 fn sa(aead: Aead) -> Sa {
     let key = || Secret::new(vec![7; aead.keymat_len()]);

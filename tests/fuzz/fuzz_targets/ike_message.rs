@@ -3,8 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use pterodapter::wire::ike::{
-    Auth, Cert, Configuration, Delete, HEADER_LEN, Header, Id, Ke, Kind, Notify, Protected, emit_proposals, emit_selectors,
-    parse_cert_request, parse_chain, parse_nonce, parse_proposals, parse_selectors,
+    Auth, Cert, Configuration, Delete, HEADER_LEN, Header, Id, Ke, Kind, Notify, Protected, emit_proposals,
+    emit_selectors, parse_cert_request, parse_chain, parse_nonce, parse_proposals, parse_selectors,
 };
 
 fuzz_target!(|message: &[u8]| {
