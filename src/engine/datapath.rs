@@ -310,7 +310,7 @@ impl DataPath {
                 Ok(()) => {
                     add(&self.counters.up_packets, 1);
                     add(&self.counters.up_bytes, packet.len() as u64);
-                    return Ok(Some(slot.range.start - forti::HEADER_LEN..slot.range.end));
+                    return Ok(Some(slot.range.start - forti::DATA_HEADER_LEN..slot.range.end));
                 }
                 Err(reason) => {
                     if reason == Reason::UplinkDown {
@@ -604,8 +604,7 @@ impl DataPath {
     /// Tells the IKE core about SAs whose sequence numbers run out. Called now and then.
     pub fn report_exhaustion(&mut self, ike: &IkeThread) {
         for sa in self.table.sas() {
-            if sa.sequence.is_nearly_exhausted() && !sa.exhaustion_told {
-                sa.exhaustion_told = true;
+            if sa.sequence.take_nearly_exhausted() {
                 ike.notice(Notice::NearlyExhausted(sa.spi_in));
             }
         }

@@ -52,8 +52,6 @@ pub struct Sa {
     pub window: ReplayWindow,
     /// Outbound sequence numbers.
     pub sequence: Sequence,
-    /// True once the IKE core was told that numbers run out.
-    pub exhaustion_told: bool,
 }
 
 /// One device.
@@ -154,7 +152,6 @@ impl Table {
                 device,
                 window: ReplayWindow::new(),
                 sequence: Sequence::new(),
-                exhaustion_told: false,
             },
         );
         Ok(())

@@ -50,8 +50,6 @@ pub enum StartError {
     },
     /// The TLS settings are not usable.
     Tls(rustls::Error),
-    /// The IKE settings are not usable.
-    Ike(String),
     /// A thread, or the poll, could not be made.
     System(io::Error),
 }
@@ -61,7 +59,6 @@ impl fmt::Display for StartError {
         match self {
             Self::Bind { address, error } => write!(f, "cannot listen on UDP {address}: {error}"),
             Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
-            Self::Ike(error) => write!(f, "cannot set up IKE: {error}"),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
     }
@@ -129,7 +126,17 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let (udp, addresses) = bind_all(&config, &poll)?;
 
     let tls_config = tls::client_config(&config.gateway_roots).map_err(StartError::Tls)?;
-    let responder = responder(&config, clock.now())?;
+    let ike_config = ike::Config {
+        id_hostname: config.identity.hostname,
+        chain: config.identity.chain,
+        key: config.identity.key,
+        anchors: config.identity.anchors,
+        pool: config.pool.network(),
+        pool_prefix_len: config.pool.prefix_len(),
+        policy: ike::Policy::default(),
+    };
+    let random = || Box::new(SystemRandom::new());
+    let responder = ike::Responder::new(ike_config, random(), clock.now());
     let ike = IkeThread::start(responder, clock, Arc::clone(&waker))?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = worker::Pool::start(config.workers.min(cores.saturating_sub(1)), &waker)?;
@@ -137,7 +144,6 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
 
     let counters = Arc::new(Counters::default());
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
-    let random = || Box::new(SystemRandom::new());
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), random());
     let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
     let event_loop = EventLoop {
@@ -412,9 +418,4 @@ impl EventLoop {
             _ => {}
         }
     }
-}
-
-fn responder(config: &Config, now: Now) -> Result<ike::Responder, StartError> {
-    let _ = (config, now);
-    Err(StartError::Ike(String::new()))
 }

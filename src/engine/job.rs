@@ -8,7 +8,7 @@ use crate::base::{ChildSa, Path, Reason, TrafficSelector};
 use crate::crypto;
 use crate::esp;
 use crate::nat::mtu;
-use crate::wire::{checksum, forti, ip::Ipv4};
+use crate::wire::{checksum, forti, ip::Ipv4, ppp};
 
 use super::Pool;
 
@@ -29,20 +29,13 @@ pub const ESP_ROOM: u16 = 1438;
 #[derive(Debug)]
 pub struct Tunnel {
     esp: esp::Sa,
-    address: Ipv4Addr,
     pool: Pool,
-    ts_local: Vec<TrafficSelector>,
 }
 
 impl Tunnel {
     /// What jobs need of `child`.
     pub fn new(child: &ChildSa, pool: Pool) -> Result<Self, crypto::Error> {
-        Ok(Self {
-            esp: esp::Sa::new(child)?,
-            address: child.address,
-            pool,
-            ts_local: child.ts_local.clone(),
-        })
+        Ok(Self { esp: esp::Sa::new(child)?, pool })
     }
 
     /// True where a packet costs so much that a hop to another core is cheap beside it.
@@ -194,7 +187,7 @@ fn open_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
     let inner = sealed.get_mut(opened.inner.clone()).ok_or(Reason::EspMalformed)?;
     let ip = Ipv4::parse(inner).map_err(|_| Reason::InnerMalformed)?;
     let inner = inner.get_mut(..ip.total_len).ok_or(Reason::InnerMalformed)?;
-    if ip.src != tunnel.address {
+    if ip.src != tunnel.esp.address {
         return Err(Reason::InnerSpoofed);
     }
     slot.range = start + opened.inner.start..start + opened.inner.start + ip.total_len;
@@ -207,7 +200,7 @@ fn open_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
     if ip.dst.is_multicast() || ip.dst.is_broadcast() || ip.dst.is_loopback() || ip.dst.octets()[0] == 0 {
         return Err(Reason::InnerIllegal);
     }
-    if !selected(&tunnel.ts_local, ip.dst, destination_port(&ip, inner), ip.protocol) {
+    if !selected(&tunnel.esp.ts_local, ip.dst, destination_port(&ip, inner), ip.protocol) {
         return Err(Reason::InnerSelector);
     }
     if ip.ttl <= 1 {
@@ -218,9 +211,9 @@ fn open_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
     }
     lower_ttl(inner);
     mtu::clamp_mss(inner, mtu.min(ESP_ROOM).saturating_sub(TCP_OVERHEAD));
-    let frame = slot.range.start.checked_sub(forti::HEADER_LEN).ok_or(Reason::EspMalformed)?;
-    let header = buf.get_mut(frame..).and_then(|rest| rest.first_chunk_mut::<{ forti::HEADER_LEN }>());
-    forti::emit_header(header.ok_or(Reason::EspMalformed)?, forti::PROTOCOL_IPV4, ip.total_len);
+    let frame = slot.range.start.checked_sub(forti::DATA_HEADER_LEN).ok_or(Reason::EspMalformed)?;
+    let header = buf.get_mut(frame..).and_then(|rest| rest.first_chunk_mut::<{ forti::DATA_HEADER_LEN }>());
+    forti::emit_header(header.ok_or(Reason::EspMalformed)?, ppp::protocol::IPV4, ip.total_len);
     Ok(Verdict::Forward)
 }
 
@@ -234,7 +227,7 @@ fn seal_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
     let inner = buf.get_mut(slot.range.clone()).ok_or(Reason::InnerMalformed)?;
     let ip = Ipv4::parse(inner).map_err(|_| Reason::InnerMalformed)?;
     if !slot.own {
-        if !selected(&tunnel.ts_local, ip.src, source_port(&ip, inner), ip.protocol) {
+        if !selected(&tunnel.esp.ts_local, ip.src, source_port(&ip, inner), ip.protocol) {
             return Err(Reason::InnerSelector);
         }
         if ip.ttl <= 1 {

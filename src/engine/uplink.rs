@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 
 use crate::base::{Now, Random, Reason};
 use crate::fortivpn::{self, CloseReason, Input, Output, Session};
-use crate::wire::forti;
+use crate::wire::{forti, ppp};
 
 use super::tls::{Ended, Scratch, Tls};
 use super::worker::LoopWaker;
@@ -106,8 +106,8 @@ impl Uplink {
 
     /// Sends one packet that has no room for a header in front.
     pub fn send_packet(&mut self, now: Now, packet: &[u8]) -> Result<(), Reason> {
-        let mut header = [0; forti::HEADER_LEN];
-        forti::emit_header(&mut header, forti::PROTOCOL_IPV4, packet.len());
+        let mut header = [0; forti::DATA_HEADER_LEN];
+        forti::emit_header(&mut header, ppp::protocol::IPV4, packet.len());
         self.send(now, &[IoSlice::new(&header), IoSlice::new(packet)])
     }
 

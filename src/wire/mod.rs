@@ -9,6 +9,8 @@ pub mod http;
 pub mod icmp;
 pub mod ike;
 pub mod ip;
+pub mod forti;
+pub mod http;
 pub mod ppp;
 mod reader;
 pub mod tcp;

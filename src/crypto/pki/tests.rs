@@ -176,6 +176,14 @@ fn usages_of_clients_and_servers() {
 }
 
 #[test]
+fn says_when_an_algorithm_is_missing() {
+    assert_eq!(verify(TrustAnchors::verify_client, "sha1.cert.pem"), Err(ChainError::Algorithm));
+    let below = cert("below-p521.cert.pem");
+    let anchors = TrustAnchors::new(&[cert("p521-root.cert.pem")]).unwrap();
+    assert_eq!(anchors.verify_client(&below, &[], below.not_before() + DAY), Err(ChainError::Algorithm));
+}
+
+#[test]
 fn roles_are_not_mixed_up() {
     assert_eq!(verify(TrustAnchors::verify_client, "middle.cert.pem"), Err(ChainError::Role));
     assert_eq!(TrustAnchors::new(&[cert("p256.cert.pem")]).unwrap_err(), ChainError::Role);
