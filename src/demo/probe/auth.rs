@@ -4,10 +4,9 @@ use std::net::IpAddr;
 
 use super::ProbeError;
 use super::message::{Message, Payload, kind};
-use crate::crypto::{
-    self, Certificate, EcdsaForm, Error, KeyKind, PrivateKey, Prf, Secret, SignatureScheme, SubjectAltName,
-    TrustAnchors, ecdsa_der_to_fixed, method14,
-};
+use crate::crypto::pki::{Certificate, SubjectAltName, TrustAnchors};
+use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme, ecdsa_der_to_fixed};
+use crate::crypto::{Error, Prf, Secret, method14, prf};
 
 /// AUTH method numbers.
 const RSA_SIGNATURE: u8 = 1;
@@ -47,8 +46,14 @@ pub(super) fn emit_certificate_request(authorities: &[Certificate]) -> Payload {
 }
 
 /// What a peer signs: its first message, the other's nonce, and its identity under its SK_p.
-pub(super) fn signed_octets(message: &[u8], nonce: &[u8], prf: Prf, sk_p: &Secret, id_body: &[u8]) -> Vec<u8> {
-    [message, nonce, crypto::prf(prf, sk_p.expose(), &[id_body]).expose()].concat()
+pub(super) fn signed_octets(
+    message: &[u8],
+    nonce: &[u8],
+    prf: Prf,
+    sk_p: &Secret,
+    id_body: &[u8],
+) -> Vec<u8> {
+    [message, nonce, prf::prf(prf, sk_p.expose(), &[id_body]).expose()].concat()
 }
 
 /// Our AUTH payload: Digital Signature if the responder listed hash algorithms, else the method of the key.
@@ -92,9 +97,7 @@ pub(super) fn verify(
         }
     }
     let (leaf, intermediates) = chain.split_first().ok_or(ProbeError::ServerAuth("no CERT payload"))?;
-    anchors
-        .verify_server(leaf, intermediates, wall)
-        .map_err(|why| ProbeError::ServerChain(why.to_string()))?;
+    anchors.verify_server(leaf, intermediates, wall)?;
     if !leaf.sans().iter().any(|san| names(san, server_id)) {
         return Err(ProbeError::ServerAuth("no subjectAltName is the server's name"));
     }
@@ -121,26 +124,11 @@ fn verify_signature(leaf: &Certificate, method: u8, value: &[u8], octets: &[u8])
         ECDSA_P384 => leaf.verify(S::EcdsaP384Sha384, EcdsaForm::Fixed, octets, value).map_err(refused),
         DIGITAL_SIGNATURE => {
             let (&len, rest) = value.split_first().ok_or(ProbeError::ServerAuth("AUTH payload too short"))?;
-            let (algorithm, signature) =
-                rest.split_at_checked(usize::from(len)).ok_or(ProbeError::ServerAuth("AUTH payload too short"))?;
-            // P-256 and P-384 share their identifiers: the one that fits the key is the one that verifies.
-            let known = [
-                S::EcdsaP256Sha256,
-                S::EcdsaP256Sha384,
-                S::EcdsaP384Sha256,
-                S::EcdsaP384Sha384,
-                S::RsaPkcs1Sha256,
-                S::RsaPkcs1Sha384,
-                S::RsaPkcs1Sha512,
-                S::RsaPssSha256,
-                S::RsaPssSha384,
-                S::RsaPssSha512,
-            ];
-            known
-                .into_iter()
-                .filter(|scheme| method14::algorithm_identifier(*scheme) == algorithm)
-                .find_map(|scheme| leaf.verify(scheme, EcdsaForm::Der, octets, signature).ok())
-                .ok_or(ProbeError::ServerAuth("the signature does not verify"))
+            let (algorithm, signature) = rest
+                .split_at_checked(usize::from(len))
+                .ok_or(ProbeError::ServerAuth("AUTH payload too short"))?;
+            let scheme = method14::parse_algorithm_identifier(algorithm, leaf)?;
+            leaf.verify(scheme, EcdsaForm::Der, octets, signature).map_err(refused)
         }
         _ => Err(ProbeError::ServerAuth("AUTH method that the probe does not know")),
     }

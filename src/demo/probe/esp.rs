@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::ProbeError;
-use crate::crypto::{Aead, AeadKey, Secret};
+use crate::crypto::aead::AeadKey;
+use crate::crypto::{Aead, Secret};
 
 /// Octets in front of the inner packet: SPI, sequence number, IV.
 pub(super) const HEAD: usize = 16;
@@ -41,7 +42,14 @@ pub(super) struct Inbound {
 
 impl Inbound {
     pub fn new(aead: Aead, spi: u32, peer_spi: u32, key: &Secret) -> Result<Self, ProbeError> {
-        Ok(Self { spi, peer_spi, replaced_at: None, key: AeadKey::new(aead, key.expose())?, highest: 0, seen: 0 })
+        Ok(Self {
+            spi,
+            peer_spi,
+            replaced_at: None,
+            key: AeadKey::new(aead, key.expose())?,
+            highest: 0,
+            seen: 0,
+        })
     }
 
     /// Decrypts in place; the inner packet.

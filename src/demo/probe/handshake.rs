@@ -11,11 +11,15 @@ use super::message::{
     FLAG_INITIATOR, FLAG_RESPONSE, Header, Message, Payload, emit_chain, emit_config_request, exchange, kind,
     notify, parse_chain, parse_config_reply, parse_key_exchange, parse_selectors,
 };
-use super::proposal::{Suite, emit_esp, emit_ike, parse_esp, parse_ike};
+use super::proposal::{emit_esp, emit_ike, parse_esp, parse_ike};
 use super::sa::{IkeSa, Keys};
 use super::{ClientConfig, Clock, Counters, ProbeError};
 use crate::base::{Random, TrafficSelector};
-use crate::crypto::{Certificate, Group, KeyPair, PrivateKey, SystemRandom, TrustAnchors, pem};
+use crate::crypto::dh::KeyPair;
+use crate::crypto::pki::{Certificate, TrustAnchors};
+use crate::crypto::rng::SystemRandom;
+use crate::crypto::sign::PrivateKey;
+use crate::crypto::{Group, Secret, pem};
 use crate::wire::Malformed;
 
 /// How long an answer is waited for, before the first retransmission and each further one.
@@ -98,7 +102,8 @@ fn init(config: &ClientConfig, counters: &mut Counters) -> Result<Init, ProbeErr
         let request = init_request(config, spi_i, &pair, &nonce_i, cookie.as_deref());
         let response = ask(&socket, config.server, &[request.clone()], counters, |datagram| {
             let header = Header::parse(datagram).ok()?;
-            let ours = header.spi_i == spi_i && header.flags & (FLAG_RESPONSE | FLAG_INITIATOR) == FLAG_RESPONSE;
+            let ours =
+                header.spi_i == spi_i && header.flags & (FLAG_RESPONSE | FLAG_INITIATOR) == FLAG_RESPONSE;
             (ours && header.exchange == exchange::IKE_SA_INIT).then(|| datagram.to_vec())
         })?;
         let header = Header::parse(&response)?;
@@ -129,7 +134,8 @@ fn init_request(
     nonce: &[u8],
     cookie: Option<&[u8]>,
 ) -> Vec<u8> {
-    let mut payloads: Vec<_> = cookie.map(|token| Payload::notify(notify::COOKIE, token)).into_iter().collect();
+    let mut payloads: Vec<_> =
+        cookie.map(|token| Payload::notify(notify::COOKIE, token)).into_iter().collect();
     payloads.extend([
         emit_ike(&config.suites, &[]),
         Payload::key_exchange(pair.group().transform_id(), pair.public()),
@@ -146,8 +152,14 @@ fn init_request(
         payloads.push(Payload::notify(notify::SIGNATURE_HASH_ALGORITHMS, &[0, 2, 0, 3, 0, 4]));
     }
     let (next, body) = emit_chain(&payloads);
-    let header =
-        Header { spi_i, spi_r: 0, next, exchange: exchange::IKE_SA_INIT, flags: FLAG_INITIATOR, message_id: 0 };
+    let header = Header {
+        spi_i,
+        spi_r: 0,
+        next,
+        exchange: exchange::IKE_SA_INIT,
+        flags: FLAG_INITIATOR,
+        message_id: 0,
+    };
     let mut request = Vec::new();
     header.emit(&mut request, body.len());
     request.extend(body);
@@ -182,7 +194,7 @@ fn init_keys(
     if !spi.is_empty() {
         return Err(Malformed("IKE_SA_INIT: SPI in the proposal").into());
     }
-    let shared = agree(pair, suite, message)?;
+    let shared = agree(pair, suite.group, message)?;
     let keys = Keys::initial(suite, &shared, [nonce_i, nonce_r], [spi_i, spi_r])?;
     let fragments = message.notify(notify::FRAGMENTATION_SUPPORTED).is_some();
     let mut ike = IkeSa::new(suite, keys, [spi_i, spi_r], if fragments { config.fragment_size } else { 0 });
@@ -191,14 +203,10 @@ fn init_keys(
 }
 
 /// The shared secret with the public value in a response, which must be of the negotiated group.
-pub(super) fn agree(
-    pair: KeyPair,
-    suite: Suite,
-    message: &Message,
-) -> Result<crate::crypto::Secret, ProbeError> {
+pub(super) fn agree(pair: KeyPair, negotiated: Group, message: &Message) -> Result<Secret, ProbeError> {
     let body = message.find(kind::KE).ok_or(Malformed("response without KE payload"))?;
     let (group, public) = parse_key_exchange(body)?;
-    if group != pair.group().transform_id() || suite.group != pair.group() {
+    if group != pair.group().transform_id() || negotiated != pair.group() {
         return Err(ProbeError::Protocol("KE payload of another group than negotiated"));
     }
     Ok(pair.agree(public)?)
@@ -222,8 +230,7 @@ fn authenticate(
     let spi_in = random_spi();
     let prf = ike.suite.prf;
     let octets = auth::signed_octets(&request, &nonce_r, prf, &ike.keys.sk_pi, &id_body);
-    let mut payloads =
-        vec![Payload::new(kind::IDI, id_body), Payload::notify(notify::INITIAL_CONTACT, &[])];
+    let mut payloads = vec![Payload::new(kind::IDI, id_body), Payload::notify(notify::INITIAL_CONTACT, &[])];
     payloads.extend(credentials.chain.iter().map(auth::emit_certificate));
     payloads.extend([
         auth::emit_certificate_request(&credentials.authorities),
@@ -322,7 +329,11 @@ fn ask<T>(
                     }
                 }
                 Ok(_) => {}
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) => {}
                 Err(e) => return Err(e.into()),
             }
         }

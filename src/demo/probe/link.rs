@@ -22,8 +22,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(server: SocketAddr) -> io::Result<Self> {
-        let socket = bind(server)?;
+    /// Takes over a bound socket.
+    pub fn new(socket: UdpSocket, server: SocketAddr) -> io::Result<Self> {
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER);
         let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SOCKET_BUFFER);
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;

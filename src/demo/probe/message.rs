@@ -270,8 +270,11 @@ mod tests {
 
     #[test]
     fn chain_round_trip_and_truncations() {
-        let payloads =
-            vec![Payload::key_exchange(31, &[7; 32]), Payload::notify(16430, &[]), Payload::all_ipv4(kind::TSI)];
+        let payloads = vec![
+            Payload::key_exchange(31, &[7; 32]),
+            Payload::notify(16430, &[]),
+            Payload::all_ipv4(kind::TSI),
+        ];
         let (first, bytes) = emit_chain(&payloads);
         assert_eq!(parse_chain(first, &bytes), Ok(payloads.clone()));
         for end in 0..bytes.len() {

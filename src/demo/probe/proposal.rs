@@ -126,7 +126,11 @@ pub(super) fn parse_ike<'a>(body: &'a [u8], offered: &[Suite]) -> Result<(Suite,
 }
 
 /// The ESP cipher that the responder chose and its SPI.
-pub(super) fn parse_esp(body: &[u8], offered: &[Aead], group: Option<Group>) -> Result<(Aead, u32), Malformed> {
+pub(super) fn parse_esp(
+    body: &[u8],
+    offered: &[Aead],
+    group: Option<Group>,
+) -> Result<(Aead, u32), Malformed> {
     let chosen = parse(body, 3)?;
     let aead = offered.get(chosen.number).filter(|aead| {
         let mut transforms = esp_transforms(**aead, group);
@@ -150,7 +154,10 @@ mod tests {
         let answer = emit_ike(&[Suite::default()], &[9; 8]);
         assert_eq!(parse_ike(&answer.body, &[Suite::default()]), Ok((Suite::default(), &[9; 8][..])));
         assert!(parse_ike(&answer.body, &[p256]).is_err());
-        assert!(parse_ike(&emit_ike(&[p256, p256], &[]).body, &[p256]).is_err(), "two proposals in an answer");
+        assert!(
+            parse_ike(&emit_ike(&[p256, p256], &[]).body, &[p256]).is_err(),
+            "two proposals in an answer"
+        );
 
         let esp = emit_esp(&[Aead::ChaCha20Poly1305], 0x1234, Some(Group::P256));
         assert_eq!(

@@ -7,7 +7,9 @@ use super::message::{
     FLAG_INITIATOR, FLAG_RESPONSE, HEADER_LEN, Header, Message, Payload, emit_chain, kind, parse_chain,
 };
 use super::proposal::Suite;
-use crate::crypto::{self, AeadKey, Prf, Secret};
+use crate::crypto::aead::AeadKey;
+use crate::crypto::prf::{prf, prf_plus};
+use crate::crypto::{Prf, Secret};
 use crate::wire::{Malformed, Reader};
 
 /// IV, Pad Length octet and tag around the plaintext of an SK payload.
@@ -27,12 +29,16 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Stretches SKEYSEED in the order SK_d, SK_ei, SK_er, SK_pi, SK_pr (an AEAD has no SK_a).
-    fn derive(suite: Suite, skeyseed: &Secret, nonces: [&[u8]; 2], spis: [u64; 2]) -> Result<Self, ProbeError> {
+    fn derive(
+        suite: Suite,
+        skeyseed: &Secret,
+        nonces: [&[u8]; 2],
+        spis: [u64; 2],
+    ) -> Result<Self, ProbeError> {
         let (prf_len, cipher_len) = (suite.prf.output_len(), suite.aead.keymat_len());
         let [spi_i, spi_r] = spis.map(u64::to_be_bytes);
         let seed = [nonces[0], nonces[1], &spi_i, &spi_r];
-        let keymat =
-            crypto::prf_plus(suite.prf, skeyseed.expose(), &seed, 3 * prf_len + 2 * cipher_len)?;
+        let keymat = prf_plus(suite.prf, skeyseed.expose(), &seed, 3 * prf_len + 2 * cipher_len)?;
         let mut r = Reader::new(keymat.expose(), "key material");
         let mut next = |len| r.take(len).map(<[u8]>::to_vec);
         let sk_d = Secret::new(next(prf_len)?);
@@ -50,7 +56,7 @@ impl Keys {
         nonces: [&[u8]; 2],
         spis: [u64; 2],
     ) -> Result<Self, ProbeError> {
-        let skeyseed = crypto::prf(suite.prf, &nonces.concat(), &[shared.expose()]);
+        let skeyseed = prf(suite.prf, &nonces.concat(), &[shared.expose()]);
         Self::derive(suite, &skeyseed, nonces, spis)
     }
 
@@ -62,17 +68,22 @@ impl Keys {
         nonces: [&[u8]; 2],
         spis: [u64; 2],
     ) -> Result<Self, ProbeError> {
-        let skeyseed = crypto::prf(self.prf, self.sk_d.expose(), &[shared.expose(), nonces[0], nonces[1]]);
+        let skeyseed = prf(self.prf, self.sk_d.expose(), &[shared.expose(), nonces[0], nonces[1]]);
         Self::derive(suite, &skeyseed, nonces, spis)
     }
 
     /// Key material of a Child SA: the initiator's sending key, then the responder's.
-    pub fn child(&self, shared: Option<&Secret>, nonces: [&[u8]; 2], len: usize) -> Result<[Secret; 2], ProbeError> {
+    pub fn child(
+        &self,
+        shared: Option<&Secret>,
+        nonces: [&[u8]; 2],
+        len: usize,
+    ) -> Result<[Secret; 2], ProbeError> {
         let mut seed = vec![nonces[0], nonces[1]];
         if let Some(shared) = shared {
             seed.insert(0, shared.expose());
         }
-        let keymat = crypto::prf_plus(self.prf, self.sk_d.expose(), &seed, 2 * len)?;
+        let keymat = prf_plus(self.prf, self.sk_d.expose(), &seed, 2 * len)?;
         let (out, inbound) = keymat.expose().split_at(len);
         Ok([Secret::from(out), Secret::from(inbound)])
     }
@@ -149,7 +160,13 @@ impl IkeSa {
             .collect()
     }
 
-    fn seal_one(&mut self, header: Header, first: u8, numbers: &[u8], plain: &[u8]) -> Result<Vec<u8>, ProbeError> {
+    fn seal_one(
+        &mut self,
+        header: Header,
+        first: u8,
+        numbers: &[u8],
+        plain: &[u8],
+    ) -> Result<Vec<u8>, ProbeError> {
         let body = 4 + numbers.len() + SK_OVERHEAD + plain.len();
         let mut out = Vec::with_capacity(HEADER_LEN + body);
         header.emit(&mut out, body);
