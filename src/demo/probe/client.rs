@@ -242,6 +242,11 @@ impl Client {
         self.shared.request(None, exchange::INFORMATIONAL, &[]).map(|_| clock.now())
     }
 
+    /// The UDP port that IKE and ESP leave from.
+    pub fn local_port(&self) -> Result<u16, ProbeError> {
+        Ok(self.shared.lock().link.socket.local_addr()?.port())
+    }
+
     /// Goes on from another UDP port, silently, as when a NAT forgets its mapping.
     pub fn rebind(&self) -> Result<(), ProbeError> {
         let mut core = self.shared.lock();

@@ -52,6 +52,7 @@ pub(super) mod notify {
     pub(in super::super) const REKEY_SA: u16 = 16393;
     pub(in super::super) const MOBIKE_SUPPORTED: u16 = 16396;
     pub(in super::super) const UPDATE_SA_ADDRESSES: u16 = 16400;
+    pub(in super::super) const COOKIE2: u16 = 16401;
     pub(in super::super) const FRAGMENTATION_SUPPORTED: u16 = 16430;
     pub(in super::super) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
 }

@@ -61,7 +61,8 @@ pub struct ClientConfig {
     pub list_hashes: bool,
     /// Largest inner packet in octets.
     pub mtu: usize,
-    /// TCP buffer of a stream in each direction, in octets.
+    /// TCP buffer of a stream in each direction, in octets. The stack has no congestion control and recovers badly
+    /// from bursts of loss: keep it below the receive buffers on the way.
     pub tcp_buffer: usize,
     /// How long calls wait for an answer through the tunnel.
     pub timeout: Duration,

@@ -158,7 +158,10 @@ impl Core {
         if request.header.exchange == exchange::CREATE_CHILD_SA {
             return vec![Payload::notify(notify::NO_ADDITIONAL_SAS, &[])];
         }
-        let mut answer = Vec::new();
+        // A return routability check (RFC 4555 section 3.7) gets its cookie back.
+        let cookie2 = request.notify(notify::COOKIE2);
+        let mut answer: Vec<_> =
+            cookie2.map(|cookie| Payload::notify(notify::COOKIE2, cookie)).into_iter().collect();
         for (protocol, spis) in request.all(kind::DELETE).filter_map(|body| parse_delete(body).ok()) {
             // An older IKE SA that the server deletes was replaced by us and is on its way out already.
             self.closed |=
