@@ -32,15 +32,17 @@ charon-systemd {
     dhcp { load = no }
     farp { load = no }
     af-alg { load = no }
+    forecast { load = no }
+    connmark { load = no }
+    tpm { load = no }
     vici { socket = unix://@dir@/vici }
   }
   fragment_size = 600
-  cookie_threshold = 2
-  cookie_threshold_ip = 2
-  block_threshold = 0
+  cookie_threshold = 1
   journal { default = -1 }
   filelog { log { path = @dir@/charon.log
-    default = 1 } }
+    default = 1
+    flush_line = yes } }
 }
 ";
 
@@ -357,16 +359,12 @@ fn strongswan_serves_the_probe() {
     let wrong_ca = ClientConfig { ca_pem: stranger.cert_pem().to_owned(), ..bed.client("eve@probe.test") };
     assert!(matches!(Client::connect(wrong_ca), Err(ProbeError::ServerChain(_))));
 
-    // Half-open attempts from our address make the server ask for a cookie.
-    let half_open = || {
-        let config = ClientConfig { nat_port: 9, ..bed.client("mallory@probe.test") };
-        thread::spawn(move || Client::connect(config).is_err())
-    };
-    let attempts = [half_open(), half_open(), half_open()];
+    // A half-open attempt makes the server ask the next one for a cookie.
+    let half_open = ClientConfig { nat_port: 9, ..bed.client("mallory@probe.test") };
+    thread::spawn(move || Client::connect(half_open));
     thread::sleep(Duration::from_millis(300));
     let client = bed.connect(bed.client("alice@probe.test"));
-    assert!(client.counters().cookies >= 1);
+    assert_eq!(client.counters().cookies, 1);
     client.ping(INNER).unwrap();
     client.disconnect().unwrap();
-    assert!(attempts.into_iter().all(|attempt| attempt.join().unwrap()));
 }

@@ -247,3 +247,57 @@ impl IkeSa {
         Ok(Some(Message { header, payloads: parse_chain(partial.first_inner, &chain)? }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::exchange::INFORMATIONAL;
+    use super::*;
+    use crate::crypto::Aead;
+
+    /// An SA that can read what it writes.
+    fn looped(fragment_size: usize) -> IkeSa {
+        let key = || AeadKey::new(Aead::Aes256Gcm, &[7; 36]).unwrap();
+        let secret = || Secret::new(vec![1; 32]);
+        let (sk_d, sk_pi, sk_pr) = (secret(), secret(), secret());
+        let keys = Keys { prf: Prf::HmacSha256, sk_d, sk_pi, sk_pr, seal: key(), open: key() };
+        IkeSa::new(Suite::default(), keys, [1, 2], fragment_size)
+    }
+
+    fn from_responder(next: u8) -> Header {
+        Header { spi_i: 1, spi_r: 2, next, exchange: INFORMATIONAL, flags: FLAG_RESPONSE, message_id: 3 }
+    }
+
+    #[test]
+    fn messages_and_fragments_are_put_together() {
+        let payloads = [Payload::notify(16400, &[5; 100]), Payload::delete(None)];
+        let (first, chain) = emit_chain(&payloads);
+        let mut sa = looped(0);
+        let whole = sa.seal_one(from_responder(kind::SK), first, &[], &chain).unwrap();
+        assert_eq!(sa.open(&whole).unwrap().unwrap().payloads, payloads);
+
+        let (head, tail) = chain.split_at(50);
+        let one = sa.seal_one(from_responder(kind::SKF), first, &[0, 1, 0, 2], head).unwrap();
+        let two = sa.seal_one(from_responder(kind::SKF), 0, &[0, 2, 0, 2], tail).unwrap();
+        assert!(sa.open(&two).unwrap().is_none() && sa.open(&two).unwrap().is_none());
+        assert_eq!(sa.open(&one).unwrap().unwrap().payloads, payloads);
+
+        for message in [whole, one] {
+            for end in 0..message.len() {
+                assert!(sa.open(&message[..end]).is_err(), "cut at {end}");
+            }
+            for position in 0..message.len() {
+                let mut flipped = message.clone();
+                flipped[position] ^= 0x40;
+                assert!(sa.open(&flipped).is_err(), "changed at {position}");
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_keep_to_their_size() {
+        let sealed = looped(120).seal(INFORMATIONAL, false, 0, &[Payload::notify(16400, &[5; 300])]).unwrap();
+        assert!(sealed.len() > 4 && sealed.iter().all(|datagram| datagram.len() <= 120));
+        assert_eq!(sealed[1][HEADER_LEN + 4..HEADER_LEN + 8], [0, 2, 0, sealed.len() as u8]);
+        assert_eq!(looped(120).seal(INFORMATIONAL, false, 0, &[]).unwrap().len(), 1);
+    }
+}
