@@ -117,3 +117,6 @@ fn parse_hash(der: &[u8]) -> Result<&[u8], Error> {
     algorithm.optional(der::NULL)?;
     algorithm.finish().map(|()| oid)
 }
+
+#[cfg(test)]
+mod tests;

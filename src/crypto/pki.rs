@@ -271,3 +271,6 @@ fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
     days.checked_sub(UP_TO_1970)
 }
+
+#[cfg(test)]
+pub(super) mod tests;
