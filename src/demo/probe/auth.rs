@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::ProbeError;
 use super::message::{Message, Payload, kind};
-use crate::crypto::pki::{Certificate, SubjectAltName, TrustAnchors};
-use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme, ecdsa_der_to_fixed};
-use crate::crypto::{Error, Prf, Secret, method14, prf};
+use crate::crypto::pki::SubjectAltName;
+use crate::crypto::sign::{EcdsaForm, KeyKind, SignatureScheme, ecdsa_der_to_fixed};
+use crate::crypto::{Certificate, Error, Prf, PrivateKey, Secret, TrustAnchors, method14, prf};
 
 /// AUTH method numbers.
 const RSA_SIGNATURE: u8 = 1;

@@ -16,10 +16,7 @@ use super::sa::{IkeSa, Keys};
 use super::{ClientConfig, Clock, Counters, ProbeError};
 use crate::base::{Random, TrafficSelector};
 use crate::crypto::dh::KeyPair;
-use crate::crypto::pki::{Certificate, TrustAnchors};
-use crate::crypto::rng::SystemRandom;
-use crate::crypto::sign::PrivateKey;
-use crate::crypto::{Group, Secret, pem};
+use crate::crypto::{Certificate, Group, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
 use crate::wire::Malformed;
 
 /// How long an answer is waited for, before the first retransmission and each further one.
@@ -100,7 +97,7 @@ fn init(config: &ClientConfig, counters: &mut Counters) -> Result<Init, ProbeErr
     for _ in 0..MAX_RESTARTS {
         let pair = KeyPair::generate(group)?;
         let request = init_request(config, spi_i, &pair, &nonce_i, cookie.as_deref());
-        let response = ask(&socket, config.server, &[request.clone()], counters, |datagram| {
+        let response = ask(&socket, config.server, std::slice::from_ref(&request), counters, |datagram| {
             let header = Header::parse(datagram).ok()?;
             let ours =
                 header.spi_i == spi_i && header.flags & (FLAG_RESPONSE | FLAG_INITIATOR) == FLAG_RESPONSE;
