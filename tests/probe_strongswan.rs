@@ -1,5 +1,6 @@
 //! The built-in IKEv2 client against strongSwan as the server, in a network namespace of its own: a responder that
 //! nobody here wrote. Needs root, iproute2 and Debian's charon-systemd with kernel-libipsec; says "skipped" without.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
