@@ -1,1 +1,3 @@
 //! A FortiVPN gateway and an IKEv2 probe client.
+
+pub mod gateway;

@@ -1,1 +1,3 @@
 //! Threads, sockets and queues around the cores.
+
+pub mod sys;
