@@ -97,7 +97,12 @@ fn patiently(shared: &Shared, mut read: impl FnMut() -> io::Result<usize>) -> io
     let until = shared.now() + IDLE;
     loop {
         match read() {
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
                 if shared.is_stopping() || shared.now() > until {
                     return Err(ErrorKind::TimedOut.into());
                 }

@@ -285,8 +285,9 @@ fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
 
-    const POST: &[u8] = b"POST /remote/logincheck?x=1 HTTP/1.1\r\nHost: gw\r\nCookie: A=1; SVPNCOOKIE=ab/c==%0a\r\n\
-        Content-Length: 45\r\n\r\nusername=alice&credential=p%40ss%2Bw+rd&ajax=1GET /";
+    const POST: &[u8] =
+        b"POST /remote/logincheck?x=1 HTTP/1.1\r\nHost: gw\r\nCookie: A=1; SVPNCOOKIE=ab/c==%0a\r\n\
+        Content-Length: 46\r\n\r\nusername=alice&credential=p%40ss%2Bw+rd&ajax=1GET /";
 
     #[test]
     fn reads_a_request_and_leaves_the_rest() {

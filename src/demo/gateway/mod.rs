@@ -251,7 +251,10 @@ fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the double is a peer of the engine and has a clock of its own")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the double is a peer of the engine and has a clock of its own"
+)]
 fn clock() -> Instant {
     Instant::now()
 }

@@ -71,8 +71,12 @@ impl Page<'_> {
             "/remote/saml/auth_id" => self.saml_auth_id().into(),
             "/remote/index" if self.scenario.index_forbidden => forbidden().into(),
             "/remote/index" | "/remote/fortisslvpn" | "/remote/portal" | "/sslvpn/portal/" => {
-                if self.has_session() { Response::html(200, "<html><body>Portal</body></html>") } else { to_login() }
-                    .into()
+                if self.has_session() {
+                    Response::html(200, "<html><body>Portal</body></html>")
+                } else {
+                    to_login()
+                }
+                .into()
             }
             "/remote/fortisslvpn_xml" => self.configuration().into(),
             "/remote/sslvpn-tunnel" => self.tunnel(),
@@ -158,9 +162,10 @@ impl Page<'_> {
             self.source,
             percent_encode(realm),
         );
-        Response::new(200, "text/plain", body)
-            .clearing_cookies()
-            .with("Set-Cookie", format!("SVPNTMPCOOKIE={cookie}; path=/remote/hostcheck_install; secure; httponly"))
+        Response::new(200, "text/plain", body).clearing_cookies().with(
+            "Set-Cookie",
+            format!("SVPNTMPCOOKIE={cookie}; path=/remote/hostcheck_install; secure; httponly"),
+        )
     }
 
     fn new_session(&self, user: String) -> String {
@@ -221,8 +226,11 @@ impl Page<'_> {
     fn identity_provider(&self) -> Response {
         let query = self.request.query();
         let form = self.request.form().unwrap_or_default();
-        let state =
-            if self.request.method == "POST" { field(&form, "RelayState") } else { field(&query, "RelayState") };
+        let state = if self.request.method == "POST" {
+            field(&form, "RelayState")
+        } else {
+            field(&query, "RelayState")
+        };
         let magic = state.strip_prefix("magic=").unwrap_or_default();
         let users = &self.shared.users;
         let user = match self.scenario.identity_provider {
@@ -243,8 +251,11 @@ impl Page<'_> {
     }
 
     fn saml_login(&self) -> Response {
-        let pairs =
-            if self.request.method == "POST" { self.request.form().unwrap_or_default() } else { self.request.query() };
+        let pairs = if self.request.method == "POST" {
+            self.request.form().unwrap_or_default()
+        } else {
+            self.request.query()
+        };
         let magic = field(&pairs, "RelayState").strip_prefix("magic=").unwrap_or_default();
         let finished = self.shared.sessions().saml_finish(magic);
         let Some((user, to_listener)) = finished else { return forbidden() };

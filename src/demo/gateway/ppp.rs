@@ -433,21 +433,24 @@ mod tests {
         let mut out = Frames::default();
         link.send(b"\x80\x21\x01\x02\x00\x0a\x03\x06\x0a\x00\x03\x01");
         assert!(!link.0.is_up());
-        let up = link.0.handle(
-            Duration::ZERO,
-            b"\x80\x21\x02\x01\x00\x0a\x03\x06\xc0\x00\x02\x01",
-            &mut out,
-        );
+        let up = link.0.handle(Duration::ZERO, b"\x80\x21\x02\x01\x00\x0a\x03\x06\xc0\x00\x02\x01", &mut out);
         assert_eq!(up, Received::Up);
     }
 
     #[test]
     fn refuses_what_a_fortigate_refuses() {
         let mut link = Link::new(PppKnobs::default());
-        let answers = link.send(b"\xc0\x21\x01\x01\x00\x10\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02\x05\x06\x01\x02\x03\x04");
+        let answers = link.send(
+            b"\xc0\x21\x01\x01\x00\x10\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02\x05\x06\x01\x02\x03\x04",
+        );
         assert!(answers.is_empty() || answers.len() == 1, "a length that lies is no request: {answers:x?}");
-        let answers = link.send(b"\xc0\x21\x01\x01\x00\x12\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02\x05\x04\x01\x02");
-        assert_eq!(answers, [b"\xc0\x21\x04\x01\x00\x0e\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02"], "Reject only");
+        let answers =
+            link.send(b"\xc0\x21\x01\x01\x00\x12\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02\x05\x04\x01\x02");
+        assert_eq!(
+            answers,
+            [b"\xc0\x21\x04\x01\x00\x0e\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02"],
+            "Reject only"
+        );
         link.open();
         assert_eq!(
             link.send(b"\x80\x57\x01\x01\x00\x04"),

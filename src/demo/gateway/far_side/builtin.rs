@@ -140,7 +140,8 @@ impl Builtin {
         }
         self.services.retain(|(handle, _)| {
             use tcp::State::{Closed, Listen, TimeWait};
-            let over = matches!(self.sockets.get::<tcp::Socket<'_>>(*handle).state(), Closed | Listen | TimeWait);
+            let over =
+                matches!(self.sockets.get::<tcp::Socket<'_>>(*handle).state(), Closed | Listen | TimeWait);
             if over {
                 self.sockets.remove(*handle);
             }
@@ -174,10 +175,8 @@ impl Builtin {
             return;
         }
         let (receive, send) = service.buffer_sizes();
-        let mut socket = tcp::Socket::new(
-            tcp::SocketBuffer::new(vec![0; receive]),
-            tcp::SocketBuffer::new(vec![0; send]),
-        );
+        let mut socket =
+            tcp::Socket::new(tcp::SocketBuffer::new(vec![0; receive]), tcp::SocketBuffer::new(vec![0; send]));
         socket.set_nagle_enabled(false);
         socket.set_timeout(Some(SILENCE));
         if socket.listen(local).is_ok() {

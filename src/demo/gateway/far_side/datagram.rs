@@ -42,11 +42,14 @@ pub(super) fn answer(packet: &[u8], header: &Header, out: &mut Frames) {
 fn answer_udp(packet: &[u8], header: &Header, out: &mut Frames) {
     let payload = &packet[header.len..];
     let mut reader = Reader::new(payload, "UDP datagram");
-    let (Ok(src_port), Ok(dst_port), Ok(len), Ok(sum)) = (reader.u16(), reader.u16(), reader.u16(), reader.u16())
+    let (Ok(src_port), Ok(dst_port), Ok(len), Ok(sum)) =
+        (reader.u16(), reader.u16(), reader.u16(), reader.u16())
     else {
         return;
     };
-    let Some(datagram) = payload.get(..usize::from(len)).filter(|datagram| datagram.len() >= 8) else { return };
+    let Some(datagram) = payload.get(..usize::from(len)).filter(|datagram| datagram.len() >= 8) else {
+        return;
+    };
     let pseudo = checksum::pseudo_v4(header.src, header.dst, UDP, len);
     if sum != 0 && checksum::fold(checksum::sum(datagram, pseudo)) != 0xffff {
         return;
@@ -124,7 +127,8 @@ struct Pieces {
 impl Reassembly {
     /// Adds a fragment; the whole packet when it was the last one missing.
     pub fn add(&mut self, packet: &[u8], header: &Header) -> Option<Vec<u8>> {
-        let key = (u32::from_be_bytes(header.src), u32::from_be_bytes(header.dst), header.protocol, header.id);
+        let key =
+            (u32::from_be_bytes(header.src), u32::from_be_bytes(header.dst), header.protocol, header.id);
         if self.0.len() >= INCOMPLETE && !self.0.contains_key(&key) {
             self.0.clear();
         }

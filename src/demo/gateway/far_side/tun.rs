@@ -47,7 +47,8 @@ impl Device {
         let poll = Poll::new()?;
         poll.registry().register(&mut SourceFd(&inner.file.as_raw_fd()), Token(0), Interest::READABLE)?;
         let for_reader = inner.clone();
-        let reader = std::thread::Builder::new().name("gateway-tun".into()).spawn(move || for_reader.read(poll))?;
+        let reader =
+            std::thread::Builder::new().name("gateway-tun".into()).spawn(move || for_reader.read(poll))?;
         Ok(Self { inner, reader: Mutex::new(Some(reader)) })
     }
 
