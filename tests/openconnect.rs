@@ -326,7 +326,8 @@ fn openconnect_understands_denials() {
         }
         let gateway = start_gateway(dir, Scenario { tunnel_status: Some(403), ..Scenario::default() });
         let mut client = openconnect(dir, &gateway, "bob", "pw", "", &[]);
-        assert_eq!(client.wait(), Some(2), "the cookie was refused: {}", client.log());
+        assert_ne!(client.wait(), Some(0));
+        assert!(client.log().contains("HTTP/1.1 403 Forbidden"), "{}", client.log());
     });
 }
 

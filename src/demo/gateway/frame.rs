@@ -58,13 +58,8 @@ impl Frames {
     }
 
     /// Octets of all frames.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes.len()
-    }
-
-    /// True when there is nothing to send.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
     }
 
     /// Forgets all frames and keeps the memory.

@@ -215,7 +215,7 @@ impl phy::Device for Link<'_> {
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_>> {
-        (self.out.len() < self.limit).then_some(Outgoing(self.out))
+        (self.out.size() < self.limit).then_some(Outgoing(self.out))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -66,6 +66,9 @@ impl Service {
 
     /// Works on what has come, fills the send buffer, and closes when all is said.
     pub fn step(&mut self, socket: &mut Socket<'_>) {
+        if matches!(socket.state(), State::Listen | State::SynReceived) {
+            return;
+        }
         let done = match self {
             Self::Echo => {
                 while socket.can_recv() && socket.can_send() {

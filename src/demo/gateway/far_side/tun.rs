@@ -110,7 +110,7 @@ impl Port {
     }
 
     pub fn poll(&mut self, out: &mut Frames, limit: usize) {
-        while out.len() < limit {
+        while out.size() < limit {
             let Some(packet) = self.held.take().or_else(|| self.packets.try_recv().ok()) else { break };
             out.push(IPV4, &packet);
         }
