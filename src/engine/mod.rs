@@ -21,3 +21,4 @@ pub use clock::Clock;
 pub use config::{Config, Identity, Pool};
 pub use counters::{Counters, Snapshot};
 pub use event_loop::{Handle, StartError, Stopper, start};
+pub mod sys;
