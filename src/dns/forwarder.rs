@@ -9,6 +9,8 @@ use crate::wire::dns::{self, Header, Question};
 
 /// Queries that wait for an answer at one time.
 const CAPACITY: usize = 1024;
+/// Of them, of one client.
+const PER_CLIENT: usize = 256;
 /// Longest query.
 const MAX_QUERY: usize = 4096;
 /// A query is given up after this time.
@@ -132,7 +134,7 @@ impl Forwarder {
             self.refuse(client, transport, query, rcode);
             return Ok(());
         }
-        if self.queries.len() >= CAPACITY {
+        if self.queries.len() >= CAPACITY || self.has_too_many(*client.ip()) {
             return Err(Reason::DnsFull);
         }
         let number = self.next_query;
@@ -206,6 +208,12 @@ impl Forwarder {
         {
             self.go_on(now, number);
         }
+    }
+
+    fn has_too_many(&self, client: Ipv4Addr) -> bool {
+        // Nothing to count while the table is nearly empty, which is nearly always.
+        self.queries.len() >= PER_CLIENT
+            && self.queries.values().filter(|query| *query.client.ip() == client).count() >= PER_CLIENT
     }
 
     /// The next attempt for a query if there is one, else its end or its wait for the end.
@@ -495,10 +503,19 @@ mod tests {
     #[test]
     fn the_table_is_bounded() {
         let mut f = forwarder(&[FIRST]);
-        for id in 0..CAPACITY as u16 {
-            f.handle_query(ms(0), client(), Transport::Udp, &query(id, b"www")).unwrap();
+        let mut accepted = 0;
+        for number in 0..6 {
+            let client = SocketAddrV4::new(Ipv4Addr::new(198, 19, 255, 2 + number), 4000);
+            let mut ask = |id| f.handle_query(ms(0), client, Transport::Udp, &query(id, b"www"));
+            let results: Vec<_> = (0..300).map(&mut ask).collect();
+            let count = results.iter().filter(|result| result.is_ok()).count();
+            assert_eq!(
+                (count, results[299]),
+                (if number < 4 { PER_CLIENT } else { 0 }, Err(Reason::DnsFull))
+            );
+            accepted += count;
         }
-        assert_eq!(f.handle_query(ms(0), client(), Transport::Udp, &query(9, b"www")), Err(Reason::DnsFull));
+        assert_eq!((accepted, f.pending()), (CAPACITY, CAPACITY));
         f.handle_timeout(ms(10_000));
         assert_eq!((f.pending(), f.attempts.len(), f.poll_timeout()), (0, 0, None));
     }

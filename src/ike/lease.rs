@@ -31,6 +31,7 @@ pub(super) struct Leases {
     /// Next address never leased, and the last usable one.
     next: u32,
     last: u32,
+    host: Ipv4Addr,
     releases: u64,
     by_identity: HashMap<String, Vec<Lease>>,
     holders: HashMap<DeviceId, String>,
@@ -44,10 +45,16 @@ impl Leases {
         Self {
             next: first.saturating_add(2),
             last: (first | !mask).saturating_sub(1),
+            host: Ipv4Addr::from(first.saturating_add(1)),
             releases: 0,
             by_identity: HashMap::new(),
             holders: HashMap::new(),
         }
+    }
+
+    /// The in-tunnel host: the first address.
+    pub(super) fn host(&self) -> Ipv4Addr {
+        self.host
     }
 
     /// Gives `device` an address: one that `identity` had before, else a new one, else the longest idle one of

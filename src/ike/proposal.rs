@@ -39,8 +39,13 @@ pub(super) struct Chosen<S> {
 
 /// Chooses IKE algorithms. `spi_len` is 0 in IKE_SA_INIT and 8 in a rekey. The group of the peer's KE payload wins
 /// over our order of groups if it is acceptable at all: that saves a round trip.
-pub(super) fn choose_ike(proposals: &[Proposal], spi_len: usize, ke: Option<u16>) -> Option<Chosen<IkeSuite>> {
-    let usable = || proposals.iter().filter(|p| p.protocol == protocol::IKE && p.spi.len() == spi_len && is_usable(p));
+pub(super) fn choose_ike(
+    proposals: &[Proposal],
+    spi_len: usize,
+    ke: Option<u16>,
+) -> Option<Chosen<IkeSuite>> {
+    let usable =
+        || proposals.iter().filter(|p| p.protocol == protocol::IKE && p.spi.len() == spi_len && is_usable(p));
     let groups = ke.and_then(Group::from_transform_id).into_iter().chain(GROUPS);
     for (aead, group) in AEADS.into_iter().flat_map(|aead| groups.clone().map(move |group| (aead, group))) {
         for prf in PRFS {
@@ -61,7 +66,8 @@ pub(super) fn choose_ike(proposals: &[Proposal], spi_len: usize, ke: Option<u16>
 /// Chooses ESP algorithms. In IKE_AUTH (`rekey` false) groups are ignored, as there is no key exchange. Otherwise
 /// the group of the KE payload is preferred; without a KE payload, no group; else ours (answered by INVALID_KE_PAYLOAD).
 pub(super) fn choose_esp(proposals: &[Proposal], with_ke: bool, ke: Option<u16>) -> Option<Chosen<EspSuite>> {
-    let usable = || proposals.iter().filter(|p| p.protocol == protocol::ESP && p.spi.len() == 4 && is_usable(p));
+    let usable =
+        || proposals.iter().filter(|p| p.protocol == protocol::ESP && p.spi.len() == 4 && is_usable(p));
     let groups: Vec<Option<Group>> = match ke.and_then(Group::from_transform_id) {
         _ if !with_ke => vec![None],
         Some(group) => [Some(group), None].into_iter().chain(GROUPS.map(Some)).collect(),
@@ -79,7 +85,12 @@ pub(super) fn choose_esp(proposals: &[Proposal], with_ke: bool, ke: Option<u16>)
         });
         if let Some(p) = found {
             let esn = has(p, transform_type::ESN);
-            return Some(Chosen { suite: EspSuite { aead, group }, number: p.number, peer_spi: p.spi.clone(), esn });
+            return Some(Chosen {
+                suite: EspSuite { aead, group },
+                number: p.number,
+                peer_spi: p.spi.clone(),
+                esn,
+            });
         }
     }
     None
@@ -101,7 +112,8 @@ impl Chosen<EspSuite> {
     /// The proposal of our answer.
     pub(super) fn answer(&self, spi: u32) -> Proposal {
         let mut transforms = vec![encr(self.suite.aead)];
-        transforms.extend(self.suite.group.map(|group| Transform::new(transform_type::KE, group.transform_id())));
+        transforms
+            .extend(self.suite.group.map(|group| Transform::new(transform_type::KE, group.transform_id())));
         if self.esn {
             transforms.push(Transform::new(transform_type::ESN, NONE));
         }
@@ -199,7 +211,12 @@ mod tests {
     }
 
     fn esp(number: u8, spi: u32, transforms: &[Transform]) -> Proposal {
-        Proposal { number, protocol: protocol::ESP, spi: spi.to_be_bytes().to_vec(), transforms: transforms.to_vec() }
+        Proposal {
+            number,
+            protocol: protocol::ESP,
+            spi: spi.to_be_bytes().to_vec(),
+            transforms: transforms.to_vec(),
+        }
     }
 
     #[test]
@@ -212,9 +229,13 @@ mod tests {
         ];
         let chosen = choose_ike(&android, 0, Some(16)).unwrap();
         assert_eq!(chosen.number, 2);
-        assert_eq!(chosen.suite, IkeSuite { aead: Aead::Aes256Gcm, prf: Prf::HmacSha256, group: Group::X25519 });
+        assert_eq!(
+            chosen.suite,
+            IkeSuite { aead: Aead::Aes256Gcm, prf: Prf::HmacSha256, group: Group::X25519 }
+        );
         assert_eq!(chosen.answer(&[]), ike(2, &[gcm(256), t(PRF, 5), t(KE, 31)]));
-        let suite = |transforms: &[Transform], ke| choose_ike(&[ike(9, transforms)], 0, Some(ke)).map(|c| c.suite);
+        let suite =
+            |transforms: &[Transform], ke| choose_ike(&[ike(9, transforms)], 0, Some(ke)).map(|c| c.suite);
         let p256 = Some(IkeSuite { aead: Aead::Aes128Gcm, prf: Prf::HmacSha384, group: Group::P256 });
         for (name, transforms, ke, expected) in [
             ("KE guess wins", vec![gcm(128), t(PRF, 6), t(KE, 31), t(KE, 19)], 19, p256),
@@ -243,7 +264,11 @@ mod tests {
         let apple = [esp(1, 256, &[gcm(256), t(KE, 19), t(ESN, 0)]), esp(2, 256, &[gcm(256), t(ESN, 0)])];
         assert_eq!(choose(&apple, true, Some(19)), Some((1, Aead::Aes256Gcm, Some(Group::P256))));
         assert_eq!(choose(&apple, true, None), Some((2, Aead::Aes256Gcm, None)));
-        assert_eq!(choose(&apple, false, None), Some((1, Aead::Aes256Gcm, None)), "groups in IKE_AUTH are ignored");
+        assert_eq!(
+            choose(&apple, false, None),
+            Some((1, Aead::Aes256Gcm, None)),
+            "groups in IKE_AUTH are ignored"
+        );
         let strongswan = [esp(7, 256, &[gcm(128), t(KE, 19), t(KE, 31), t(KE, 0), t(ESN, 0)])];
         assert_eq!(choose(&strongswan, true, Some(31)), Some((7, Aead::Aes128Gcm, Some(Group::X25519))));
         assert_eq!(choose(&strongswan, true, None), Some((7, Aead::Aes128Gcm, None)));
@@ -262,6 +287,10 @@ mod tests {
         let answer = choose_esp(&apple, true, Some(19)).unwrap().answer(0x1234_5678);
         assert_eq!(answer, esp(1, 0x1234_5678, &[gcm(256), t(KE, 19), t(ESN, 0)]));
         let lenient = choose_esp(&[esp(1, 256, &[gcm(256)])], true, None).unwrap().answer(300);
-        assert_eq!(lenient, esp(1, 300, &[gcm(256)]), "an ESN transform that was not offered is not answered");
+        assert_eq!(
+            lenient,
+            esp(1, 300, &[gcm(256)]),
+            "an ESN transform that was not offered is not answered"
+        );
     }
 }

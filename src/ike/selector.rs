@@ -67,9 +67,12 @@ mod tests {
             ("duplicates", vec![all4, all4, host], vec![host], vec![host]),
             ("IPv6 only", vec![all6], vec![host], vec![]),
             ("disjoint", vec![ts("1.0.0.0", "2.0.0.0", 0, 0, 65535)], vec![host], vec![]),
-            ("one port", vec![https], vec![ts("10.0.0.0", "10.255.255.255", 0, 0, 65535)], vec![ts(
-                "10.0.0.0", "10.0.0.9", 6, 443, 443,
-            )]),
+            (
+                "one port",
+                vec![https],
+                vec![ts("10.0.0.0", "10.255.255.255", 0, 0, 65535)],
+                vec![ts("10.0.0.0", "10.0.0.9", 6, 443, 443)],
+            ),
             ("other protocol", vec![https], vec![ts("10.0.0.0", "10.255.255.255", 17, 0, 65535)], vec![]),
             ("policy decides the order", vec![all4], vec![host, all4], vec![host, all4]),
         ] {

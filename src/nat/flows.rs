@@ -16,6 +16,8 @@ use crate::wire::ip::{self, Ipv4};
 
 /// Slots looked at by one call of [`Flows::handle_timeout`], and when the table is full.
 const SWEEP: usize = 512;
+/// Devices for which memory is reserved; there may be more.
+const DEVICES: usize = 512;
 /// Other ports tried where the wanted one is taken.
 const PORT_TRIES: usize = 128;
 
@@ -26,6 +28,9 @@ pub struct Flows {
     host: Ipv4Addr,
     by_inside: HashMap<Key, u32, Keyed>,
     by_outside: HashMap<Key, u32, Keyed>,
+    /// Mappings of each device, and how many one may have: a scan must not shut out the others.
+    shares: HashMap<Ipv4Addr, usize, Keyed>,
+    max_share: usize,
     slots: Vec<Option<Flow>>,
     free: Vec<u32>,
     sweep_at: usize,
@@ -35,7 +40,7 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// A table for `capacity` mappings, all memory reserved. `host` is the in-tunnel host: it alone may send ICMP
+    /// A table for `capacity` mappings, of which one device gets at most three quarters; all memory reserved. `host` is the in-tunnel host: it alone may send ICMP
     /// errors about other devices' packets.
     pub fn new(capacity: usize, host: Ipv4Addr, rng: &mut dyn Random) -> Self {
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
@@ -50,6 +55,8 @@ impl Flows {
             host,
             by_inside: table(),
             by_outside: table(),
+            shares: HashMap::with_capacity_and_hasher(DEVICES, keyed.clone()),
+            max_share: slots - slots / 4,
             slots: vec![None; slots],
             free: (0..capacity).rev().collect(),
             sweep_at: 0,
@@ -257,14 +264,18 @@ impl Flows {
     }
 
     fn add(&mut self, now: u32, protocol: u8, inside: Ipv4Addr, what: u32) -> Result<u32, Reason> {
-        if self.free.is_empty() {
+        if self.free.is_empty() || self.share(inside) >= self.max_share {
             self.sweep(now);
+        }
+        if self.share(inside) >= self.max_share {
+            return Err(Reason::NatFull);
         }
         let outside = self.choose_outside(now, protocol, what).ok_or(Reason::NatFull)?;
         let slot = self.free.pop().ok_or(Reason::NatFull)?;
         let flow = Flow::new(protocol, inside, what, outside, now);
         self.by_inside.insert(flow.key_inside(), slot);
         self.by_outside.insert(flow.key_outside(), slot);
+        *self.shares.entry(inside).or_default() += 1;
         if let Some(entry) = self.slots.get_mut(slot as usize) {
             *entry = Some(flow);
         }
@@ -307,8 +318,16 @@ impl Flows {
         if let Some(flow) = self.slots.get_mut(slot as usize).and_then(Option::take) {
             self.by_inside.remove(&flow.key_inside());
             self.by_outside.remove(&flow.key_outside());
+            match self.shares.get_mut(&flow.inside) {
+                Some(share) if *share > 1 => *share -= 1,
+                _ => drop(self.shares.remove(&flow.inside)),
+            }
             self.free.push(slot);
         }
+    }
+
+    fn share(&self, device: Ipv4Addr) -> usize {
+        self.shares.get(&device).copied().unwrap_or_default()
     }
 
     fn sweep(&mut self, now: u32) {

@@ -9,12 +9,11 @@ mod flows;
 mod fragments;
 mod hash;
 pub mod icmp;
-mod limit;
+pub mod limit;
 pub mod mtu;
 mod rewrite;
 
 pub use flows::Flows;
-pub use limit::RateLimit;
 
 #[cfg(test)]
 mod tests;

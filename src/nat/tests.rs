@@ -436,14 +436,24 @@ fn mappings_expire_by_kind_and_state() {
 #[test]
 fn a_full_table_refuses_until_something_expires() {
     let mut flows = flows(16);
-    for port in 0..16 {
-        out(&mut flows, at(0), udp((A, 2000 + port), (SERVER, 80), b"x"));
-    }
-    let mut extra = udp((B, 3000), (SERVER, 80), b"x");
-    assert_eq!(flows.translate_outbound(at(300), &mut extra), Err(Reason::NatFull));
-    out(&mut flows, at(300), udp((A, 2007), (SERVER, 80), b"x"));
-    flows.translate_outbound(at(301), &mut extra).unwrap();
+    let mut ask =
+        |device, port, secs| flows.translate_outbound(at(secs), &mut udp((device, port), (SERVER, 80), b"x"));
+    let one: Vec<_> = (0..16).map(|n| ask(A, 2000 + n, 0)).collect();
+    assert_eq!(
+        (one[11], one[12], one[15]),
+        (Ok(()), Err(Reason::NatFull), Err(Reason::NatFull)),
+        "three quarters"
+    );
+    let other: Vec<_> = (0..5).map(|n| ask(B, 3000 + n, 0)).collect();
+    assert_eq!((other[3], other[4]), (Ok(()), Err(Reason::NatFull)));
+    assert_eq!(ask(A, 2007, 300), Ok(()), "known mappings go on");
+    assert_eq!(ask(B, 4000, 300), Err(Reason::NatFull));
+    assert_eq!(ask(B, 4000, 301), Ok(()));
     assert_eq!(flows.len(), 2, "the expired ones went, the refreshed one stayed");
+    for n in 0..11 {
+        flows.translate_outbound(at(301), &mut udp((A, 5000 + n), (SERVER, 80), b"x")).unwrap();
+    }
+    assert_eq!(flows.len(), 13, "the device's share came back");
 }
 
 #[test]
