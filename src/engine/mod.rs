@@ -21,5 +21,3 @@ pub use clock::Clock;
 pub use config::{Config, Identity, Pool};
 pub use counters::{Counters, Snapshot};
 pub use event_loop::{Handle, StartError, Stopper, start};
-pub mod sys;
-pub mod host;
