@@ -318,14 +318,13 @@ impl ResponseReader {
                 self.pending.clear();
                 continue;
             }
-            if self.pending.ends_with(b"\n\r\n") || self.pending.ends_with(b"\n\n") {
-                if let Some((head, _)) = Head::parse(&self.pending)? {
-                    self.pending.clear();
-                    if !(100..200).contains(&head.status) {
-                        let framing = head.framing()?;
-                        self.head = Some((head, framing));
-                        return Ok(());
-                    }
+            let ended = self.pending.ends_with(b"\n\r\n") || self.pending.ends_with(b"\n\n");
+            if ended && let Some((head, _)) = Head::parse(&self.pending)? {
+                self.pending.clear();
+                if !(100..200).contains(&head.status) {
+                    let framing = head.framing()?;
+                    self.head = Some((head, framing));
+                    return Ok(());
                 }
             }
             if self.pending.len() > MAX_HEAD {

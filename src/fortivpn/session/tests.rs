@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::fortivpn::config;
 use crate::fortivpn::{DEFAULT_USER_AGENT, SecondFactor};
 use crate::wire::ppp::{Packet, code, protocol};
 
