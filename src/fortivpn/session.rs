@@ -99,6 +99,8 @@ pub struct Session {
     may_sign_in: bool,
     /// No tunnel has come up yet with the present cookie.
     fresh: bool,
+    /// The last configuration with this cookie gave no address.
+    no_address: bool,
     host_checks: u8,
     tunnel_failures: u8,
     /// Failures in a row, for the backoff.
@@ -134,6 +136,7 @@ impl Session {
             tunnel_config: None,
             may_sign_in: false,
             fresh: false,
+            no_address: false,
             host_checks: 0,
             tunnel_failures: 0,
             failures: 0,

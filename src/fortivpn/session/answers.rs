@@ -52,6 +52,7 @@ impl Session {
         match login::judge(response, &self.jar, &self.authority) {
             Verdict::Accepted => {
                 self.fresh = true;
+                self.no_address = false;
                 self.tunnel_failures = 0;
                 self.begin(now, Step::Config);
             }
@@ -82,14 +83,19 @@ impl Session {
         };
         match parsed {
             Ok(config) => {
+                self.no_address = false;
                 if config.skipped_routes > 0 {
                     self.outputs.push_back(Output::Note(Event::RoutesSkipped(config.skipped_routes)));
                 }
                 self.tunnel_config = Some(config);
                 self.begin(now, Step::Tunnel);
             }
+            Err(config::Error::LoginPage) if self.no_address => {
+                self.fail(Error::BadConfig(config::Error::NoAddress))
+            }
             Err(config::Error::LoginPage) if self.fresh => self.fail(Error::SessionRefused),
             Err(config::Error::NoAddress) if self.fresh => {
+                self.no_address = true;
                 self.failures = self.failures.max(POOL_EMPTY);
                 self.retry(now, Step::Config, Error::BadConfig(config::Error::NoAddress).to_string());
             }
