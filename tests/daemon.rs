@@ -86,7 +86,7 @@ fn wait_for_uplink(client: &Client) {
 fn move_bytes(client: &Client, count: usize) {
     let mut up = client.tcp_connect(SocketAddrV4::new(WEB_SERVER, SINK)).unwrap();
     up.write_all(&vec![7; count]).unwrap();
-    up.finish().unwrap();
+    up.shutdown_write();
     let mut counted = [0; 8];
     up.read_exact(&mut counted).unwrap();
     assert_eq!(u64::from_be_bytes(counted), count as u64);

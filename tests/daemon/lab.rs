@@ -68,7 +68,14 @@ impl Lab {
             },
             pool: Pool::DEFAULT,
             workers,
-            uplink: fortivpn::Config::new("127.0.0.1", gateway.addr().port(), credentials(saml_port)),
+            uplink: fortivpn::Config {
+                host: "127.0.0.1".into(),
+                port: gateway.addr().port(),
+                realm: None,
+                credentials: credentials(saml_port),
+                user_agent: fortivpn::DEFAULT_USER_AGENT.into(),
+                mru: fortivpn::DEFAULT_MRU,
+            },
             gateway_roots: vec![CertificateDer::from(web.cert_der().to_vec())],
             saml_listen: SocketAddr::new(loopback, saml_port),
         })
