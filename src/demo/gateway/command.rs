@@ -122,3 +122,39 @@ pub fn main_from_args(args: impl IntoIterator<Item = OsString>) -> Result<(), St
     gateway.stop();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Command, String> {
+        Command::parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn options() {
+        let command = parse(&[
+            "--listen",
+            "127.0.0.1:4443",
+            "--far-side",
+            "tun:corp0",
+            "--user",
+            "a:b:c:d",
+            "--name",
+            "gw",
+        ]);
+        let command = command.unwrap();
+        assert_eq!(command.listen.port(), 4443);
+        assert_eq!(command.far_side, FarSide::Tun { name: "corp0".into() });
+        let user = &command.users[0];
+        assert_eq!((user.name.as_str(), user.password.as_str(), user.realm.as_str()), ("a", "b", "c:d"));
+        let (config, ca_pem) = command.into_config().unwrap();
+        assert!(config.chain_pem.contains("BEGIN CERTIFICATE") && ca_pem.contains("BEGIN CERTIFICATE"));
+        for bad in [&["--listen"], &["--no-such"]] {
+            assert!(parse(bad).is_err());
+        }
+        for bad in [["--user", "name"], ["--far-side", "moon"], ["--listen", "here"]] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -258,3 +258,6 @@ fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener
 fn clock() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests;
