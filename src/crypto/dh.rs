@@ -97,16 +97,23 @@ mod tests {
             let with_prefix = [&[UNCOMPRESSED], good.as_slice()].concat();
             let mut off_curve = good.clone();
             off_curve[5] ^= 1;
-            let mut bad: Vec<Vec<u8>> = vec![
+            let mut bad = vec![
                 vec![],
                 vec![0; good.len()],
                 good[1..].to_vec(),
                 with_prefix,
-                [good.clone(), vec![0]].concat(),
+                [&good[..], &[0]].concat(),
             ];
-            if group != Group::X25519 {
-                bad.push(off_curve);
-                bad.push(vec![0xff; good.len()]);
+            match group {
+                Group::P256 | Group::P384 => bad.extend([off_curve, vec![0xff; good.len()]]),
+                // Points of small order (RFC 7748 section 7): 1, one of order 8, and p - 1.
+                Group::X25519 => bad.extend([
+                    [&[1][..], &[0; 31]].concat(),
+                    b"\xe0\xeb\x7a\x7c\x3b\x41\xb8\xae\x16\x56\xe3\xfa\xf1\x9f\xc4\x6a\
+                      \xda\x09\x8d\xeb\x9c\x32\xb1\xfd\x86\x62\x05\x16\x5f\x49\xb8\x00"
+                        .to_vec(),
+                    [&[0xec][..], &[0xff; 30], &[0x7f]].concat(),
+                ]),
             }
             for value in bad {
                 let ours = KeyPair::generate(group).unwrap();

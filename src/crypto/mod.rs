@@ -1,4 +1,5 @@
 //! Cryptography by name: the only place that names ring (and, later, RustCrypto for what ring lacks).
+#![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod aead;
 mod der;
@@ -15,5 +16,8 @@ pub mod sign;
 mod suite;
 
 pub use error::Error;
+pub use pki::{Certificate, TrustAnchors};
+pub use rng::SystemRandom;
 pub use secret::Secret;
+pub use sign::PrivateKey;
 pub use suite::{Aead, Group, Prf};

@@ -55,3 +55,52 @@ impl Iterator for Items<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::pki::tests::{cert, file};
+
+    #[test]
+    fn files_hold_many_things() {
+        let both =
+            [file("p256.key.pem"), b"words\n".to_vec(), file("rsa.cert.pem"), file("root.cert.pem")].concat();
+        assert_eq!(certificates(&both).unwrap(), [cert("rsa.cert.pem"), cert("root.cert.pem")]);
+        assert!(private_key(&both).is_ok());
+        assert!(certificates(&file("p256.key.pem")).is_err());
+        let not_der = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(certificates(not_der).is_err());
+    }
+
+    fn read(item: &Item, der: &[u8]) -> Result<PrivateKey, Error> {
+        match item {
+            Item::Pkcs8Key(_) => PrivateKey::from_pkcs8(der),
+            Item::Pkcs1Key(_) => PrivateKey::from_pkcs1(der),
+            _ => PrivateKey::from_sec1(der),
+        }
+    }
+
+    #[test]
+    fn damaged_keys_never_panic() {
+        // Checking an RSA key takes long: fewer octets of it.
+        for (name, step) in [("p256.key.pem", 1), ("p256.pkcs8.pem", 1), ("rsa.key.pem", 41)] {
+            let pem = file(name);
+            let item = Items(&pem).next().unwrap().unwrap();
+            let der = match &item {
+                Item::Pkcs8Key(der) => der.secret_pkcs8_der(),
+                Item::Pkcs1Key(der) => der.secret_pkcs1_der(),
+                Item::Sec1Key(der) => der.secret_sec1_der(),
+                _ => unreachable!(),
+            };
+            read(&item, der).unwrap();
+            for len in 0..der.len() {
+                assert!(read(&item, &der[..len]).is_err(), "{name}: {len} octets");
+            }
+            for at in (0..der.len()).step_by(step) {
+                let mut bad = der.to_vec();
+                bad[at] ^= 0x55;
+                let _ = read(&item, &bad);
+            }
+        }
+    }
+}

@@ -24,6 +24,7 @@ impl Default for SystemRandom {
 impl base::Random for SystemRandom {
     /// # Panics
     /// If the operating system has no random bytes: nothing safe can be done without.
+    #[expect(clippy::expect_used, reason = "the only alternative is predictable keys")]
     fn fill(&mut self, out: &mut [u8]) {
         self.0.fill(out).expect("the operating system gives random bytes");
     }

@@ -63,7 +63,7 @@ pub enum EcdsaForm {
 pub struct PrivateKey(Signer);
 
 enum Signer {
-    Ecdsa { kind: KeyKind, pair: EcdsaKeyPair },
+    Ecdsa { kind: KeyKind, pair: Box<EcdsaKeyPair> },
     Rsa(Box<rsa::KeyPair>),
 }
 
@@ -114,7 +114,7 @@ impl PrivateKey {
         let pair =
             EcdsaKeyPair::from_private_key_and_public_key(alg, key.private, public, &SystemRandom::new())
                 .map_err(|_| Error::BadKey("the private and public part do not fit"))?;
-        Ok(Self(Signer::Ecdsa { kind, pair }))
+        Ok(Self(Signer::Ecdsa { kind, pair: Box::new(pair) }))
     }
 
     /// The kind of key.

@@ -120,8 +120,8 @@ fn refuses_every_changed_bit_and_every_truncation() {
 #[test]
 fn looks_at_the_trailer_of_authentic_packets_only() {
     let sa = sa(Aead::Aes128Gcm, 0x1000, 1);
-    let cases: [(&[u8], Result<Range<usize>, Reason>); 8] = [
-        (&[0x45, 1, 0, 4], Ok(16..18)),
+    for (plaintext, expected) in [
+        (&[0x45, 1, 0, 4][..], Ok(16..18)),
         (&[0x45, 1, 2, 3, 9, 9, 2, 4], Ok(16..20)), // the content of padding is not looked at
         (&[0, 0, 0, 4], Ok(16..18)),                // nor is the inner packet
         (&[1, 2, 2, 41], Ok(16..16)),
@@ -129,8 +129,7 @@ fn looks_at_the_trailer_of_authentic_packets_only() {
         (&[1, 2, 255, 4], Err(Reason::EspBadTrailer)),
         (&[1, 2, 0, 17], Err(Reason::EspBadTrailer)),
         (&[1, 2, 0, 59], Err(Reason::EspDummy)),
-    ];
-    for (plaintext, expected) in cases {
+    ] {
         let mut packet = forged(&sa, plaintext);
         assert_eq!(open(&sa, &mut packet).map(|opened| opened.inner), expected, "{plaintext:?}");
     }

@@ -26,6 +26,8 @@ pub enum ChainError {
     ExtendedKeyUsage,
     /// A signature in the chain does not verify.
     BadSignature,
+    /// A certificate in the chain is signed with an algorithm that we do not have, such as SHA-1 or P-521.
+    Algorithm,
     /// A CA certificate where the peer's own belongs, or the other way round.
     Role,
     /// Any other rule of RFC 5280, in the words of the library.
@@ -41,6 +43,8 @@ impl From<webpki::Error> for ChainError {
             E::CertNotValidYet { .. } => Self::NotYetValid,
             E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Self::ExtendedKeyUsage,
             E::InvalidSignatureForPublicKey => Self::BadSignature,
+            E::UnsupportedSignatureAlgorithmContext(_)
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::Algorithm,
             E::CaUsedAsEndEntity | E::EndEntityUsedAsCa => Self::Role,
             other => Self::Other(other),
         }
@@ -56,6 +60,9 @@ impl fmt::Display for ChainError {
             Self::KeyUsage => f.write_str("certificate's key usage forbids signatures"),
             Self::ExtendedKeyUsage => f.write_str("certificate's extended key usage forbids this purpose"),
             Self::BadSignature => f.write_str("certificate's signature does not verify"),
+            Self::Algorithm => {
+                f.write_str("certificate is signed with neither P-256, P-384, Ed25519 nor RSA with SHA-2")
+            }
             Self::Role => f.write_str("CA certificate and end-entity certificate are mixed up"),
             Self::Other(error) => write!(f, "certificate refused: {error}"),
         }

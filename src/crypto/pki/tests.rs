@@ -176,6 +176,14 @@ fn usages_of_clients_and_servers() {
 }
 
 #[test]
+fn says_when_an_algorithm_is_missing() {
+    assert_eq!(verify(TrustAnchors::verify_client, "sha1.cert.pem"), Err(ChainError::Algorithm));
+    let below = cert("below-p521.cert.pem");
+    let anchors = TrustAnchors::new(&[cert("p521-root.cert.pem")]).unwrap();
+    assert_eq!(anchors.verify_client(&below, &[], below.not_before() + DAY), Err(ChainError::Algorithm));
+}
+
+#[test]
 fn roles_are_not_mixed_up() {
     assert_eq!(verify(TrustAnchors::verify_client, "middle.cert.pem"), Err(ChainError::Role));
     assert_eq!(TrustAnchors::new(&[cert("p256.cert.pem")]).unwrap_err(), ChainError::Role);
@@ -184,16 +192,4 @@ fn roles_are_not_mixed_up() {
     let path = [cert("p256.cert.pem"), cert("middle.cert.pem")];
     let verified = anchors.verify_client(&below, &path, below.not_before() + DAY);
     assert_eq!(verified, Err(ChainError::Role), "a client certificate signs no others");
-}
-
-#[test]
-fn pem_files_hold_many_things() {
-    let both =
-        [file("p256.key.pem"), b"words\n".to_vec(), file("rsa.cert.pem"), file("root.cert.pem")].concat();
-    let names: Vec<_> = pem::certificates(&both).unwrap().iter().map(Certificate::display_name).collect();
-    assert_eq!(names, ["RSA", "Test Root"]);
-    assert!(pem::private_key(&both).is_ok());
-    assert!(pem::certificates(&file("p256.key.pem")).is_err());
-    let not_der = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert!(pem::certificates(not_der).is_err());
 }

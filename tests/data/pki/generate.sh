@@ -55,6 +55,13 @@ request usage '/CN=bare'; issue bare root 36500 'basicConstraints=CA:FALSE\n'
 # Below the P-256 client, which is no authority.
 request usage '/CN=below'; issue below p256 36500 "$leaf"
 
+# Chains that nobody here can check: an authority on P-521, and a certificate signed with SHA-1.
+ec_key p521-root secp521r1
+openssl req -new -x509 -key p521-root.key.pem -subj '/CN=P-521 Root' -days 36500 -sha512 -out p521-root.cert.pem
+request usage '/CN=below P-521'; issue below-p521 p521-root 36500 "$leaf"
+openssl x509 -req -in tmp.csr -CA root.cert.pem -CAkey root.key.pem -days 36500 -sha1 -set_serial 5 \
+    -extfile tmp.ext -out sha1.cert.pem 2> /dev/null
+
 # Signatures that ring cannot make.
 openssl dgst -sha1 -sign rsa.key.pem -out rsa-sha1.sig message.txt
 openssl dgst -sha384 -sign p256.key.pem -out p256-sha384.sig message.txt
@@ -66,4 +73,4 @@ for bits in 256 384 512; do
 done
 
 # Nothing is signed with these: only their certificates are wanted.
-rm -f tmp.* usage.key.pem root.key.pem other-root.key.pem middle.key.pem ed25519.key.pem ./*.srl
+rm -f tmp.* usage.key.pem root.key.pem p521-root.key.pem other-root.key.pem middle.key.pem ed25519.key.pem ./*.srl
