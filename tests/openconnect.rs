@@ -2,6 +2,7 @@
 //! as the kernel's PPP is not needed. Each test runs itself again in a network namespace that has only a loopback
 //! interface. Without root or the programs it says why it skips; with CI=true that is a failure.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -141,18 +142,16 @@ impl Drop for Client {
 }
 
 fn start_gateway(dir: &Path, far_side: FarSide, scenario: Scenario) -> Gateway {
-    let command = gateway::Command {
-        listen: "127.0.0.1:0".parse().unwrap(),
+    let options = gateway::Options {
         far_side,
         users: vec![
             User { realm: "staff".into(), ..User::new("alice", "p@ss+word & more") },
             User::new("bob", "pw"),
         ],
-        names: Vec::new(),
-        ca_file: None,
         scenario,
+        ..Default::default()
     };
-    let (config, ca_pem) = command.into_config().unwrap();
+    let (config, ca_pem) = options.into_config().unwrap();
     fs::write(dir.join("ca.pem"), ca_pem).unwrap();
     let script = dir.join("script");
     fs::write(&script, SCRIPT).unwrap();

@@ -15,6 +15,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 212, 134, 200);
 
 struct Bench {
     gateway: Gateway,
+    config: GatewayConfig,
     tls: Arc<ClientConfig>,
 }
 
@@ -28,10 +29,7 @@ impl Answer {
     fn cookie(&self, name: &str) -> Option<&str> {
         let values = self.1.lines().filter_map(|line| line.strip_prefix("Set-Cookie:"));
         let values = values.filter_map(|value| value.trim().strip_prefix(name)?.strip_prefix('='));
-        values
-            .map(|value| value.split(';').next().unwrap_or_default())
-            .filter(|value| !value.is_empty())
-            .next_back()
+        values.map(|value| value.split(';').next().unwrap_or_default()).rfind(|value| !value.is_empty())
     }
 
     fn location(&self) -> &str {
@@ -41,15 +39,12 @@ impl Answer {
 
 impl Bench {
     fn new(scenario: Scenario) -> Self {
-        let command = Command {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            far_side: FarSide::Builtin,
+        let options = Options {
             users: vec![User::new("alice", "p+w"), User { realm: "staff".into(), ..User::new("bob", "pw") }],
-            names: Vec::new(),
-            ca_file: None,
             scenario,
+            ..Options::default()
         };
-        let (config, ca_pem) = command.into_config().unwrap();
+        let (config, ca_pem) = options.into_config().unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -57,7 +52,7 @@ impl Bench {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { gateway: Gateway::start(config).unwrap(), tls: Arc::new(tls) }
+        Self { gateway: Gateway::start(config.clone()).unwrap(), config, tls: Arc::new(tls) }
     }
 
     fn connect(&self) -> Stream {
@@ -444,4 +439,6 @@ fn restarts_on_its_address() {
     bench.gateway.stop();
     assert!(ping(&mut tunnel).is_err());
     assert!(TcpStream::connect(addr).is_err());
+    let again = Gateway::start(GatewayConfig { listen: addr, ..bench.config }).unwrap();
+    assert_eq!(again.addr(), addr);
 }
