@@ -58,12 +58,12 @@ counters! {
 
 impl Counters {
     /// Counts one dropped packet.
-    pub fn drop(&self, reason: Reason) {
-        self.drop_many(reason, 1);
+    pub fn count_drop(&self, reason: Reason) {
+        self.count_drops(reason, 1);
     }
 
     /// Counts dropped packets.
-    pub fn drop_many(&self, reason: Reason, count: u64) {
+    pub fn count_drops(&self, reason: Reason, count: u64) {
         if let Some(counter) = self.drops.get(reason.index()) {
             counter.fetch_add(count, Ordering::Relaxed);
         }

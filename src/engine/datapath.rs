@@ -134,7 +134,7 @@ impl DataPath {
             bytes
         };
         if udp.send(path, datagram, datagram.len()).is_err() {
-            self.counters.drop(Reason::UdpSend);
+            self.counters.count_drop(Reason::UdpSend);
         }
     }
 
@@ -152,7 +152,9 @@ impl DataPath {
         let count = udp.receive(receiver).unwrap_or(0);
         let Receiver { buffers, metas } = receiver;
         for (index, (buffer, meta)) in buffers.iter_mut().zip(metas.iter()).take(count).enumerate() {
-            let Some(path) = self.udp.get(socket).map(|udp| udp.path(socket as u8, meta, false)) else { break };
+            let Some(path) = self.udp.get(socket).map(|udp| udp.path(socket as u8, meta, false)) else {
+                break;
+            };
             let stride = meta.stride.max(1);
             for start in (0..meta.len).step_by(stride) {
                 let range = start..(start + stride).min(meta.len);
@@ -187,15 +189,15 @@ impl DataPath {
         if let Some(message) = message {
             add(&self.counters.ike_datagrams, 1);
             if let Err(reason) = ike.datagram(path, message) {
-                self.counters.drop(reason);
+                self.counters.count_drop(reason);
             }
         } else if path.marker {
-            self.counters.drop(Reason::UdpGarbage);
+            self.counters.count_drop(Reason::UdpGarbage);
         } else if datagram != [0xff] {
             // ESP shares the port with marked IKE.
             path.marker = true;
             if let Err(reason) = self.handle_esp(now, path, buffer, range, index, ike) {
-                self.counters.drop(reason);
+                self.counters.count_drop(reason);
             }
         }
     }
@@ -269,7 +271,7 @@ impl DataPath {
                 add(&self.counters.jobs_offloaded, 1);
             }
             Err(batch) => {
-                self.counters.drop_many(Reason::WorkerFull, batch.slots.len() as u64);
+                self.counters.count_drops(Reason::WorkerFull, batch.slots.len() as u64);
                 self.free.push(batch);
             }
         }
@@ -319,7 +321,7 @@ impl DataPath {
                     return Err(reason);
                 }
             },
-            Verdict::Local => self.host.handle_packet(now, packet),
+            Verdict::Local => self.host.handle_packet(now, packet)?,
             Verdict::TooBig => {
                 self.answer(now, Kind::FragNeeded { mtu: self.mtu }, packet);
                 return Err(Reason::TooBig);
@@ -344,7 +346,7 @@ impl DataPath {
         let Ok(ip) = Ipv4::parse(packet) else { return };
         let Some(len) = icmp::emit_error(&mut error, self.pool.host(), kind, packet) else { return };
         if !self.icmp_limit.allow(now.mono) {
-            self.counters.drop(Reason::RateLimited);
+            self.counters.count_drop(Reason::RateLimited);
             return;
         }
         if let Some(error) = error.get(..len) {
@@ -362,7 +364,7 @@ impl DataPath {
             }
             let Some(slices) = slices.get(..frames.len()) else { continue };
             if let Err(reason) = uplink.send(now, slices) {
-                self.counters.drop_many(reason, frames.len() as u64);
+                self.counters.count_drops(reason, frames.len() as u64);
             }
         }
         self.frames.clear();
@@ -374,13 +376,13 @@ impl DataPath {
             Ok(to) => to,
             Err(reason @ Reason::NatNoFlow) => {
                 let unasked = self.recent.filter(|to| self.table.by_address(*to).is_some());
-                let Some(to) = unasked else { return self.counters.drop(reason) };
+                let Some(to) = unasked else { return self.counters.count_drop(reason) };
                 if let Err(reason) = self.flows.forward_unsolicited(now.mono, packet, to) {
-                    return self.counters.drop(reason);
+                    return self.counters.count_drop(reason);
                 }
                 to
             }
-            Err(reason) => return self.counters.drop(reason),
+            Err(reason) => return self.counters.count_drop(reason),
         };
         self.deliver(now, to, packet, false);
         while let Some((to, packet)) = self.flows.poll_held() {
@@ -390,20 +392,21 @@ impl DataPath {
 
     /// A packet for an inner address: collected for its device. `own` packets were made here.
     fn deliver(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], own: bool) {
-        if to == self.pool.host() {
-            return self.host.handle_packet(now, packet);
-        }
-        if packet.len() > usize::from(ESP_ROOM) {
-            return self.deliver_large(now, to, packet, own);
-        }
-        if let Err(reason) = self.collect_down(to, packet, own) {
-            self.counters.drop(reason);
+        let result = if to == self.pool.host() {
+            self.host.handle_packet(now, packet)
+        } else if packet.len() > usize::from(ESP_ROOM) {
+            self.deliver_large(now, to, packet, own)
+        } else {
+            self.collect_down(to, packet, own)
+        };
+        if let Err(reason) = result {
+            self.counters.count_drop(reason);
         }
     }
 
     /// A packet that does not fit the ESP tunnel: fragmented, or answered where it must not be.
-    fn deliver_large(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], own: bool) {
-        let Ok(ip) = Ipv4::parse(packet) else { return self.counters.drop(Reason::InnerMalformed) };
+    fn deliver_large(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], own: bool) -> Result<(), Reason> {
+        let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
         if ip.dont_fragment {
             let mut error = [0; 576];
             let kind = Kind::FragNeeded { mtu: ESP_ROOM };
@@ -413,18 +416,11 @@ impl DataPath {
             {
                 self.to_company.push(error.get(..len).unwrap_or_default().to_vec());
             }
-            return self.counters.drop(Reason::TooBig);
+            return Err(Reason::TooBig);
         }
         let mut pieces = Vec::new();
-        let mut packet = packet.to_vec();
-        if let Err(reason) = mtu::fragment(&mut packet, usize::from(ESP_ROOM), |piece| pieces.push(piece.to_vec())) {
-            return self.counters.drop(reason);
-        }
-        for piece in pieces {
-            if let Err(reason) = self.collect_down(to, &piece, own) {
-                self.counters.drop(reason);
-            }
-        }
+        mtu::fragment(&mut packet.to_vec(), usize::from(ESP_ROOM), |piece| pieces.push(piece.to_vec()))?;
+        pieces.iter().try_for_each(|piece| self.collect_down(to, piece, own))
     }
 
     fn collect_down(&mut self, to: Ipv4Addr, packet: &[u8], own: bool) -> Result<(), Reason> {
@@ -464,7 +460,7 @@ impl DataPath {
             batch.tunnel = Some(Arc::clone(&sa.tunnel));
             sa.sequence.reserve(count as u32)
         }) else {
-            self.counters.drop_many(Reason::EspExhausted, count as u64);
+            self.counters.count_drops(Reason::EspExhausted, count as u64);
             self.free.push(batch);
             return;
         };
@@ -487,7 +483,7 @@ impl DataPath {
                 }
             }
             Err(batch) => {
-                self.counters.drop_many(Reason::WorkerFull, count as u64);
+                self.counters.count_drops(Reason::WorkerFull, count as u64);
                 self.free.push(batch);
             }
         }
@@ -508,9 +504,9 @@ impl DataPath {
         while let Some(slot) = slots.next() {
             if slot.verdict != Verdict::Forward {
                 if let Verdict::Drop(reason) = slot.verdict {
-                    self.counters.drop(reason);
+                    self.counters.count_drop(reason);
                 } else {
-                    self.counters.drop(Reason::TtlExceeded);
+                    self.counters.count_drop(Reason::TtlExceeded);
                 }
                 continue;
             }
@@ -533,7 +529,7 @@ impl DataPath {
                 add(&self.counters.down_packets, count);
                 add(&self.counters.down_bytes, bytes);
             } else {
-                self.counters.drop_many(Reason::UdpSend, count);
+                self.counters.count_drops(Reason::UdpSend, count);
             }
         }
     }
@@ -568,7 +564,7 @@ impl DataPath {
                     }
                 }
                 Ok(None) => {}
-                Err(reason) => self.counters.drop(reason),
+                Err(reason) => self.counters.count_drop(reason),
             }
         }
         let mut slices = [IoSlice::new(&[]); BATCH_PACKETS];
@@ -577,7 +573,7 @@ impl DataPath {
         }
         let Some(slices) = slices.get(..count).filter(|slices| !slices.is_empty()) else { return };
         if let Err(reason) = uplink.send(now, slices) {
-            self.counters.drop_many(reason, count as u64);
+            self.counters.count_drops(reason, count as u64);
         }
     }
 
@@ -587,7 +583,7 @@ impl DataPath {
             match Ipv4::parse(&packet) {
                 Ok(ip) if self.pool.index(ip.dst).is_some() => self.deliver(now, ip.dst, &packet, true),
                 Ok(_) => self.to_company.push(packet),
-                Err(_) => self.counters.drop(Reason::InnerMalformed),
+                Err(_) => self.counters.count_drop(Reason::InnerMalformed),
             }
         }
         for mut packet in std::mem::take(&mut self.to_company) {
@@ -596,7 +592,7 @@ impl DataPath {
                 .translate_outbound(now.mono, &mut packet)
                 .and_then(|()| uplink.send_packet(now, &packet));
             if let Err(reason) = sent {
-                self.counters.drop(reason);
+                self.counters.count_drop(reason);
             }
         }
     }
@@ -628,7 +624,9 @@ impl DataPath {
     /// Time passed.
     pub fn handle_timeout(&mut self, now: Now) {
         self.table.handle_timeout(now.mono);
-        self.host.handle_timeout(now);
+        if self.host.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.host.handle_timeout(now);
+        }
     }
 
     /// Forgets flows that have been idle too long. Called now and then.

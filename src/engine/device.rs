@@ -99,6 +99,8 @@ pub struct Table {
     by_spi: HashMap<u32, usize, BuildHasherDefault<SpiHasher>>,
     by_address: Vec<Option<usize>>,
     next_key: usize,
+    /// When the first outbound move is due, at the earliest.
+    next_move: Option<Duration>,
 }
 
 impl Table {
@@ -111,6 +113,7 @@ impl Table {
             by_spi: HashMap::default(),
             by_address: vec![None; pool.size() as usize],
             next_key: 1,
+            next_move: None,
         }
     }
 
@@ -142,6 +145,9 @@ impl Table {
             });
         if let Some(entry) = position.and_then(|position| self.by_address.get_mut(position)) {
             *entry = Some(device);
+        }
+        if known.is_some() {
+            self.next_move = Some(self.next_move.map_or(now + MOVE_AFTER, |at| at.min(now + MOVE_AFTER)));
         }
         self.by_spi.insert(child.spi_in, key);
         self.sas.insert(
@@ -197,6 +203,9 @@ impl Table {
 
     /// Moves outbound traffic whose time has come.
     pub fn handle_timeout(&mut self, now: Duration) {
+        if self.next_move.is_none_or(|at| at > now) {
+            return;
+        }
         for device in self.devices.values_mut() {
             if let Some((next, at)) = device.next_outbound
                 && at <= now
@@ -205,11 +214,13 @@ impl Table {
                 device.next_outbound = None;
             }
         }
+        self.next_move =
+            self.devices.values().filter_map(|device| device.next_outbound.map(|(_, at)| at)).min();
     }
 
     /// When `handle_timeout` has something to do.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.devices.values().filter_map(|device| device.next_outbound.map(|(_, at)| at)).min()
+        self.next_move
     }
 
     /// The key of the SA with this SPI.

@@ -170,17 +170,17 @@ fn bind_all(config: &Config, poll: &Poll) -> Result<(Vec<Udp>, Vec<(SocketAddr, 
     let mut addresses = Vec::new();
     for listen in &config.listen {
         let mut ip = *listen;
-        let mut bind = |port, is_nat| {
-            let mut result = Udp::bind(SocketAddr::new(ip, port), is_nat);
+        let mut bind = |port| {
+            let mut result = Udp::bind(SocketAddr::new(ip, port));
             let no_ipv6 = result.as_ref().is_err_and(|error| ip.is_ipv6() && is_family_off(error));
             if no_ipv6 && ip.is_unspecified() {
                 log::warn!("IPv6 is off on this host: serving IPv4 only (0.0.0.0)");
                 ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-                result = Udp::bind(SocketAddr::new(ip, port), is_nat);
+                result = Udp::bind(SocketAddr::new(ip, port));
             }
             result.map_err(|error| StartError::Bind { address: SocketAddr::new(ip, port), error })
         };
-        let pair = [bind(config.ike_port, false)?, bind(config.nat_port, true)?];
+        let pair = [bind(config.ike_port)?, bind(config.nat_port)?];
         addresses.push((pair[0].local_addr(), pair[1].local_addr()));
         sockets.extend(pair);
     }

@@ -245,7 +245,8 @@ fn seal_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
 
 /// Lowers the TTL of an IPv4 packet by one (RFC 1812 section 5.3.1) and keeps the header checksum in step.
 fn lower_ttl(packet: &mut [u8]) {
-    let Some([ttl, protocol, c0, c1]) = packet.get_mut(8..).and_then(|rest| rest.first_chunk_mut::<4>()) else {
+    let Some([ttl, protocol, c0, c1]) = packet.get_mut(8..).and_then(|rest| rest.first_chunk_mut::<4>())
+    else {
         return;
     };
     let old = u64::from(u16::from_be_bytes([*ttl, *protocol]));

@@ -35,20 +35,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Tokens that a listener uses, from `first_token` on.
-    pub const TOKENS: usize = CONNECTIONS + 1;
-
     /// Starts to listen on `address`.
     pub fn bind(address: SocketAddr, first_token: usize, registry: &Registry) -> io::Result<Self> {
         let mut listener = TcpListener::bind(address)?;
         registry.register(&mut listener, Token(first_token), Interest::READABLE)?;
         let visitors = std::iter::repeat_with(|| None).take(CONNECTIONS).collect();
         Ok(Self { listener, visitors, first_token })
-    }
-
-    /// The address it listens on.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 
     /// An event for `token`; a valid SAML id, if one came.
@@ -123,7 +115,7 @@ impl Visitor {
             if self.head.len() > HEAD_BYTES {
                 return (false, None);
             }
-            if let Some(Answer { response, id: found }) = saml::handle_request(&self.head) {
+            if let Answer::Reply { response, id: found } = saml::handle_request(&self.head) {
                 self.answer = response;
                 id = found;
             }

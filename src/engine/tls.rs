@@ -115,7 +115,8 @@ impl Tls {
     /// Protocol version and cipher suite, for the log.
     pub fn describe(&self) -> String {
         let version = self.conn.protocol_version().map_or_else(String::new, |v| format!("{v:?}"));
-        let suite = self.conn.negotiated_cipher_suite().map_or_else(String::new, |s| format!("{:?}", s.suite()));
+        let suite =
+            self.conn.negotiated_cipher_suite().map_or_else(String::new, |s| format!("{:?}", s.suite()));
         format!("{version} {suite}")
     }
 

@@ -30,15 +30,13 @@ pub struct Udp {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
-    /// True on the port where IKE carries the non-ESP marker.
-    pub is_nat: bool,
     /// True until a receive found the socket empty.
     pub readable: bool,
 }
 
 impl Udp {
     /// Binds `address`. `::` takes both families.
-    pub fn bind(address: SocketAddr, is_nat: bool) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if let IpAddr::V6(v6) = address.ip() {
             socket.set_only_v6(!v6.is_unspecified())?;
@@ -58,7 +56,7 @@ impl Udp {
             state.max_gso_segments(),
             state.gro_segments()
         );
-        Ok(Self { socket, state, local, is_nat, readable: true })
+        Ok(Self { socket, state, local, readable: true })
     }
 
     /// The bound address.

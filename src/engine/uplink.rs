@@ -85,11 +85,6 @@ impl Uplink {
         self.session.handle(now, input);
     }
 
-    /// True if data packets can be sent.
-    pub fn is_up(&self) -> bool {
-        self.session.is_up() && matches!(self.link, Link::Open { .. })
-    }
-
     /// Sends frames: each piece is a frame header and a packet. Gives the reason where they are dropped instead.
     pub fn send(&mut self, now: Now, frames: &[IoSlice<'_>]) -> Result<(), Reason> {
         let Link::Open { tls } = &mut self.link else { return Err(Reason::UplinkDown) };
@@ -218,7 +213,13 @@ impl Uplink {
         }
     }
 
-    fn handle_lookup(&mut self, now: Now, registry: &Registry, attempt: u64, result: io::Result<Vec<SocketAddr>>) {
+    fn handle_lookup(
+        &mut self,
+        now: Now,
+        registry: &Registry,
+        attempt: u64,
+        result: io::Result<Vec<SocketAddr>>,
+    ) {
         if attempt != self.attempt || !matches!(self.link, Link::Resolving { .. }) {
             return;
         }

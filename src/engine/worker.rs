@@ -96,11 +96,6 @@ impl Pool {
         self.workers.len()
     }
 
-    /// True if the worker of `device` runs or has work: it need not be woken.
-    pub fn is_awake(&self, device: usize) -> bool {
-        self.worker(device).is_some_and(|worker| !worker.shared.sleeping.load(Ordering::Relaxed))
-    }
-
     /// Gives a batch to the worker of its device; gives it back where the queue is full.
     pub fn submit(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
         let Some(worker) = self.worker(batch.device) else { return Err(batch) };

@@ -4,11 +4,11 @@
 pub mod checksum;
 pub mod dns;
 pub mod edit;
-pub mod icmp;
-pub mod ip;
-pub mod ike;
 pub mod forti;
 pub mod http;
+pub mod icmp;
+pub mod ike;
+pub mod ip;
 pub mod ppp;
 mod reader;
 pub mod tcp;
