@@ -63,14 +63,14 @@ impl Deframer {
         if std::mem::take(&mut self.spent) {
             self.partial.clear();
         }
-        if self.partial.is_empty() {
-            if let Some(header) = input.first_chunk::<HEADER_LEN>() {
-                let total = HEADER_LEN + forti::parse_header(*header)?;
-                if total <= input.len() {
-                    let (frame, rest) = std::mem::take(input).split_at_mut(total);
-                    *input = rest;
-                    return Ok(frame.get_mut(HEADER_LEN..));
-                }
+        if self.partial.is_empty()
+            && let Some(header) = input.first_chunk::<HEADER_LEN>()
+        {
+            let total = HEADER_LEN + forti::parse_header(*header)?;
+            if total <= input.len() {
+                let (frame, rest) = std::mem::take(input).split_at_mut(total);
+                *input = rest;
+                return Ok(frame.get_mut(HEADER_LEN..));
             }
         }
         if !self.fill(input, HEADER_LEN) {
