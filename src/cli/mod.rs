@@ -58,7 +58,9 @@ pub fn main() -> ExitCode {
 /// Prints help, the version, or in one line what is wrong with the command line.
 fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Without an output there is nobody to tell.
             let _ = error.print();
         }
@@ -69,7 +71,11 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// What clap says in paragraphs, without its usage text.
 fn one_line(report: &str) -> String {
-    let said = report.split("\n\nUsage:").next().and_then(|said| said.split("\n\nFor more").next()).unwrap_or(report);
+    let said = report
+        .split("\n\nUsage:")
+        .next()
+        .and_then(|said| said.split("\n\nFor more").next())
+        .unwrap_or(report);
     let said = said.strip_prefix("error: ").unwrap_or(said);
     let words: Vec<&str> = said.split_whitespace().collect();
     format!("{} (see --help)", words.join(" "))

@@ -2,4 +2,6 @@
 
 pub mod gateway;
 pub mod probe;
-pub mod run;
+mod run;
+
+pub use run::{DemoError, DemoOptions, run};
