@@ -2,6 +2,4 @@
 
 pub mod gateway;
 pub mod probe;
-mod run;
-
-pub use run::{DemoError, DemoOptions, run};
+pub mod run;
