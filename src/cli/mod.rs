@@ -3,6 +3,7 @@
 //! `args` knows what was typed, `settings` what was meant, the commands what to do with it.
 
 mod args;
+mod demo;
 mod ikev2;
 mod logging;
 mod settings;
@@ -43,7 +44,7 @@ pub fn main() -> ExitCode {
     logging::init(invocation.log_level);
     let outcome = match invocation.command {
         Command::Ikev2(args) => ikev2::run(&args),
-        Command::Demo(args) => demo::run(&args),
+        Command::Demo(args) => demo::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -234,7 +234,14 @@ fn uplink(
             fortivpn::Credentials::Saml { port: args.saml_listen.port() }
         }
     };
-    Ok(fortivpn::Config::new(args.destination.host.clone(), args.destination.port, credentials))
+    Ok(fortivpn::Config {
+        host: args.destination.host.clone(),
+        port: args.destination.port,
+        realm: None,
+        credentials,
+        user_agent: fortivpn::DEFAULT_USER_AGENT.to_owned(),
+        mru: fortivpn::DEFAULT_MRU,
+    })
 }
 
 fn gateway_roots(args: &Ikev2Args) -> Result<Vec<CertificateDer<'static>>, Error> {

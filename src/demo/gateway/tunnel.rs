@@ -128,6 +128,8 @@ impl Tunnel<'_> {
             match self.turn(now) {
                 Ok(None) => {}
                 Ok(Some(TunnelEnd::ClientTerminated)) => {
+                    // The client, having its Ack, closes the connection; if it does not, we do.
+                    let _ = self.drain(now + GRACE);
                     return self.close(TunnelEnd::ClientTerminated, CloseStyle::CloseNotify);
                 }
                 Ok(Some(why)) => return why,
