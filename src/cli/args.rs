@@ -202,6 +202,10 @@ pub struct DemoArgs {
     /// Stay up afterwards and print how to connect a client of your own
     #[arg(long)]
     pub stay: bool,
+
+    /// Only the gateway, for tests; what follows are its own options
+    #[arg(long, hide = true, num_args = 0.., allow_hyphen_values = true, value_name = "OPTIONS")]
+    pub gateway_only: Option<Vec<OsString>>,
 }
 
 fn level_parser() -> impl TypedValueParser<Value = LevelFilter> {
@@ -325,6 +329,17 @@ mod tests {
         assert_eq!(level(&["pterodapter", "demo"]), LevelFilter::Info);
         assert_eq!(level(&["pterodapter", "--log-level", "off", "demo"]), LevelFilter::Off);
         assert_eq!(level(&["pterodapter", "demo", "--log-level=trace", "--stay"]), LevelFilter::Trace);
+    }
+
+    #[test]
+    fn options_behind_gateway_only_are_the_gateways() {
+        let argv = ["pterodapter", "demo", "--gateway-only", "--listen", "127.0.0.1:0", "--user=a:b"];
+        match parse(argv).unwrap().command {
+            Command::Demo(demo) => {
+                assert_eq!(demo.gateway_only.unwrap(), ["--listen", "127.0.0.1:0", "--user=a:b"])
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
