@@ -9,6 +9,7 @@ use super::args::DemoArgs;
 pub(super) fn run(args: DemoArgs) -> Result<(), Failure> {
     match args.gateway_only {
         Some(options) => gateway::main_from_args(options).map_err(Failure::Runtime),
-        None => run::run(args.stay).map_err(|error| Failure::Runtime(error.to_string())),
+        None => run::run(run::DemoOptions { stay: args.stay, ..run::DemoOptions::default() })
+            .map_err(|error| Failure::Runtime(error.to_string())),
     }
 }
