@@ -120,7 +120,9 @@ impl Client {
 
     /// Asks the program to end, as Ctrl-C does; `timeout` passes it on.
     fn interrupt(&mut self) -> Option<i32> {
-        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        if self.child.try_wait().unwrap().is_none() {
+            let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        }
         self.wait()
     }
 
