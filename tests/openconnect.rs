@@ -13,8 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use pterodapter::demo::gateway::{
-    self, CloseStyle, DenyMode, Entry, Event, FarSide, Gateway, HostCheck, LoginOutcome, Scenario, TunnelEnd,
-    User,
+    self, CloseStyle, DenyMode, DnsOffer, Entry, Event, FarSide, Gateway, HostCheck, LoginOutcome, Mru,
+    PppKnobs, Scenario, TunnelEnd, User,
 };
 
 const INSIDE: &str = "PTERODAPTER_TEST_NAMESPACE";
@@ -120,7 +120,9 @@ impl Client {
 
     /// Asks the program to end, as Ctrl-C does; `timeout` passes it on.
     fn interrupt(&mut self) -> Option<i32> {
-        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        if self.child.try_wait().unwrap().is_none() {
+            let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        }
         self.wait()
     }
 
@@ -314,6 +316,35 @@ fn openconnect_survives_odd_records_and_a_drop() {
             matches!(event, Event::TunnelDown { why: TunnelEnd::Dropped(CloseStyle::Terminate), .. })
         };
         assert_eq!(count(&gateway.journal(), dropped), 1);
+    });
+}
+
+#[test]
+fn openconnect_copes_with_odd_negotiations() {
+    in_namespace("openconnect_copes_with_odd_negotiations", "openconnect", |dir| {
+        let usual = PppKnobs::default;
+        for ppp in [
+            PppKnobs { offer_vj: true, ..usual() },
+            PppKnobs { own_mru: Some(1400), dns: DnsOffer::Reject, ..usual() },
+            PppKnobs { mru: Mru::Nak(1280), ..usual() },
+            PppKnobs { mru: Mru::Reject, ..usual() },
+            PppKnobs { ask_auth: true, ..usual() },
+            PppKnobs { echo_every: Some(Duration::from_millis(50)), answer_echo: false, ..usual() },
+        ] {
+            let scenario = Scenario {
+                ppp: ppp.clone(),
+                host_check: HostCheck::Off,
+                script_entry: true,
+                chunk_padding: false,
+                ..Scenario::default()
+            };
+            let gateway = start_gateway(dir, FarSide::Builtin, scenario);
+            let mut client = openconnect(dir, &gateway, "bob", "pw", "", &[]);
+            eprintln!("{ppp:?}");
+            wait_up(dir, &mut client);
+            ping("10.77.0.1", 1000);
+            client.interrupt();
+        }
     });
 }
 

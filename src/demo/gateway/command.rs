@@ -111,21 +111,23 @@ pub fn parse_user(text: &str) -> Result<User, String> {
     }
 }
 
-/// Runs a gateway until the standard input ends. Prints one line when it is ready: `ready`, its address, and the
-/// path of the authority's certificate.
+/// Runs a gateway made of `args` until the standard input ends, so that it never outlives who started it.
 pub fn main_from_args(args: impl IntoIterator<Item = OsString>) -> Result<(), String> {
-    let options = Options::parse(args)?;
+    run(Options::parse(args)?, &mut io::stdin(), &mut io::stdout())
+}
+
+/// Runs a gateway until `input` ends. When it is ready it says so in one line of `output`: the word `ready`, its
+/// address, and the path of its authority's certificate.
+pub fn run(options: Options, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
     let ca_file = options.ca_file.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("pterodapter-gateway-{}.pem", std::process::id()))
     });
     let (config, ca_pem) = options.into_config()?;
     std::fs::write(&ca_file, ca_pem).map_err(|e| format!("{}: {e}", ca_file.display()))?;
     let gateway = Gateway::start(config).map_err(|e| format!("cannot start the gateway: {e}"))?;
-    let mut out = io::stdout();
     // Nobody may be reading; the gateway is up all the same.
-    let _ = writeln!(out, "ready {} {}", gateway.addr(), ca_file.display()).and_then(|()| out.flush());
-    let mut rest = Vec::new();
-    let _ = io::stdin().read_to_end(&mut rest);
+    let _ = writeln!(output, "ready {} {}", gateway.addr(), ca_file.display()).and_then(|()| output.flush());
+    let _ = io::copy(input, &mut io::sink());
     gateway.stop();
     Ok(())
 }
@@ -163,5 +165,17 @@ mod tests {
         for bad in [["--user", "name"], ["--far-side", "moon"], ["--listen", "here"]] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn runs_until_its_input_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca_file = dir.path().join("ca.pem");
+        let mut output = Vec::new();
+        let options = Options { ca_file: Some(ca_file.clone()), ..Options::default() };
+        run(options, &mut io::empty(), &mut output).unwrap();
+        let line = String::from_utf8(output).unwrap();
+        assert!(line.starts_with("ready 127.0.0.1:") && line.ends_with("ca.pem\n"), "{line}");
+        assert!(std::fs::read_to_string(ca_file).unwrap().contains("BEGIN CERTIFICATE"));
     }
 }

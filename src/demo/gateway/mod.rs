@@ -16,7 +16,7 @@ mod scenario;
 mod session;
 mod tunnel;
 
-pub use command::{Options, main_from_args};
+pub use command::{Options, main_from_args, parse_far_side, parse_user, run};
 pub use far_side::FarSide;
 pub use journal::{Counts, Entry, Event, LoginOutcome, RequestHead, TunnelEnd};
 pub use scenario::{
