@@ -137,7 +137,8 @@ fn skipped_without(program: &str) -> bool {
 }
 
 fn curl(arguments: &[&str]) -> String {
-    let output = Command::new("curl").args(["--silent", "--max-time", "10"]).args(arguments).output().unwrap();
+    let output =
+        Command::new("curl").args(["--silent", "--max-time", "10"]).args(arguments).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

@@ -10,6 +10,7 @@ use super::args::DemoArgs;
 pub(super) fn run(args: DemoArgs) -> Result<(), Failure> {
     match args.gateway_only {
         Some(options) => gateway::main_from_args(options).map_err(Failure::Runtime),
-        None => run::run(DemoOptions { stay: args.stay, ..DemoOptions::default() }).map_err(|error| Failure::Runtime(error.to_string())),
+        None => run::run(DemoOptions { stay: args.stay, ..DemoOptions::default() })
+            .map_err(|error| Failure::Runtime(error.to_string())),
     }
 }
