@@ -1,5 +1,6 @@
 //! Strangers, and authenticated peers that break the rules: no panic, no effect.
 
+use crate::crypto::sign::KeyKind;
 use crate::ike::testing::*;
 use crate::ike::{Event, Input, Policy, Refusal};
 use crate::wire::ike::*;
@@ -258,7 +259,9 @@ fn truncated_and_changed_messages_before_and_outside_protection() {
 
 #[test]
 fn truncated_and_changed_payloads_inside_protection() {
-    let mut world = World::new();
+    let (cookie_threshold, cookie_threshold_per_source) = (usize::MAX, usize::MAX);
+    let policy = Policy { cookie_threshold, cookie_threshold_per_source, ..Policy::default() };
+    let mut world = World::with(KeyKind::P256, policy, 24);
     let mut client = half_open(&mut world, 4500);
     let auth = chain_of(&client.auth_payloads());
     let mut established = world.connect("bob@example.com", 4501);
@@ -326,7 +329,7 @@ fn datagrams_lost_repeated_and_out_of_order() {
                 request.iter().zip(dice).filter(|(_, d)| d % 4 != 0).map(|(r, _)| r.clone()).collect();
             let copies = there.clone();
             there.extend(copies.into_iter().zip(dice).filter(|(_, d)| d % 3 == 0).map(|(r, _)| r));
-            if dice[30] % 2 == 0 {
+            if dice[30].is_multiple_of(2) {
                 there.reverse();
             }
             let mut back = world.exchange(client.path, &there);
@@ -337,7 +340,7 @@ fn datagrams_lost_repeated_and_out_of_order() {
                 Protected::parse(&header, bytes).ok()?.fragment.map(|fragment| usize::from(fragment.total))
             });
             back.truncate(fragments.unwrap_or(1));
-            if whole > 0 && dice[31] % 3 != 0 {
+            if whole > 0 && !dice[31].is_multiple_of(3) {
                 return back;
             }
         };

@@ -164,15 +164,14 @@ fn ike_rekey_that_cannot_be_and_one_never_finished() {
 }
 
 /// Our own rekey request, as the client sees it; answered as a client would.
-fn answer_own_rekey(world: &mut World, client: &mut Initiator, refuse: Option<u16>) {
+fn answer_own_rekey(world: &mut World, client: &mut Initiator, refuse: Option<u16>) -> Vec<Vec<u8>> {
     let request = client.open(&world.take_sent());
     assert_eq!(request.header.exchange, Exchange::CreateChildSa);
     let notify = Notify::parse(request.body(Kind::Notify).unwrap()).unwrap();
     let old = client.children[0].clone();
     assert_eq!((notify.kind, notify.spi), (notify_type::REKEY_SA, &old.peer_spi.to_be_bytes()[..]));
     if let Some(kind) = refuse {
-        client.answer(world, &request, &[(Kind::Notify, Notify::new(kind, &[]).emit())]);
-        return;
+        return client.answer(world, &request, &[(Kind::Notify, Notify::new(kind, &[]).emit())]);
     }
     let offered = parse_proposals(request.body(Kind::Sa).unwrap()).unwrap();
     let new_peer_spi = u32::from_be_bytes(offered[0].spi.as_slice().try_into().unwrap());
@@ -191,7 +190,7 @@ fn answer_own_rekey(world: &mut World, client: &mut Initiator, refuse: Option<u1
     assert_eq!((sa.key_out.expose(), sa.key_in.expose()), (&from_responder[..], &to_responder[..]));
     let delete = client.open(&delete);
     assert_eq!(Delete::parse(delete.body(Kind::Delete).unwrap()), Ok(Delete::Esp(vec![old.peer_spi])));
-    client.answer(world, &delete, &[(Kind::Delete, Delete::Esp(vec![old.spi]).emit())]);
+    client.answer(world, &delete, &[(Kind::Delete, Delete::Esp(vec![old.spi]).emit())])
 }
 
 #[test]
@@ -224,10 +223,10 @@ fn our_own_rekey_refused_ends_the_connection() {
     let spi_in = client.children[0].peer_spi;
     world.take_log();
     world.handle(Input::NearlyExhausted { spi_in });
-    answer_own_rekey(&mut world, &mut client, Some(notify_type::NO_ADDITIONAL_SAS));
+    let goodbye = answer_own_rekey(&mut world, &mut client, Some(notify_type::NO_ADDITIONAL_SAS));
     assert_eq!(world.notes.len(), 1);
     assert_eq!(world.take_log(), ["remove", "gone alice@example.com: not rekeyed in time"]);
-    let goodbye = client.open(&world.take_sent());
+    let goodbye = client.open(&goodbye);
     assert_eq!(Delete::parse(goodbye.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
 }
 
