@@ -4,13 +4,15 @@
 mod lab;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
-use lab::{Lab, eventually};
+use lab::{Lab, eventually, password};
 use pterodapter::crypto::Aead;
-use pterodapter::demo::gateway::{CloseStyle, Scenario};
+use pterodapter::demo::gateway::{CloseStyle, Entry, Event, HostCheck, Scenario, TunnelEnd};
 use pterodapter::demo::probe::{Client, RecordType, Transport};
+use pterodapter::fortivpn::Credentials;
 
 const WEB_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 80);
 const SINK: u16 = 9002;
@@ -77,6 +79,69 @@ fn clients_stay_connected_while_the_tunnel_drops() {
     }
 }
 
+#[test]
+fn the_browser_signs_in_and_the_end_is_orderly() {
+    if skipped_without("curl") {
+        return;
+    }
+    // A port that is free now: the gateway must know it before the daemon listens.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let scenario = Scenario { saml_port: port, host_check: HostCheck::Hop, ..Scenario::default() };
+    let mut lab = Lab::with_credentials(scenario, 0, Credentials::Saml { port });
+    let client = lab.connect("laptop.example").unwrap();
+    eventually(Duration::from_secs(10), "the daemon waits for the browser", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    // What a browser and its neighbours do: ask for an icon, connect in advance, bring nonsense.
+    let _speculative = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    curl(&[&format!("http://127.0.0.1:{port}/favicon.ico")]);
+    curl(&[&format!("http://127.0.0.1:{port}/?id=..%2f..%0d%0aX")]);
+    let start = format!("https://{}/remote/saml/start?redirect=1", lab.gateway.addr());
+    let page = curl(&["--insecure", "--location", &start]);
+    assert!(page.contains("signed in") || page.contains("close"), "{page}");
+    wait_for_uplink(&client);
+    assert!(lab.stop());
+    let journal = lab.gateway.journal();
+    let trades = journal.iter().filter(|entry| matches!(entry.event, Event::SamlTrade(_))).count();
+    assert_eq!(trades, 1, "only the good id was traded");
+    let ended = |entry: &&Entry| matches!(entry.event, Event::TunnelDown { .. } | Event::Logout(_));
+    let end: Vec<&Event> = journal.iter().filter(ended).map(|entry| &entry.event).collect();
+    let [Event::TunnelDown { why: TunnelEnd::ClientTerminated, .. }, Event::Logout(_)] = end[..] else {
+        panic!("Terminate, then logout: {end:?}");
+    };
+    eventually(Duration::from_secs(2), "the client was told", || client.is_closed());
+}
+
+#[test]
+fn a_refused_password_is_sent_once() {
+    let lab = Lab::with_credentials(Scenario::default(), 0, password("wrong"));
+    let attempts = || {
+        let logins = |entry: &&Entry| matches!(entry.event, Event::Login { .. });
+        lab.gateway.journal().iter().filter(logins).count()
+    };
+    eventually(Duration::from_secs(10), "the password is tried", || attempts() == 1);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(attempts(), 1);
+    // Clients connect all the same.
+    lab.connect("laptop.example").unwrap().dpd().unwrap();
+}
+
+/// True if a program is missing. On CI nothing may be.
+fn skipped_without(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    assert!(found || std::env::var_os("CI").is_none(), "{program} is missing");
+    if !found {
+        println!("skipped: {program} is not installed");
+    }
+    !found
+}
+
+fn curl(arguments: &[&str]) -> String {
+    let output =
+        Command::new("curl").args(["--silent", "--max-time", "10"]).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Signing in takes a moment; pings meanwhile get ICMP unreachable.
 fn wait_for_uplink(client: &Client) {
     eventually(Duration::from_secs(15), "the tunnel comes up", || client.ping(WEB_SERVER).is_ok());
@@ -86,7 +151,7 @@ fn wait_for_uplink(client: &Client) {
 fn move_bytes(client: &Client, count: usize) {
     let mut up = client.tcp_connect(SocketAddrV4::new(WEB_SERVER, SINK)).unwrap();
     up.write_all(&vec![7; count]).unwrap();
-    up.finish().unwrap();
+    up.shutdown_write();
     let mut counted = [0; 8];
     up.read_exact(&mut counted).unwrap();
     assert_eq!(u64::from_be_bytes(counted), count as u64);

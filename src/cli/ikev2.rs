@@ -1,7 +1,7 @@
 //! `pterodapter ikev2`: the daemon in the foreground, until a signal ends it.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process;
 use std::thread;
 
@@ -18,7 +18,6 @@ use super::settings::{self, System};
 pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     let system = System {
         wall: Clock::start().now().wall,
-        has_ipv6: has_ipv6(),
         cores: thread::available_parallelism().map_or(1, usize::from),
     };
     let (config, warnings) = settings::load(args, system, io::stdin())
@@ -41,18 +40,11 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     }
 }
 
-/// True unless the kernel has no IPv6 at all: a socket for both families can be made without an IPv6 address too.
-fn has_ipv6() -> bool {
-    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
-}
-
 fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure> {
     let wait = move || {
         let mut arrived = signals.forever();
         if arrived.next().is_some() {
-            log::info!(
-                "stopping: clients are disconnected, then the tunnel is closed; a second signal ends at once"
-            );
+            log::info!("asked to stop; a second signal ends at once");
             stopper.stop();
         }
         if arrived.next().is_some() {

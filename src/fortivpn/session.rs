@@ -225,8 +225,8 @@ impl Session {
                 }
             }
             Input::Connected => {}
-            Input::Closed(reason) if self.connection != Connection::Closed => self.closed(now, reason),
-            Input::Closed(_) => {}
+            Input::Closed(_) if self.connection == Connection::Closed || self.has_parted() => {}
+            Input::Closed(reason) => self.closed(now, reason),
             Input::SamlId(id) if matches!(self.state, State::Browser { .. }) && saml::is_valid_id(&id) => {
                 self.outputs.push_back(Output::LoginDone);
                 self.begin(now, Step::TradeId(id));
@@ -258,6 +258,11 @@ impl Session {
             },
             _ => {}
         }
+    }
+
+    /// A `Disconnect` still waits to be taken: what is told about a connection concerns the one before it.
+    fn has_parted(&self) -> bool {
+        self.outputs.iter().any(|output| matches!(output, Output::Disconnect { .. }))
     }
 
     fn start(&mut self, now: Now) {

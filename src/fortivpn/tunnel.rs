@@ -302,6 +302,23 @@ mod tests {
     }
 
     #[test]
+    fn whole_frames_stay_in_place_and_the_buffer_is_used_again() {
+        let (mut deframer, mut capacity) = (Deframer::default(), None);
+        for round in 0..100 {
+            let mut stream = [frame(&[1; 1400]), frame(&[2; 1400])].concat();
+            let range = stream.as_ptr_range();
+            let (mut first, mut second) = stream.split_at_mut(1406 + 1 + round * 13);
+            let packet = deframer.next(&mut first).unwrap().unwrap();
+            assert!(range.contains(&packet.as_ptr()), "not copied");
+            assert!(deframer.next(&mut first).unwrap().is_none());
+            let packet = deframer.next(&mut second).unwrap().unwrap();
+            assert!(packet == [2; 1400] && !range.contains(&packet.as_ptr()));
+            let now = deframer.partial.capacity();
+            assert_eq!(*capacity.get_or_insert(now), now, "no allocation after the first round");
+        }
+    }
+
+    #[test]
     fn largest_frame_and_broken_frames() {
         let largest = frame(&vec![1; 65529]);
         assert_eq!(deframe(&largest, &[9000, 20_000, 60_000]).unwrap()[0].len(), 65529);

@@ -438,6 +438,11 @@ impl Initiator {
         self.seal_piece(header, chain.first(), None, chain.bytes())
     }
 
+    /// Seals octets that may be no payloads at all.
+    pub(super) fn seal_raw(&mut self, header: Header, first: u8, payloads: &[u8]) -> Vec<u8> {
+        self.seal_piece(header, first, None, payloads)
+    }
+
     /// Seals a message in fragments of `size` octets of payloads.
     pub(super) fn seal_fragments(&mut self, header: Header, chain: &Chain, size: usize) -> Vec<Vec<u8>> {
         let total = chain.bytes().len().div_ceil(size) as u16;

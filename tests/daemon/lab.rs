@@ -28,18 +28,15 @@ pub struct Lab {
 impl Lab {
     /// A lab with a gateway that behaves as `scenario` says, and the daemon with `workers` workers.
     pub fn start(scenario: Scenario, workers: usize) -> Self {
-        Self::with_credentials(scenario, workers, |_| Credentials::Password {
-            username: "alice".into(),
-            password: Secret::from(PASSWORD.as_bytes()),
-        })
+        Self::with_credentials(scenario, workers, password(PASSWORD))
     }
 
-    /// The same, with a way to sign in that may depend on the SAML port.
-    pub fn with_credentials(
-        scenario: Scenario,
-        workers: usize,
-        credentials: impl FnOnce(u16) -> Credentials,
-    ) -> Self {
+    /// The same, with another way to sign in.
+    pub fn with_credentials(scenario: Scenario, workers: usize, credentials: Credentials) -> Self {
+        if std::env::var_os("TEST_LOG").is_some() {
+            // Already set by an earlier lab of this process.
+            let _ = simplelog::SimpleLogger::init(log::LevelFilter::Debug, simplelog::Config::default());
+        }
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let web = Authority::new("Gateway test authority", wall(), 2).unwrap();
         let certificate = web.issue_server(&["127.0.0.1"], wall(), 2).unwrap();
@@ -68,7 +65,14 @@ impl Lab {
             },
             pool: Pool::DEFAULT,
             workers,
-            uplink: fortivpn::Config::new("127.0.0.1", gateway.addr().port(), credentials(saml_port)),
+            uplink: fortivpn::Config {
+                host: "127.0.0.1".into(),
+                port: gateway.addr().port(),
+                realm: None,
+                credentials,
+                user_agent: fortivpn::DEFAULT_USER_AGENT.into(),
+                mru: fortivpn::DEFAULT_MRU,
+            },
             gateway_roots: vec![CertificateDer::from(web.cert_der().to_vec())],
             saml_listen: SocketAddr::new(loopback, saml_port),
         })
@@ -86,6 +90,7 @@ impl Lab {
         let Issued { cert_pem, key_pem, .. } = self.authority.issue_client(name, wall(), 2).unwrap();
         let (ike, nat) = self.daemon().addresses()[0];
         let mut config = ClientConfig::new(ike, nat.port(), SERVER_ID);
+        config.timeout = Duration::from_secs(3);
         config.ca_pem = self.authority.cert_pem().to_owned();
         config.cert_pem = cert_pem;
         config.key_pem = key_pem;
@@ -111,6 +116,11 @@ impl Drop for Lab {
             self.stop();
         }
     }
+}
+
+/// Signs in as alice with `password`.
+pub fn password(password: &str) -> Credentials {
+    Credentials::Password { username: "alice".into(), password: Secret::from(password.as_bytes()) }
 }
 
 /// Waits until `condition` holds, at most `limit`.

@@ -424,6 +424,20 @@ fn a_stale_connection_is_noticed_and_replaced() {
 }
 
 #[test]
+fn the_end_of_a_connection_that_we_left_is_no_news() {
+    let Http(login) = accepted("c1") else { unreachable!() };
+    let login = login.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    let mut b = Bench::password().script("/remote/logincheck", vec![Silence]);
+    b.handle(Input::Start);
+    // Answer and end of stream come in one read, before the outputs are taken.
+    b.bytes(login.as_bytes());
+    b.session.handle(b.now, Input::Closed(CloseReason::Eof));
+    b.pump();
+    assert!(b.session.is_up());
+    assert_eq!((b.connects, b.events.len()), (2, 1), "{:?}", b.events);
+}
+
+#[test]
 fn configuration_answers() {
     for (reply, error) in [
         (status("401 Unauthorized"), Error::SessionRefused),
