@@ -380,7 +380,9 @@ impl EventLoop {
                     self.data.uplink_up(config.address, config.mtu, &config.dns);
                 }
                 fortivpn::Output::Down(reason) => {
-                    log::warn!("the tunnel is down: {reason}");
+                    let stopped = matches!(reason, fortivpn::DownReason::Stopped);
+                    let level = if stopped { log::Level::Info } else { log::Level::Warn };
+                    log::log!(level, "the tunnel is down: {reason}");
                     self.data.uplink_down();
                 }
                 fortivpn::Output::Failed(error) => {
