@@ -1,4 +1,5 @@
 //! The whole daemon on loopback: the gateway double on one side, the probe client on the other.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 #[path = "daemon/lab.rs"]
 mod lab;
