@@ -52,7 +52,8 @@ impl Counting {
     fn note() {
         // A thread that ends may allocate after its variables are gone.
         let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        if WATCHING.load(Ordering::Relaxed) && IGNORED.try_with(|ignored| !ignored.replace(true)) == Ok(true) {
+        if WATCHING.load(Ordering::Relaxed) && IGNORED.try_with(|ignored| !ignored.replace(true)) == Ok(true)
+        {
             let stack = Backtrace::force_capture();
             if let Ok(mut found) = FOUND.lock() {
                 found.push(stack);

@@ -11,21 +11,18 @@ use pterodapter::crypto::{Aead, SystemRandom};
 use pterodapter::engine::Pool;
 use pterodapter::esp::{self, HEADROOM};
 use pterodapter::nat::Flows;
-use pterodapter::wire::forti::DATA_HEADER_LEN;
 
 use crate::naive::joined;
-use crate::support::packets::{self, DEVICE, EXTERNAL};
 use crate::sockets::{self, Batched, Segmented, TRAIN, thread_cpu};
 use crate::support::Run;
-use crate::{BURST, LEN, TLS_PIECE};
+use crate::support::packets::{self, DEVICE, EXTERNAL};
+use crate::{BURST, FRAME, LEN, TLS_PIECE};
 
 const NOW: Duration = Duration::from_secs(1000);
 const WRITE: usize = 64 << 10;
 const READ: usize = 128 << 10;
 /// Datagrams of the largest GSO send.
 const SEGMENTS: usize = 45;
-/// Octets of a frame in a TLS record.
-const FRAME: usize = LEN + DATA_HEADER_LEN;
 /// Octets of ESP that are encrypted.
 const CIPHERTEXT: usize = esp::sealed_len(LEN) - HEADROOM;
 
@@ -69,6 +66,7 @@ impl Bound {
         let records = (BURST * FRAME).div_ceil(TLS_PIECE);
         let tls_seal = record("TLS seal, 16 KiB", self.seal(TLS_PIECE, records, true)?);
         let tls_open = record("TLS open, 16 KiB", self.open(&vec![TLS_PIECE + Aead::TAG_LEN; records])?);
+        let short_open = record("TLS open, short records", self.open(&[FRAME + Aead::TAG_LEN; BURST])?);
         let write = record("TCP write, 64 KiB", self.write()?);
         let read = record("TCP read, 128 KiB", self.read()?);
         let copy = record("copy", copy());
@@ -78,6 +76,7 @@ impl Bound {
         run.record("up, single: bound", single + open + out + tls_seal + write);
         run.record("up, trains: bound", trains + open + out + tls_seal + write);
         run.record("down: bound", read + tls_open + inbound + copy + seal + send);
+        run.record("down, short records: bound", read + short_open + inbound + copy + seal + send);
         Ok(())
     }
 
@@ -90,7 +89,8 @@ impl Bound {
             if copied {
                 buffer.copy_from_slice(black_box(&source));
             }
-            let tag = self.key.seal((number as u64).to_be_bytes(), &[0; 8], buffer).map_err(io::Error::other)?;
+            let tag =
+                self.key.seal((number as u64).to_be_bytes(), &[0; 8], buffer).map_err(io::Error::other)?;
             black_box(tag);
         }
         Ok(thread_cpu() - start)
@@ -102,7 +102,8 @@ impl Bound {
         for lens in lens.chunks(64) {
             let mut buffers: Vec<Vec<u8>> = lens.iter().map(|len| vec![0x5a; *len]).collect();
             for buffer in &mut buffers {
-                let (body, tag) = buffer.split_last_chunk_mut::<{ Aead::TAG_LEN }>().ok_or(io::ErrorKind::Other)?;
+                let (body, tag) =
+                    buffer.split_last_chunk_mut::<{ Aead::TAG_LEN }>().ok_or(io::ErrorKind::Other)?;
                 *tag = self.key.seal([7; 8], &[0; 8], body).map_err(io::Error::other)?;
             }
             let start = thread_cpu();

@@ -83,7 +83,8 @@ impl Tunnel {
     pub fn accept(listener: &TcpListener, config: &Arc<ServerConfig>) -> io::Result<Self> {
         loop {
             let (stream, _) = listener.accept()?;
-            let mut tunnel = Self::new(stream, ServerConnection::new(config.clone()).map_err(io::Error::other)?)?;
+            let mut tunnel =
+                Self::new(stream, ServerConnection::new(config.clone()).map_err(io::Error::other)?)?;
             if tunnel.serve_requests()? {
                 while tunnel.opened != [true; 2] {
                     tunnel.read()?;
@@ -101,7 +102,14 @@ impl Tunnel {
         SockRef::from(&stream).set_send_buffer_size(SOCKET_BUFFER)?;
         conn.set_buffer_limit(None);
         let scratch = vec![0; 256 << 10];
-        Ok(Self { stream, conn, scratch, plaintext: Vec::new(), opened: [false; 2], records: Records::default() })
+        Ok(Self {
+            stream,
+            conn,
+            scratch,
+            plaintext: Vec::new(),
+            opened: [false; 2],
+            records: Records::default(),
+        })
     }
 
     /// Answers HTTP requests; true when a tunnel was asked for, false when the client closed.
@@ -114,7 +122,8 @@ impl Tunnel {
                 continue;
             };
             let text = String::from_utf8_lossy(&self.plaintext[..head]).to_ascii_lowercase();
-            let body = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+            let body =
+                text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
             let whole = head + body.unwrap_or(0);
             while self.plaintext.len() < whole {
                 self.read()?;
@@ -123,7 +132,9 @@ impl Tunnel {
             let path = text.split(' ').nth(1).unwrap_or_default().to_owned();
             let (cookie, body) = match path.as_str() {
                 "/remote/sslvpn-tunnel" => return Ok(true),
-                "/remote/logincheck" => ("Set-Cookie: SVPNCOOKIE=bench; path=/; secure\r\n", "ret=1,redir=/x".to_owned()),
+                "/remote/logincheck" => {
+                    ("Set-Cookie: SVPNCOOKIE=bench; path=/; secure\r\n", "ret=1,redir=/x".to_owned())
+                }
                 path if path.starts_with("/remote/fortisslvpn_xml") => ("", configuration()),
                 _ => ("", String::new()),
             };

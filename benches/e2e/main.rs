@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pterodapter::crypto::Aead;
+use pterodapter::wire::forti::DATA_HEADER_LEN;
 
 use bound::Bound;
 use daemon::Daemon;
@@ -31,8 +32,17 @@ use support::{Run, Target, packets};
 pub const LEN: usize = 1354;
 /// Packets of a burst: a receive buffer of 4 MiB holds some 3,600.
 pub const BURST: usize = 2880;
-/// Plaintext of a TLS record towards the daemon.
+/// Octets of a packet as a frame; also of the plaintext of a short TLS record.
+pub const FRAME: usize = LEN + DATA_HEADER_LEN;
+/// Plaintext of a large TLS record.
 pub const TLS_PIECE: usize = 16 << 10;
+/// The daemons: name, workers, cipher of ESP. A worker is given work where the cipher is dear.
+const ARMS: [(&str, usize, Aead); 4] = [
+    ("inline", 0, Aead::Aes256Gcm),
+    ("pool", 1, Aead::Aes256Gcm),
+    ("ChaCha20, inline", 0, Aead::ChaCha20Poly1305),
+    ("ChaCha20, pool", 1, Aead::ChaCha20Poly1305),
+];
 /// How long an idle daemon is watched.
 const IDLE: Duration = Duration::from_secs(3);
 
@@ -82,9 +92,9 @@ fn main() -> ExitCode {
 
 fn bench() -> io::Result<ExitCode> {
     let (mut arms, mut directories) = (Vec::new(), Vec::new());
-    for (name, workers) in [("inline", 0), ("pool", 1)] {
+    for (name, workers, aead) in ARMS {
         let directory = tempfile::tempdir()?;
-        let daemon = Daemon::start(directory.path(), workers, Aead::Aes256Gcm)?;
+        let daemon = Daemon::start(directory.path(), workers, aead)?;
         let trains = Segmented::beside(&daemon.client.socket, daemon.client.server)?;
         arms.push(Arm { name, daemon, trains });
         directories.push(directory);
@@ -97,14 +107,19 @@ fn bench() -> io::Result<ExitCode> {
             for (way, measured) in [
                 ("up, single", arm.up(false)?),
                 ("up, trains", arm.up(true)?),
-                ("down", arm.down()?),
+                ("down", arm.down(TLS_PIECE)?),
+                ("down, short records", arm.down(FRAME)?),
             ] {
                 let name = format!("{way}: {}", arm.name);
                 faults.count(&name, &measured);
                 measured.record(&mut run, &name);
             }
         }
-        for (name, measured) in [("up, single: naive", naive.up()?), ("down: naive", naive.down()?)] {
+        for (name, measured) in [
+            ("up, single: naive", naive.up()?),
+            ("down: naive", naive.down(TLS_PIECE)?),
+            ("down, short records: naive", naive.down(FRAME)?),
+        ] {
             faults.count(name, &measured);
             measured.record(&mut run, name);
         }
@@ -116,9 +131,14 @@ fn bench() -> io::Result<ExitCode> {
     let mut text = format!("# e2e\n\n{}\n\n", support::machine());
     let _ = writeln!(text, "Bursts of {BURST} packets of {LEN} octets, AES-256-GCM in ESP and TLS 1.3.\n");
     let _ = writeln!(text, "{}\n{ratios}", run.table("ns per packet"));
-    for way in ["up, single", "up, trains", "down"] {
+    for way in ["up, single", "up, trains", "down", "down, short records"] {
         if let Some(summary) = run.summary(&format!("{way}: inline")) {
-            let _ = writeln!(text, "* {way}: {:.2} CPU-s/GB, {:.1} Gbit/s per core", summary.median / LEN as f64, 8.0 * LEN as f64 / summary.median);
+            let _ = writeln!(
+                text,
+                "* {way}: {:.2} CPU-s/GB, {:.1} Gbit/s per core",
+                summary.median / LEN as f64,
+                8.0 * LEN as f64 / summary.median
+            );
         }
     }
     let _ = match faults.0.is_empty() {
@@ -130,13 +150,25 @@ fn bench() -> io::Result<ExitCode> {
     Ok(support::exit(if faults.0.is_empty() { verdict } else { support::Verdict::Missed }))
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 10] = [
     at_least("bound / daemon, up, single", "up, single: bound", "up, single: inline", 0.5),
     at_least("bound / daemon, up, trains of 16", "up, trains: bound", "up, trains: inline", 0.5),
     at_least("bound / daemon, down", "down: bound", "down: inline", 0.5),
+    at_least(
+        "bound / daemon, down, short records",
+        "down, short records: bound",
+        "down, short records: inline",
+        0.5,
+    ),
     at_least("naive / daemon, up, single", "up, single: naive", "up, single: inline", 1.7),
     at_least("naive / daemon, up, trains of 16", "up, single: naive", "up, trains: inline", 1.7),
     at_least("naive / daemon, down", "down: naive", "down: inline", 1.7),
+    at_least(
+        "naive / daemon, down, short records",
+        "down, short records: naive",
+        "down, short records: inline",
+        1.7,
+    ),
     at_least("inline / pool, up, single", "up, single: inline", "up, single: pool", 0.95),
     at_least("inline / pool, down", "down: inline", "down: pool", 0.95),
 ];
@@ -200,14 +232,14 @@ impl Arm {
         self.finish(before, start, seen)
     }
 
-    /// A burst of frames in large TLS records, to ESP packets at the device.
-    fn down(&mut self) -> io::Result<Measured> {
+    /// A burst of frames in TLS records of `record` octets, to ESP packets at the device.
+    fn down(&mut self, record: usize) -> io::Result<Measured> {
         let Daemon { tunnel, next, .. } = &mut self.daemon;
         tunnel.serve()?;
         let numbers = next[1]..next[1] + BURST as u32;
         next[1] = numbers.end;
         let plain: Vec<Vec<u8>> = numbers.map(|number| packets::inbound(LEN, number)).collect();
-        let sealed = tunnel.seal(&gateway::frames(&plain), TLS_PIECE)?;
+        let sealed = tunnel.seal(&gateway::frames(&plain), record)?;
         self.daemon.freeze()?;
         let before = self.daemon.cpu()?;
         // The kernel's buffers take all of it.

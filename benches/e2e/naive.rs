@@ -14,10 +14,10 @@ use pterodapter::wire::ppp::protocol;
 use rustls::ClientConnection;
 
 use crate::gateway::{Tunnel, frames};
-use crate::support::packets::{self, DEVICE, EXTERNAL, child_sa};
 use crate::sockets::{self, thread_cpu};
+use crate::support::packets::{self, DEVICE, EXTERNAL, child_sa};
 use crate::support::{self, tls};
-use crate::{BURST, LEN, Measured, TLS_PIECE};
+use crate::{BURST, LEN, Measured};
 
 /// The time as the address translation sees it.
 const NOW: Duration = Duration::from_secs(1000);
@@ -90,11 +90,11 @@ impl Naive {
         })
     }
 
-    pub fn down(&mut self) -> io::Result<Measured> {
+    pub fn down(&mut self, record: usize) -> io::Result<Measured> {
         let numbers = self.next[1]..self.next[1] + BURST as u32;
         self.next[1] = numbers.end;
         let plain: Vec<Vec<u8>> = numbers.map(|number| packets::inbound(LEN, number)).collect();
-        let sealed = self.gateway.seal(&frames(&plain), TLS_PIECE)?;
+        let sealed = self.gateway.seal(&frames(&plain), record)?;
         let Self { sa, sequence, flows, socket, device, stream, conn, gateway, .. } = self;
         let to = device.local_addr()?;
         thread::scope(|scope| {
@@ -112,7 +112,9 @@ impl Naive {
                 let mut at = 0;
                 while let Some(header) = stored[at..].first_chunk::<HEADER_LEN>() {
                     let size = forti::parse_header(*header).map_err(|_| io::ErrorKind::InvalidData)?;
-                    let Some(packet) = stored.get_mut(at + DATA_HEADER_LEN..at + HEADER_LEN + size) else { break };
+                    let Some(packet) = stored.get_mut(at + DATA_HEADER_LEN..at + HEADER_LEN + size) else {
+                        break;
+                    };
                     at += HEADER_LEN + size;
                     flows.translate_inbound(NOW, packet).map_err(broken)?;
                     let mut sealed = vec![0; esp::sealed_len(packet.len())];

@@ -110,7 +110,9 @@ pub fn drain(socket: &UdpSocket, count: usize) -> io::Result<Seen> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             result => result?,
         };
-        let Some((_, seq)) = pterodapter::esp::sequence(&buffer[..len]).filter(|(spi, _)| *spi != 0) else { continue };
+        let Some((_, seq)) = pterodapter::esp::sequence(&buffer[..len]).filter(|(spi, _)| *spi != 0) else {
+            continue;
+        };
         seen.in_order &= seq > highest;
         highest = seq;
         seen.packets += 1;
