@@ -44,8 +44,7 @@ impl Company {
         dns.extend((0..BIG_RECORDS).map(|n| format!("--txt-record={BIG_NAME},{n}{}", "x".repeat(199))));
 
         let http = ["python3", "-u", "-m", "http.server", "--bind", ADDRESS, "--directory", &web, "8000"];
-        let mut servers =
-            vec![lab.start(CORP, "dnsmasq", &[], &dns), lab.start(CORP, "http", &[], &http)];
+        let mut servers = vec![lab.start(CORP, "dnsmasq", &[], &dns), lab.start(CORP, "http", &[], &http)];
         for port in IPERF_PORTS.map(|p| p.to_string()) {
             let iperf = ["iperf3", "-s", "-B", ADDRESS, "-p", &port];
             servers.push(lab.start(CORP, &format!("iperf3-{port}"), &[], &iperf));

@@ -41,8 +41,11 @@ const LINKS: [(&str, &str, &str, &str, &str); 3] = [
     (CLI2, "up0", "10.99.3.2/24", "cli1", "10.99.3.1/24"),
     (CORP, "up0", "10.99.2.2/24", "corp0", "10.99.2.1/24"),
 ];
-const TOOLS: [&str; 11] = [
+const TOOLS: [&str; 14] = [
     "ip",
+    "nft",
+    "ss",
+    "sysctl",
     "setpriv",
     "timeout",
     "openssl",
@@ -110,6 +113,13 @@ impl Lab {
             let name = lab.namespace(role);
             must(Command::new("ip").args(["netns", "add", &name]));
             lab.ip(role, "link set lo up");
+            // No router solicitations and duplicate detection, which would look like changes of address.
+            lab.must(
+                role,
+                5,
+                "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1",
+            );
+            lab.must(role, 5, "sysctl -qw net.ipv4.conf.all.promote_secondaries=1");
             fs::create_dir_all(etc(&name)).expect("/etc/netns is writable");
             fs::write(lab.resolv_conf(role), "").expect("/etc/netns is writable");
         }
@@ -191,7 +201,7 @@ impl Lab {
         for file in files.iter().filter(|f| f.path().extension() == Some(OsStr::new("log"))) {
             let log = read(&file.path());
             let lines: Vec<_> = log.lines().collect();
-            let tail = lines.get(lines.len().saturating_sub(120)..).unwrap_or_default().join("\n");
+            let tail = lines.get(lines.len().saturating_sub(200)..).unwrap_or_default().join("\n");
             text.push_str(&format!("==== {} ====\n{tail}\n", file.file_name().display()));
         }
         text
@@ -245,13 +255,18 @@ impl Process {
         run(Command::new("kill").args(["-s", name, &self.child.id().to_string()]));
     }
 
+    /// Waits for it to end by itself; true where it ended with status 0.
+    pub fn wait(&mut self, limit: Duration) -> bool {
+        let what = format!("the end of {}", self.name);
+        wait_for(&what, limit, || self.child.try_wait().expect("child")).success()
+    }
+
     /// TERM, then at most `limit` for it to end; true where it ended with status 0.
     pub fn stop(&mut self, limit: Duration) -> bool {
         if self.is_alive() {
             self.signal("TERM");
         }
-        let what = format!("the end of {} after TERM", self.name);
-        wait_for(&what, limit, || self.child.try_wait().expect("child")).success()
+        self.wait(limit)
     }
 }
 

@@ -65,7 +65,12 @@ commonName = supplied
 impl Authority {
     /// A new self-signed authority with keys of this kind throughout.
     pub fn new(lab: &Lab, name: &str, key: Key) -> Self {
-        let authority = Self { dir: lab.path(name), key };
+        Self::named(lab, name, name, key)
+    }
+
+    /// As [`Authority::new`], in the directory `dir` with the common name `name`.
+    pub fn named(lab: &Lab, dir: &str, name: &str, key: Key) -> Self {
+        let authority = Self { dir: lab.path(dir), key };
         fs::create_dir_all(&authority.dir).expect("directory");
         fs::write(authority.dir.join("openssl.cnf"), CONFIG).expect("file");
         fs::write(authority.dir.join("index.txt"), "").expect("file");
@@ -94,7 +99,9 @@ impl Authority {
         );
         fs::write(self.dir.join(format!("{name}.ext")), extensions).expect("file");
         self.make_key(&format!("{name}.key"));
-        self.openssl(&format!("req -new -config openssl.cnf -key {name}.key -subj /CN={name} -out {name}.csr"));
+        self.openssl(&format!(
+            "req -new -config openssl.cnf -key {name}.key -subj /CN={name} -out {name}.csr"
+        ));
         self.openssl(&format!(
             "ca -batch -notext -config openssl.cnf -in {name}.csr -out {name}.pem -extfile {name}.ext \
              -startdate {from} -enddate {to}"

@@ -27,11 +27,13 @@ pub struct ClientConfig<'a> {
     /// IDr asked for, which the server's certificate must contain.
     pub server_id: &'a str,
     /// Trusted certificate authority.
-    pub trust: &'a Path,
+    pub trust: PathBuf,
     /// Certificate and key of the client.
     pub identity: &'a Identity,
     /// IDi.
     pub id: &'a str,
+    /// Further lines of strongswan.conf, e.g. `rsa_pss = yes`.
+    pub charon: &'a str,
     /// Further lines of the connection, e.g. `proposals`.
     pub connection: &'a str,
     /// Further lines of the child, e.g. `esp_proposals`.
@@ -41,7 +43,7 @@ pub struct ClientConfig<'a> {
 impl<'a> Strongswan<'a> {
     /// Starts a client with one connection, `vpn`, and its child, `net`. It does not connect.
     pub fn client(lab: &'a Lab, role: &'static str, config: &ClientConfig) -> Self {
-        let ClientConfig { server, server_id, trust, identity, id, connection, child } = config;
+        let ClientConfig { server, server_id, trust, identity, id, charon, connection, child } = config;
         let cert = identity.cert.display();
         let text = format!(
             "connections {{\n vpn {{\n  version = 2\n  remote_addrs = {server}\n  vips = 0.0.0.0\n  {connection}\n\
@@ -49,11 +51,18 @@ impl<'a> Strongswan<'a> {
              \x20 remote {{\n   auth = pubkey\n   id = {server_id}\n  }}\n\
              \x20 children {{\n   net {{\n    remote_ts = 0.0.0.0/0\n    {child}\n   }}\n  }}\n }}\n}}\n"
         );
-        Self::start(lab, role, &text, trust, identity)
+        Self::start(lab, role, &text, trust, identity, charon)
     }
 
-    /// Starts charon with this swanctl.conf.
-    pub fn start(lab: &'a Lab, role: &'static str, swanctl: &str, trust: &Path, identity: &Identity) -> Self {
+    /// Starts charon with this swanctl.conf and further lines of strongswan.conf.
+    pub fn start(
+        lab: &'a Lab,
+        role: &'static str,
+        swanctl: &str,
+        trust: &Path,
+        identity: &Identity,
+        charon: &str,
+    ) -> Self {
         let dir = lab.path(&format!("swan-{role}"));
         let _ = fs::remove_dir_all(&dir);
         copy_into(trust, &dir.join("x509ca"));
@@ -62,11 +71,11 @@ impl<'a> Strongswan<'a> {
         let (vici, resolv_conf) = (dir.join("vici"), lab.resolv_conf(role));
         let daemon = format!(
             "charon-systemd {{\n load = {PLUGINS}\n install_virtual_ip = yes\n install_routes = yes\n \
-             retransmit_tries = 3\n retransmit_timeout = 1.0\n \
+             retransmit_tries = 3\n retransmit_timeout = 1.0\n {charon}\n \
              plugins {{\n  vici {{\n   socket = unix://{}\n  }}\n  kernel-libipsec {{\n   allow_peer_ts = yes\n  }}\n\
              \x20 socket-default {{\n   fwmark = 0x42\n  }}\n  kernel-netlink {{\n   fwmark = !0x42\n  }}\n\
              \x20 resolve {{\n   file = {}\n   resolvconf {{\n    path = /none\n   }}\n  }}\n }}\n \
-             filelog {{\n  stderr {{\n   default = 1\n   ike = 2\n   cfg = 2\n   time_format = %T\n   flush_line = yes\n  }}\n }}\n}}\n",
+             filelog {{\n  stderr {{\n   default = 1\n   ike = 2\n   cfg = 1\n   time_format = %T\n   flush_line = yes\n  }}\n }}\n}}\n",
             vici.display(),
             resolv_conf.display()
         );
@@ -87,10 +96,8 @@ impl<'a> Strongswan<'a> {
         let dir = self.dir.display();
         let conf = self.dir.join("strongswan.conf");
         let uri = format!("unix://{dir}/vici");
-        let line = format!(
-            "env SWANCTL_DIR={dir} STRONGSWAN_CONF={} swanctl {args} --uri {uri}",
-            conf.display()
-        );
+        let line =
+            format!("env SWANCTL_DIR={dir} STRONGSWAN_CONF={} swanctl {args} --uri {uri}", conf.display());
         self.lab.run(self.role, seconds, &line)
     }
 
@@ -147,9 +154,9 @@ impl<'a> Strongswan<'a> {
         self.process.log()
     }
 
-    /// Waits until charon has logged `text`.
-    pub fn wait_log(&mut self, text: &str) {
-        self.process.wait_log(text, Duration::from_secs(15));
+    /// Ends charon.
+    pub fn stop(&mut self) -> bool {
+        self.process.stop(Duration::from_secs(8))
     }
 
     /// Waits until no IKE SA is left.
