@@ -245,13 +245,14 @@ fn a_nat_on_the_way_changes_its_mapping() {
     map_to(14500);
     let client = service.connected(CLI, "alice");
     traffic::ping(&lab, CLI, ADDRESS, 5);
+    if service.is_reference() {
+        return; // It waits for MOBIKE.
+    }
     for port in [24500, 34500] {
         map_to(port);
         // ESP alone has to move the responder's answers, from the first packet on.
-        if !service.is_reference() {
-            traffic::ping(&lab, CLI, ADDRESS, 10);
-            traffic::iperf(&lab, CLI, "-R");
-        }
+        traffic::ping(&lab, CLI, ADDRESS, 10);
+        traffic::iperf(&lab, CLI, "-R");
         rekey_child(&client);
         traffic::ping(&lab, CLI, ADDRESS, 5);
     }

@@ -1,6 +1,6 @@
 //! The thing under test with all that it needs: daemon, gateway, company, certificates.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::company::{self, Company};
@@ -93,7 +93,7 @@ impl<'a> Service<'a> {
     }
 }
 
-fn start_reference<'a>(lab: &'a Lab, trust: &PathBuf, server: &Identity) -> Strongswan<'a> {
+fn start_reference<'a>(lab: &'a Lab, trust: &Path, server: &Identity) -> Strongswan<'a> {
     lab.ip(CORP, "route add 198.19.255.0/24 via 10.99.2.1");
     lab.ip(SRV, &format!("route add 10.98.0.0/16 via {GATEWAY}"));
     lab.must(SRV, 5, "sysctl -qw net.ipv4.ip_forward=1");
