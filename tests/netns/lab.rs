@@ -39,10 +39,12 @@ const ROLES: [&str; 4] = [CLI, CLI2, SRV, CORP];
 const LINKS: [(&str, &str, &str, &str, &str); 3] = [
     (CLI, "up0", "10.99.1.2/24", "cli0", "10.99.1.1/24"),
     (CLI2, "up0", "10.99.3.2/24", "cli1", "10.99.3.1/24"),
-    (CORP, "up0", "10.99.2.2/24", "corp0", "10.99.2.1/24"),
+    (CORP, "up0", "10.99.2.2/24", "corp", "10.99.2.1/24"),
 ];
-const TOOLS: [&str; 14] = [
+const TOOLS: [&str; 16] = [
     "ip",
+    "kill",
+    "python3",
     "nft",
     "ss",
     "sysctl",

@@ -20,41 +20,55 @@ use strongswan::*;
 struct Os {
     name: &'static str,
     charon: &'static str,
+    connection: &'static str,
     ike: &'static str,
     esp: &'static str,
 }
 
-/// strongSwan in the clothes of other systems (proposals, signature methods).
-const SYSTEMS: [Os; 6] = [
-    Os { name: "strongSwan's defaults", charon: "", ike: "default", esp: "default" },
+/// strongSwan in the clothes of other systems: proposals, signature methods, ports.
+const SYSTEMS: [Os; 7] = [
+    Os { name: "strongSwan's defaults", charon: "", connection: "", ike: "default", esp: "default" },
     Os {
         name: "Windows, set up with PowerShell",
         charon: "signature_authentication = no",
+        connection: "",
         ike: "aes256gcm16-prfsha384-ecp384",
         esp: "aes256gcm16-ecp384",
     },
     Os {
         name: "Windows, without PFS",
         charon: "signature_authentication = no",
+        connection: "",
         ike: "aes128gcm16-prfsha256-ecp256",
         esp: "aes128gcm16",
     },
     Os {
         name: "macOS",
         charon: "",
+        connection: "",
         ike: "aes256gcm16-prfsha256-ecp256,aes256gcm16-prfsha256-modp2048,aes256-sha256-ecp256,aes256-sha256-modp2048",
         esp: "aes256gcm16-ecp256,aes256gcm16",
     },
+    // Guesses a group for KE that we lack, and starts on port 4500.
     Os {
         name: "Android",
         charon: "",
+        connection: "remote_port = 4500\n  local_port = 4500",
         ike: "aes256ctr-aes256-sha512-sha384-sha256-prfsha512-prfsha384-prfsha256-modp4096-curve25519-modp3072-modp2048,\
               chacha20poly1305-aes256gcm16-aes128gcm16-prfsha512-prfsha384-prfsha256-modp4096-curve25519-modp3072-modp2048",
         esp: "aes256-aes128-sha512-sha384-sha256,chacha20poly1305-aes256gcm16-aes128gcm16",
     },
     Os {
+        name: "NetworkManager, from ephemeral ports",
+        charon: "port = 0\n port_nat_t = 0",
+        connection: "",
+        ike: "default",
+        esp: "default",
+    },
+    Os {
         name: "ChaCha20",
         charon: "",
+        connection: "",
         ike: "chacha20poly1305-prfsha512-curve25519",
         esp: "chacha20poly1305-curve25519",
     },
@@ -65,8 +79,9 @@ fn clients_of_many_systems_connect_with_ecdsa_certificates() {
     let Some(lab) = Lab::open() else { return };
     let service = Service::start(&lab, Key::P256);
     let alice = service.person("alice");
-    for Os { name, charon, ike, esp } in SYSTEMS {
-        let (connection, child) = (format!("proposals = {ike}"), format!("esp_proposals = {esp}"));
+    for Os { name, charon, connection, ike, esp } in SYSTEMS {
+        let (connection, child) =
+            (format!("proposals = {ike}\n  {connection}"), format!("esp_proposals = {esp}"));
         let config = ClientConfig {
             charon,
             connection: &connection,
