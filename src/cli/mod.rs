@@ -1,8 +1,99 @@
 //! Options to settings to a running daemon.
+//!
+//! `args` knows what was typed, `settings` what was meant, the commands what to do with it.
+
+mod args;
+mod demo;
+mod ikev2;
+mod logging;
+mod settings;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
+
+use self::args::Command;
+
+/// Why the program ends without success; each has its exit code.
+#[derive(Debug)]
+enum Failure {
+    /// It broke while running: 1.
+    Runtime(String),
+    /// The system does not permit it: 77 (EX_NOPERM).
+    Permission(String),
+    /// Files or values will not do: 78 (EX_CONFIG).
+    Configuration(String),
+}
+
+impl Failure {
+    fn parts(&self) -> (u8, &str) {
+        match self {
+            Self::Runtime(text) => (1, text),
+            Self::Permission(text) => (77, text),
+            Self::Configuration(text) => (78, text),
+        }
+    }
+}
+
 /// The program: parses the options, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let invocation = match args::parse(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(error) => return usage(&error),
+    };
+    logging::init(invocation.log_level);
+    let outcome = match invocation.command {
+        Command::Ikev2(args) => ikev2::run(&args),
+        Command::Demo(args) => demo::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (code, text) = failure.parts();
+            logging::fatal(text);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Prints help, the version, or in one line what is wrong with the command line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Without an output there is nobody to tell.
+            let _ = error.print();
+        }
+        _ => logging::fatal(&one_line(&error.to_string())),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What clap says in paragraphs, without its usage text.
+fn one_line(report: &str) -> String {
+    let said = report.split("\n\nUsage:").next().and_then(|said| said.split("\n\nFor more").next()).unwrap_or(report);
+    let said = said.strip_prefix("error: ").unwrap_or(said);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    format!("{} (see --help)", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_errors_become_one_line() {
+        let line = |argv: &[&str]| one_line(&args::parse(argv.iter().copied()).unwrap_err().to_string());
+        assert_eq!(
+            line(&["pterodapter", "ikev2", "--kye=x"]),
+            "unexpected argument '--kye' found tip: a similar argument exists: '--key' (see --help)"
+        );
+        assert_eq!(
+            line(&["pterodapter", "ikev2", "--key=k", "--cert=c", "--cacert=a"]),
+            "the following required arguments were not provided: --destination <HOST:PORT> (see --help)"
+        );
+        assert_eq!(
+            line(&["pterodapter", "ikev2", "--ike-port=x"]),
+            "invalid value 'x' for '--ike-port <PORT>': invalid digit found in string (see --help)"
+        );
+    }
 }

@@ -1,7 +1,23 @@
 //! Cryptography by name: the only place that names ring (and, later, RustCrypto for what ring lacks).
+#![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+pub mod aead;
+mod der;
+pub mod dh;
+mod error;
+pub mod hash;
+pub mod method14;
+pub mod pem;
+pub mod pki;
+pub mod prf;
+pub mod rng;
 mod secret;
+pub mod sign;
 mod suite;
 
+pub use error::Error;
+pub use pki::{Certificate, TrustAnchors};
+pub use rng::SystemRandom;
 pub use secret::Secret;
+pub use sign::PrivateKey;
 pub use suite::{Aead, Group, Prf};

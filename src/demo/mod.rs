@@ -1,1 +1,5 @@
-//! A FortiVPN gateway and an IKEv2 probe client.
+//! A FortiVPN gateway and an IKEv2 probe client, and the demonstration that puts the daemon between them.
+
+pub mod gateway;
+pub mod probe;
+pub mod run;

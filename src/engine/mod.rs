@@ -1,1 +1,23 @@
 //! Threads, sockets and queues around the cores.
+
+mod clock;
+mod config;
+mod counters;
+mod datapath;
+mod device;
+mod event_loop;
+mod ike_thread;
+mod job;
+mod saml;
+pub mod sys;
+mod tls;
+mod udp;
+mod uplink;
+mod worker;
+
+pub mod host;
+
+pub use clock::Clock;
+pub use config::{Config, Identity, Pool};
+pub use counters::{Counters, Snapshot};
+pub use event_loop::{Handle, StartError, Stopper, start};

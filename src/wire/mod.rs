@@ -2,6 +2,16 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod checksum;
+pub mod dns;
+pub mod edit;
+pub mod forti;
+pub mod http;
+pub mod icmp;
+pub mod ike;
+pub mod ip;
+pub mod ppp;
 mod reader;
+pub mod tcp;
+pub mod udp;
 
 pub use reader::{Malformed, Reader};

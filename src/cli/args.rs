@@ -1,0 +1,415 @@
+//! What was typed: options and values, checked only for their form. Reads no file and opens no socket.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use log::LevelFilter;
+
+use crate::engine::Pool;
+
+const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter [--log-level <LEVEL>] demo [--stay]";
+
+const EXAMPLES: &str = "\
+Commands:
+  ikev2  Serve IKEv2 clients; options may stand before or after the word
+  demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
+
+Examples:
+  pterodapter demo
+  pterodapter --destination vpn.example.com:443 --cacert ca.pem --cert vpn.pem --key vpn.key ikev2
+  pterodapter ikev2 --destination=vpn.example.com:443 --cacert=ca.pem --cert=vpn.pem --key=vpn.key \\
+      --username=alice --password-file=- --ike-port=5500 --nat-port=5501";
+
+const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{options}{after-help}";
+
+/// A parsed command line.
+#[derive(Debug)]
+pub struct Invocation {
+    /// How much to log.
+    pub log_level: LevelFilter,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve IKEv2 clients.
+    Ikev2(Box<Ikev2Args>),
+    /// Run the demonstration.
+    Demo(DemoArgs),
+}
+
+/// Parses `argv` (the first element is the program's name).
+///
+/// # Errors
+/// What clap reports; that includes `--help` and `--version`, which are not failures.
+pub fn parse<I, T>(argv: I) -> Result<Invocation, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let mut command = Typed::command();
+    let matches = command.try_get_matches_from_mut(argv)?;
+    if let Some(name) = matches.subcommand_name() {
+        let stray = matches
+            .ids()
+            .filter(|id| id.as_str() != "log_level")
+            .find(|id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine));
+        if let Some(id) = stray {
+            let text = format!("'{}' belongs to ikev2, not to {name}", id.as_str().replace('_', "-"));
+            return Err(command.error(ErrorKind::ArgumentConflict, text));
+        }
+    }
+    let typed = Typed::from_arg_matches(&matches)?;
+    let run = match (typed.sub, typed.ikev2) {
+        (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
+        (None, Some(ikev2)) => {
+            ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
+            Command::Ikev2(Box::new(ikev2))
+        }
+        (None, None) => {
+            return Err(command.error(ErrorKind::MissingRequiredArgument, "give a command: ikev2 or demo"));
+        }
+    };
+    Ok(Invocation { log_level: typed.log_level, command: run })
+}
+
+/// Lets the IKEv2 client of a laptop or phone reach the network behind a FortiGate SSL VPN.
+#[derive(Parser)]
+#[command(
+    name = "pterodapter",
+    version,
+    override_usage = USAGE,
+    help_template = TEMPLATE,
+    after_help = EXAMPLES,
+    disable_help_subcommand = true,
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true,
+    max_term_width = 110,
+)]
+struct Typed {
+    /// off, error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info", value_parser = level_parser(),
+          hide_possible_values = true, display_order = 90)]
+    log_level: LevelFilter,
+
+    #[command(flatten)]
+    ikev2: Option<Ikev2Args>,
+
+    #[command(subcommand)]
+    sub: Option<Sub>,
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// A gateway, the daemon and an IKEv2 client in one process on loopback: connects, moves data, prints a table
+    Demo(DemoArgs),
+}
+
+/// The options of `ikev2`.
+#[derive(Args, Clone, Debug)]
+pub struct Ikev2Args {
+    /// The command word itself, anywhere among the options.
+    #[arg(value_name = "COMMAND", required = true, value_parser = ["ikev2"], hide = true)]
+    word: String,
+
+    /// The FortiGate: host name or address, and port (443 if left out)
+    #[arg(long, required = true, value_name = "HOST:PORT")]
+    pub destination: Destination,
+
+    /// CA certificates that sign the clients' certificates (PEM)
+    #[arg(long, required = true, value_name = "FILE")]
+    pub cacert: PathBuf,
+
+    /// Our certificate, then its intermediates (PEM)
+    #[arg(long, required = true, value_name = "FILE")]
+    pub cert: PathBuf,
+
+    /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1)
+    #[arg(long, required = true, value_name = "FILE")]
+    pub key: PathBuf,
+
+    /// Our name (IDr); must be in our certificate
+    #[arg(long, value_name = "NAME", default_value = "pterodapter")]
+    pub id_hostname: String,
+
+    /// Address to serve on, repeatable [default: ::, for IPv6 and IPv4]
+    #[arg(long, value_name = "IP")]
+    pub listen_ip: Vec<IpAddr>,
+
+    /// UDP port for IKE
+    #[arg(long, value_name = "PORT", default_value = "500")]
+    pub ike_port: NonZeroU16,
+
+    /// UDP port for IKE and ESP behind NAT
+    #[arg(long, value_name = "PORT", default_value = "4500")]
+    pub nat_port: NonZeroU16,
+
+    /// Inner addresses of the clients; the first is ours
+    #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool)]
+    pub client_pool: Pool,
+
+    /// Worker threads for ESP; 0 uses none [default: cores - 1]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+
+    /// Sign in with a password [default: by SAML in a browser]
+    #[arg(long, value_name = "USER", requires = "password_file")]
+    pub username: Option<String>,
+
+    /// File whose first line is the password; - reads standard input
+    #[arg(long, value_name = "FILE", requires = "username")]
+    pub password_file: Option<PathBuf>,
+
+    /// More CA certificates to trust for the FortiGate (PEM)
+    #[arg(long, value_name = "FILE")]
+    pub gateway_ca: Option<PathBuf>,
+
+    /// Where the browser brings the SAML answer
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8020", conflicts_with = "username")]
+    pub saml_listen: SocketAddr,
+}
+
+impl Ikev2Args {
+    /// Refuses what clap cannot see.
+    fn check_contradictions(&self) -> Result<(), String> {
+        if self.ike_port == self.nat_port {
+            return Err(format!("--ike-port and --nat-port are both {}; they must differ", self.ike_port));
+        }
+        let twice = self
+            .listen_ip
+            .iter()
+            .enumerate()
+            .find(|(i, ip)| self.listen_ip.iter().take(*i).any(|e| e == *ip));
+        if let Some((_, ip)) = twice {
+            return Err(format!("--listen-ip {ip} is given twice"));
+        }
+        Ok(())
+    }
+}
+
+/// The options of `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Stay up afterwards and print how to connect a client of your own
+    #[arg(long)]
+    pub stay: bool,
+
+    /// Only the gateway, for tests; what follows are its own options
+    #[arg(long, hide = true, num_args = 0.., allow_hyphen_values = true, value_name = "OPTIONS")]
+    pub gateway_only: Option<Vec<OsString>>,
+}
+
+fn level_parser() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+        .try_map(|name| LevelFilter::from_str(&name))
+}
+
+/// The FortiGate's place: a host name or address, and a TCP port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Host name, or an address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl FromStr for Destination {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "expected host:port, for example vpn.example.com:443";
+        if text.contains("://") || text.contains('/') {
+            return Err("expected host:port, not a URL");
+        }
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, behind) = rest.split_once(']').ok_or(FORM)?;
+                host.parse::<std::net::Ipv6Addr>().map_err(|_| FORM)?;
+                (host, if behind.is_empty() { None } else { Some(behind.strip_prefix(':').ok_or(FORM)?) })
+            }
+            None => match text.split_once(':') {
+                Some((_, port)) if port.contains(':') => {
+                    return Err("write an IPv6 address in brackets: [2001:db8::1]:443");
+                }
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let port = match port {
+            Some(digits) => {
+                digits.parse::<NonZeroU16>().map_err(|_| "the port must be a number from 1 to 65535")?.get()
+            }
+            None => 443,
+        };
+        rustls::pki_types::ServerName::try_from(host).map_err(|_| FORM)?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// Reads a pool of inner addresses and says what is wrong with one that will not do.
+fn client_pool(text: &str) -> Result<Pool, String> {
+    let form = || "expected an IPv4 network, for example 198.19.255.0/24".to_owned();
+    let (address, prefix_len) = text.split_once('/').ok_or_else(form)?;
+    let address: Ipv4Addr = address.parse().map_err(|_| form())?;
+    let prefix_len: u8 = prefix_len.parse().map_err(|_| form())?;
+    if !(16..=29).contains(&prefix_len) {
+        return Err("the prefix length must be from 16 to 29".to_owned());
+    }
+    let network = Ipv4Addr::from_bits(address.to_bits() & !(u32::MAX >> prefix_len));
+    let [first, ..] = network.octets();
+    if first == 0 || first >= 224 || network.is_loopback() || network.is_link_local() {
+        return Err("clients cannot have addresses of this network".to_owned());
+    }
+    Pool::new(address, prefix_len)
+        .ok_or_else(|| format!("it has host bits set; the network is {network}/{prefix_len}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUIRED: [&str; 4] = ["--destination=gw.example:4443", "--cacert=ca", "--cert=cert", "--key=key"];
+
+    fn ikev2(before: &[&str], after: &[&str]) -> Result<Ikev2Args, clap::Error> {
+        let argv = ["pterodapter"].iter().chain(before).chain(&["ikev2"]).chain(after);
+        match parse(argv)?.command {
+            Command::Ikev2(args) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(before: &[&str], after: &[&str]) -> String {
+        let error = ikev2(before, after).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    #[test]
+    fn clap_finds_no_fault_in_the_definition() {
+        Typed::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_word_and_in_both_forms() {
+        let before = ikev2(&REQUIRED, &[]).unwrap();
+        let after = ikev2(&[], &REQUIRED).unwrap();
+        let mixed = ikev2(
+            &["--destination", "gw.example:4443", "--key", "key"],
+            &["--cacert", "ca", "--cert", "cert"],
+        );
+        for args in [before, after, mixed.unwrap()] {
+            assert_eq!(args.destination, Destination { host: "gw.example".into(), port: 4443 });
+            assert_eq!((args.ike_port.get(), args.nat_port.get()), (500, 4500));
+            assert_eq!(args.id_hostname, "pterodapter");
+            assert_eq!(args.client_pool, Pool::DEFAULT);
+            assert_eq!(args.saml_listen.to_string(), "127.0.0.1:8020");
+            assert!(args.listen_ip.is_empty() && args.workers.is_none() && args.username.is_none());
+        }
+    }
+
+    #[test]
+    fn a_repeatable_option_adds_up_across_the_word() {
+        let args =
+            ikev2(&["--listen-ip", "192.0.2.1"], &[&["--listen-ip=2001:db8::1"], &REQUIRED[..]].concat());
+        assert_eq!(args.unwrap().listen_ip.len(), 2);
+    }
+
+    #[test]
+    fn the_log_level_goes_with_every_command() {
+        let level = |argv: &[&str]| parse(argv).unwrap().log_level;
+        assert_eq!(level(&["pterodapter", "demo"]), LevelFilter::Info);
+        assert_eq!(level(&["pterodapter", "--log-level", "off", "demo"]), LevelFilter::Off);
+        assert_eq!(level(&["pterodapter", "demo", "--log-level=trace", "--stay"]), LevelFilter::Trace);
+    }
+
+    #[test]
+    fn options_behind_gateway_only_are_the_gateways() {
+        let argv = ["pterodapter", "demo", "--gateway-only", "--listen", "127.0.0.1:0", "--user=a:b"];
+        match parse(argv).unwrap().command {
+            Command::Demo(demo) => assert_eq!(demo.gateway_only.unwrap(), ["--listen", "127.0.0.1:0", "--user=a:b"]),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_unknown_or_contradictory_is_refused() {
+        assert!(refused(&[], &[]).contains("--destination"));
+        assert!(refused(&REQUIRED[1..], &[]).contains("--destination"));
+        let with = |more: &[&str]| refused(&REQUIRED, more);
+        for (more, says) in [
+            (&["--frobnicate"][..], "--frobnicate"),
+            (&["--log-level=loud"], "loud"),
+            (&["--ike-port=0"], "--ike-port"),
+            (&["--ike-port=70000"], "--ike-port"),
+            (&["--ike-port=4500"], "must differ"),
+            (&["--ike-port=1", "--ike-port=2"], "multiple times"),
+            (&["--listen-ip=::1", "--listen-ip=::1"], "twice"),
+            (&["--username=alice"], "--password-file"),
+            (&["--password-file=-"], "--username"),
+            (&["--username=a", "--password-file=-", "--saml-listen=127.0.0.1:1"], "--saml-listen"),
+            (&["--client-pool=10.0.0.0"], "IPv4 network"),
+            (&["--client-pool=10.0.0.1/24"], "10.0.0.0/24"),
+            (&["--client-pool=10.0.0.0/30"], "prefix length"),
+            (&["--client-pool=127.0.0.0/24"], "cannot have"),
+            (&["--workers=many"], "--workers"),
+            (&["demo"], "belongs to ikev2"),
+            (&["second"], "second"),
+        ] {
+            let text = with(more);
+            assert!(text.contains(says), "{more:?}: {text}");
+        }
+        let stray = parse(["pterodapter", "--key=k", "demo"]).unwrap_err();
+        assert!(stray.to_string().contains("'key' belongs to ikev2"), "{stray}");
+        assert_eq!(parse(["pterodapter", "ikev3"]).unwrap_err().exit_code(), 2);
+        assert_eq!(parse(["pterodapter"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn destinations() {
+        let parsed = |text: &str| text.parse::<Destination>().map(|d| (d.host, d.port));
+        for (text, host, port) in [
+            ("vpn.example.com:10443", "vpn.example.com", 10443),
+            ("vpn.example.com", "vpn.example.com", 443),
+            ("192.0.2.7:443", "192.0.2.7", 443),
+            ("[2001:db8::1]:8443", "2001:db8::1", 8443),
+            ("[2001:db8::1]", "2001:db8::1", 443),
+        ] {
+            assert_eq!(parsed(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        for text in [
+            "",
+            ":443",
+            "host:",
+            "host:0",
+            "host:x",
+            "2001:db8::1",
+            "https://vpn.example.com",
+            "[::1",
+            "[host]:1",
+            "a b:1",
+        ] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn help_fits_a_screen() {
+        let error = parse(["pterodapter", "--help"]).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.exit_code(), 0);
+        assert!(text.lines().count() <= 40, "{} lines:\n{text}", text.lines().count());
+        assert!(text.contains("Examples:") && text.contains("--saml-listen"), "{text}");
+        assert!(
+            parse(["pterodapter", "--version"]).unwrap_err().to_string().contains(env!("CARGO_PKG_VERSION"))
+        );
+    }
+}

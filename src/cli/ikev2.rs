@@ -1,0 +1,118 @@
+//! `pterodapter ikev2`: the daemon in the foreground, until a signal ends it.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::process;
+use std::thread;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::engine::{self, Clock, StartError, Stopper};
+
+use super::Failure;
+use super::args::Ikev2Args;
+use super::settings::{self, System};
+
+/// Serves until SIGINT or SIGTERM, then ends in order; a second signal ends at once.
+pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
+    let system = System {
+        wall: Clock::start().now().wall,
+        has_ipv6: has_ipv6(),
+        cores: thread::available_parallelism().map_or(1, usize::from),
+    };
+    let (config, warnings) =
+        settings::load(args, system, io::stdin()).map_err(|error| Failure::Configuration(error.to_string()))?;
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    // From here on a signal waits for its thread instead of ending us in the middle.
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(|e| Failure::Runtime(format!("cannot catch signals: {e}")))?;
+    let daemon = engine::start(config).map_err(start_failure)?;
+    for (ike, nat) in daemon.addresses() {
+        log::info!("listening on UDP {ike} and {nat}");
+    }
+    stop_on_signal(signals, daemon.stopper())?;
+    if daemon.wait() { Ok(()) } else { Err(Failure::Runtime("the event loop failed; see the log above".to_owned())) }
+}
+
+/// True unless the kernel has no IPv6 at all: a socket for both families can be made without an IPv6 address too.
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
+fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure> {
+    let wait = move || {
+        let mut arrived = signals.forever();
+        if arrived.next().is_some() {
+            log::info!("stopping: clients are disconnected, then the tunnel is closed; a second signal ends at once");
+            stopper.stop();
+        }
+        if arrived.next().is_some() {
+            process::exit(1);
+        }
+    };
+    let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    thread.map(drop).map_err(|error| Failure::Runtime(format!("cannot start a thread: {error}")))
+}
+
+/// What the person can do about it, with the exit code that fits.
+fn start_failure(error: StartError) -> Failure {
+    let StartError::Bind { address, error: cause } = &error else {
+        return match error {
+            StartError::System(_) => Failure::Runtime(error.to_string()),
+            _ => Failure::Configuration(error.to_string()),
+        };
+    };
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => Failure::Permission(not_permitted(*address)),
+        io::ErrorKind::AddrInUse => Failure::Runtime(in_use(*address)),
+        io::ErrorKind::AddrNotAvailable => {
+            Failure::Configuration(format!("--listen-ip {}: no interface has this address", address.ip()))
+        }
+        _ => Failure::Runtime(error.to_string()),
+    }
+}
+
+fn not_permitted(address: SocketAddr) -> String {
+    let program = std::env::current_exe().map_or_else(|_| "pterodapter".to_owned(), |path| path.display().to_string());
+    format!(
+        "port {} ({address}, UDP): permission denied. Three ways out: 'sudo setcap cap_net_bind_service=+ep {program}'; \
+         the systemd service, which may use it; or --ike-port and --nat-port above 1023 for clients that can use those",
+        address.port()
+    )
+}
+
+fn in_use(address: SocketAddr) -> String {
+    let port = address.port();
+    format!(
+        "port {port} ({address}, UDP): already in use. Three ways out: stop the program that has it ('sudo ss -ulpn \
+         sport = :{port}' names it, often strongSwan); --listen-ip with an address that it does not use; or other \
+         ports with --ike-port and --nat-port"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_had_is_named_with_three_ways_out() {
+        let bind = |kind: io::ErrorKind| {
+            let failure = start_failure(StartError::Bind { address: ([192, 0, 2, 1], 500).into(), error: kind.into() });
+            let (code, text) = failure.parts();
+            assert_eq!(text.lines().count(), 1);
+            (code, text.to_owned())
+        };
+        for (kind, expected, ways) in [
+            (io::ErrorKind::PermissionDenied, 77, ["setcap", "systemd", "--ike-port"]),
+            (io::ErrorKind::AddrInUse, 1, ["stop the program", "--listen-ip", "--ike-port"]),
+        ] {
+            let (code, text) = bind(kind);
+            assert_eq!(code, expected);
+            assert!(text.starts_with("port 500 (192.0.2.1:500, UDP)"), "{text}");
+            assert!(ways.iter().all(|way| text.contains(way)), "{text}");
+        }
+        assert_eq!(bind(io::ErrorKind::AddrNotAvailable).0, 78);
+    }
+}

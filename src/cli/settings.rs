@@ -1,0 +1,473 @@
+//! What was meant: files read, keys parsed, certificates checked. No socket is opened here.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+use crate::crypto::pki::{ChainError, SubjectAltName};
+use crate::crypto::{self, Certificate, PrivateKey, Secret, TrustAnchors, pem};
+use crate::engine::{Config, Identity};
+use crate::fortivpn;
+
+use super::args::Ikev2Args;
+
+/// No file that we read is larger than this.
+const MAX_FILE: u64 = 1 << 20;
+const DAY: u64 = 24 * 60 * 60;
+
+/// A configuration that will not do: which option, and what is wrong with it.
+#[derive(Debug)]
+pub enum Error {
+    /// A file cannot be read.
+    Unreadable { option: &'static str, path: PathBuf, why: io::Error },
+    /// A file does not hold what it should.
+    Unusable { option: &'static str, path: PathBuf, why: crypto::Error },
+    /// A file of authorities holds something else.
+    NotAnAuthority { path: PathBuf, why: ChainError },
+    /// The key belongs to another certificate.
+    KeyMismatch { key: PathBuf, cert: PathBuf },
+    /// Our certificate was valid until so long ago.
+    Expired { path: PathBuf, ago: Duration },
+    /// Our certificate becomes valid after so long.
+    NotYetValid { path: PathBuf, after: Duration },
+    /// The password file has no first line.
+    NoPassword { path: PathBuf },
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { option, path, why } => {
+                write!(f, "{option}: cannot read {}: {why}", path.display())
+            }
+            Self::Unusable { option, path, why } => write!(f, "{option}: {}: {why}", path.display()),
+            Self::NotAnAuthority { path, why } => {
+                write!(
+                    f,
+                    "--cacert: {}: {why}; give the CA that signs the clients' certificates",
+                    path.display()
+                )
+            }
+            Self::KeyMismatch { key, cert } => {
+                write!(
+                    f,
+                    "--key: {} is not the key of the first certificate in {}",
+                    key.display(),
+                    cert.display()
+                )
+            }
+            Self::Expired { path, ago } => {
+                write!(f, "--cert: {} expired {} ago; issue a new one", path.display(), Days(*ago))
+            }
+            Self::NotYetValid { path, after } => {
+                write!(f, "--cert: {} is valid only in {}; is the clock right?", path.display(), Days(*after))
+            }
+            Self::NoPassword { path } => {
+                write!(f, "--password-file: the first line of {} is empty or not text", path.display())
+            }
+        }
+    }
+}
+
+/// What works, but deserves a look.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// The system has no IPv6, so we serve IPv4 only.
+    NoIpv6,
+    /// Our certificate is not from the clients' authority.
+    OtherIssuer(ChainError),
+    /// Clients compare our name with the certificate.
+    NameNotInCertificate(String),
+    /// Our certificate ends soon.
+    ExpiresSoon(Duration),
+    /// Everyone on this machine may read a secret.
+    WorldReadable(PathBuf),
+    /// Other machines reach the SAML listener.
+    SamlListenPublic(IpAddr),
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIpv6 => f.write_str("IPv6 is off on this system: serving 0.0.0.0 only"),
+            Self::OtherIssuer(why) => write!(
+                f,
+                "our certificate does not chain to --cacert ({why}): clients must trust its issuer by other means"
+            ),
+            Self::NameNotInCertificate(name) => {
+                write!(
+                    f,
+                    "--id-hostname {name} is not among the names of our certificate: most clients will refuse it"
+                )
+            }
+            Self::ExpiresSoon(left) => write!(f, "our certificate expires in {}", Days(*left)),
+            Self::WorldReadable(path) => {
+                write!(f, "every user of this machine can read {}: chmod 600 it", path.display())
+            }
+            Self::SamlListenPublic(ip) => {
+                write!(f, "--saml-listen {ip} is not a loopback address: other machines can answer the login")
+            }
+        }
+    }
+}
+
+/// A length of time, in whole days where it has some.
+struct Days(Duration);
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() / DAY {
+            0 => f.write_str("less than a day"),
+            1 => f.write_str("1 day"),
+            days => write!(f, "{days} days"),
+        }
+    }
+}
+
+/// What the checks need to know of the system.
+#[derive(Clone, Copy, Debug)]
+pub struct System {
+    /// Wall clock, since 1970-01-01 UTC.
+    pub wall: Duration,
+    /// Whether sockets of that family can be made.
+    pub has_ipv6: bool,
+    /// Cores that we may use.
+    pub cores: usize,
+}
+
+/// Turns options into the daemon's configuration. `stdin` is read only for `--password-file=-`.
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn load(args: &Ikev2Args, system: System, stdin: impl Read) -> Result<(Config, Vec<Warning>), Error> {
+    let mut warnings = Vec::new();
+    let config = Config {
+        listen: listen(&args.listen_ip, system, &mut warnings),
+        ike_port: args.ike_port.get(),
+        nat_port: args.nat_port.get(),
+        identity: identity(args, system, &mut warnings)?,
+        pool: args.client_pool,
+        workers: args.workers.unwrap_or(system.cores.saturating_sub(1)),
+        uplink: uplink(args, stdin, &mut warnings)?,
+        gateway_roots: gateway_roots(args)?,
+        saml_listen: args.saml_listen,
+    };
+    Ok((config, warnings))
+}
+
+fn listen(asked: &[IpAddr], system: System, warnings: &mut Vec<Warning>) -> Vec<IpAddr> {
+    if !asked.is_empty() {
+        return asked.to_vec();
+    }
+    if system.has_ipv6 {
+        return vec![Ipv6Addr::UNSPECIFIED.into()];
+    }
+    warnings.push(Warning::NoIpv6);
+    vec![Ipv4Addr::UNSPECIFIED.into()]
+}
+
+fn identity(args: &Ikev2Args, system: System, warnings: &mut Vec<Warning>) -> Result<Identity, Error> {
+    let authorities = certificates("--cacert", &args.cacert)?;
+    let anchors = TrustAnchors::new(&authorities)
+        .map_err(|why| Error::NotAnAuthority { path: args.cacert.clone(), why })?;
+    let chain = certificates("--cert", &args.cert)?;
+    let key = private_key(&args.key, warnings)?;
+    let Some((own, intermediates)) = chain.split_first() else {
+        let why = crypto::Error::Malformed("PEM file: no certificate in it");
+        return Err(Error::Unusable { option: "--cert", path: args.cert.clone(), why });
+    };
+    if !key.public_matches(own) {
+        return Err(Error::KeyMismatch { key: args.key.clone(), cert: args.cert.clone() });
+    }
+    if let Some(ago) = system.wall.checked_sub(own.not_after()).filter(|ago| !ago.is_zero()) {
+        return Err(Error::Expired { path: args.cert.clone(), ago });
+    }
+    if let Some(after) = own.not_before().checked_sub(system.wall).filter(|after| !after.is_zero()) {
+        return Err(Error::NotYetValid { path: args.cert.clone(), after });
+    }
+    let left = own.not_after() - system.wall;
+    if left < Duration::from_secs(14 * DAY) {
+        warnings.push(Warning::ExpiresSoon(left));
+    }
+    if let Err(why) = anchors.verify_server(own, intermediates, system.wall) {
+        warnings.push(Warning::OtherIssuer(why));
+    }
+    if !names(own, &args.id_hostname) {
+        warnings.push(Warning::NameNotInCertificate(args.id_hostname.clone()));
+    }
+    Ok(Identity { hostname: args.id_hostname.clone(), chain, key, anchors })
+}
+
+/// Whether `name` is one of the certificate's subject alternative names.
+fn names(certificate: &Certificate, name: &str) -> bool {
+    certificate.sans().iter().any(|san| match san {
+        SubjectAltName::Dns(dns) => dns.eq_ignore_ascii_case(name),
+        SubjectAltName::Ip(ip) => name.parse() == Ok(*ip),
+        SubjectAltName::Email(mail) => mail == name,
+        SubjectAltName::Other => false,
+    })
+}
+
+fn uplink(
+    args: &Ikev2Args,
+    stdin: impl Read,
+    warnings: &mut Vec<Warning>,
+) -> Result<fortivpn::Config, Error> {
+    let credentials = match (&args.username, &args.password_file) {
+        (Some(username), Some(path)) => {
+            let password = password(path, stdin, warnings)?;
+            fortivpn::Credentials::Password { username: username.clone(), password }
+        }
+        _ => {
+            let ip = args.saml_listen.ip();
+            if !ip.is_loopback() {
+                warnings.push(Warning::SamlListenPublic(ip));
+            }
+            fortivpn::Credentials::Saml { port: args.saml_listen.port() }
+        }
+    };
+    Ok(fortivpn::Config {
+        host: args.destination.host.clone(),
+        port: args.destination.port,
+        realm: None,
+        credentials,
+        user_agent: fortivpn::DEFAULT_USER_AGENT.to_owned(),
+        mru: fortivpn::DEFAULT_MRU,
+    })
+}
+
+fn gateway_roots(args: &Ikev2Args) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let Some(path) = &args.gateway_ca else { return Ok(Vec::new()) };
+    let roots = certificates("--gateway-ca", path)?;
+    Ok(roots.iter().map(|root| CertificateDer::from(root.der().to_vec())).collect())
+}
+
+/// The first line, without its end.
+fn password(path: &Path, stdin: impl Read, warnings: &mut Vec<Warning>) -> Result<Secret, Error> {
+    const OPTION: &str = "--password-file";
+    let content = if path == Path::new("-") {
+        read_all(stdin).map_err(|why| Error::Unreadable { option: OPTION, path: path.to_owned(), why })?
+    } else {
+        secret_file(OPTION, path, warnings)?
+    };
+    let line = content.expose().split(|&b| b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() || std::str::from_utf8(line).is_err() {
+        return Err(Error::NoPassword { path: path.to_owned() });
+    }
+    Ok(Secret::from(line))
+}
+
+fn private_key(path: &Path, warnings: &mut Vec<Warning>) -> Result<PrivateKey, Error> {
+    const OPTION: &str = "--key";
+    let content = secret_file(OPTION, path, warnings)?;
+    PrivateKey::from_pem(content.expose()).map_err(|why| Error::Unusable {
+        option: OPTION,
+        path: path.to_owned(),
+        why,
+    })
+}
+
+fn certificates(option: &'static str, path: &Path) -> Result<Vec<Certificate>, Error> {
+    let (content, _) = file(option, path)?;
+    pem::certificates(content.expose()).map_err(|why| Error::Unusable { option, path: path.to_owned(), why })
+}
+
+fn secret_file(option: &'static str, path: &Path, warnings: &mut Vec<Warning>) -> Result<Secret, Error> {
+    let (content, metadata) = file(option, path)?;
+    if metadata.is_file() && metadata.permissions().mode() & 0o004 != 0 {
+        warnings.push(Warning::WorldReadable(path.to_owned()));
+    }
+    Ok(content)
+}
+
+fn file(option: &'static str, path: &Path) -> Result<(Secret, Metadata), Error> {
+    let read = || {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        Ok((read_all(file)?, metadata))
+    };
+    read().map_err(|why| Error::Unreadable { option, path: path.to_owned(), why })
+}
+
+fn read_all(from: impl Read) -> io::Result<Secret> {
+    let mut content = zeroize::Zeroizing::new(Vec::new());
+    from.take(MAX_FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(Secret::from(content.as_slice()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use tempfile::TempDir;
+
+    use super::super::args::{self, Command};
+    use super::*;
+    use crate::provision::{Authority, Issued};
+
+    const WALL: Duration = Duration::from_secs(1_800_000_000);
+    const SYSTEM: System = System { wall: WALL, has_ipv6: true, cores: 4 };
+
+    /// A directory with a CA, a server certificate and a password, all in order.
+    struct Files(TempDir);
+
+    impl Files {
+        fn new() -> Self {
+            let files = Self(TempDir::new().unwrap());
+            let ca = Authority::new("test CA", WALL, 100).unwrap();
+            files.write("ca.pem", ca.cert_pem());
+            files.put("server", &ca.issue_server(&["gw.example", "192.0.2.1"], WALL, 50).unwrap());
+            files.write("password", "s3cret\nsecond line\n");
+            files
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.path(name), text).unwrap();
+            fs::set_permissions(self.path(name), Permissions::from_mode(0o600)).unwrap();
+        }
+
+        fn put(&self, name: &str, issued: &Issued) {
+            self.write(&format!("{name}.pem"), &issued.cert_pem);
+            self.write(&format!("{name}.key"), &issued.key_pem);
+        }
+
+        /// Options that load; those of `more` come instead of ours of the same name.
+        fn args(&self, more: &[&str]) -> Ikev2Args {
+            let file = |name: &str| self.path(name).display().to_string();
+            let defaults = [
+                ("--destination", "fortigate.example:10443".to_owned()),
+                ("--cacert", file("ca.pem")),
+                ("--cert", file("server.pem")),
+                ("--key", file("server.key")),
+                ("--id-hostname", "gw.example".to_owned()),
+            ];
+            let given = |option: &str| more.iter().any(|m| m.split('=').next() == Some(option));
+            let mut argv = vec!["pterodapter".to_owned(), "ikev2".to_owned()];
+            argv.extend(defaults.iter().filter(|(o, _)| !given(o)).map(|(o, v)| format!("{o}={v}")));
+            argv.extend(more.iter().map(|m| m.replace('@', &format!("{}/", self.0.path().display()))));
+            match args::parse(argv).unwrap().command {
+                Command::Ikev2(args) => *args,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Loads with `more` options; `@` in them stands for the directory.
+        fn load(&self, more: &[&str]) -> Result<(Config, Vec<Warning>), Error> {
+            load(&self.args(more), SYSTEM, &b"from stdin\r\nmore"[..])
+        }
+    }
+
+    #[test]
+    fn options_become_a_configuration() {
+        let files = Files::new();
+        let (config, warnings) = files.load(&[]).unwrap();
+        assert_eq!(warnings, []);
+        assert_eq!(config.listen, [IpAddr::from(Ipv6Addr::UNSPECIFIED)]);
+        assert_eq!((config.ike_port, config.nat_port, config.workers), (500, 4500, 3));
+        assert_eq!((config.uplink.host.as_str(), config.uplink.port), ("fortigate.example", 10443));
+        assert!(matches!(config.uplink.credentials, fortivpn::Credentials::Saml { port: 8020 }));
+        assert_eq!((config.identity.hostname.as_str(), config.identity.chain.len()), ("gw.example", 1));
+        assert!(config.gateway_roots.is_empty());
+
+        let (config, _) =
+            files.load(&["--workers=0", "--listen-ip=192.0.2.9", "--gateway-ca=@ca.pem"]).unwrap();
+        assert_eq!((config.workers, config.gateway_roots.len()), (0, 1));
+        assert_eq!(config.listen, [IpAddr::from([192, 0, 2, 9])]);
+    }
+
+    #[test]
+    fn the_password_is_the_first_line_of_a_file_or_of_stdin() {
+        let files = Files::new();
+        for (option, expected) in
+            [("--password-file=@password", "s3cret"), ("--password-file=-", "from stdin")]
+        {
+            let (config, _) = files.load(&["--username=alice", option]).unwrap();
+            let fortivpn::Credentials::Password { username, password } = config.uplink.credentials else {
+                panic!("no password")
+            };
+            assert_eq!((username.as_str(), password.expose()), ("alice", expected.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_works_but_deserves_a_look_is_a_warning() {
+        let files = Files::new();
+        let warnings = |more: &[&str]| files.load(more).unwrap().1;
+        let stranger = Authority::new("public CA", WALL, 100).unwrap();
+        files.put("public", &stranger.issue_server(&["gw.example"], WALL, 50).unwrap());
+        let found = warnings(&["--cert=@public.pem", "--key=@public.key"]);
+        assert_eq!(found, [Warning::OtherIssuer(ChainError::UnknownIssuer)]);
+
+        files.put("short", &stranger.issue_server(&["gw.example"], WALL, 3).unwrap());
+        files.write(
+            "both.pem",
+            &[&*fs::read_to_string(files.path("ca.pem")).unwrap(), stranger.cert_pem()].concat(),
+        );
+        let found = warnings(&["--cert=@short.pem", "--key=@short.key", "--cacert=@both.pem"]);
+        assert_eq!(found, [Warning::ExpiresSoon(Duration::from_secs(3 * DAY))]);
+
+        assert_eq!(warnings(&["--id-hostname=192.0.2.1"]), []);
+        assert_eq!(warnings(&["--id-hostname=other"]), [Warning::NameNotInCertificate("other".into())]);
+        assert_eq!(
+            warnings(&["--saml-listen=192.0.2.1:80"]),
+            [Warning::SamlListenPublic([192, 0, 2, 1].into())]
+        );
+        fs::set_permissions(files.path("server.key"), Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(warnings(&[]), [Warning::WorldReadable(files.path("server.key"))]);
+    }
+
+    #[test]
+    fn without_ipv6_the_default_is_ipv4_with_a_note() {
+        let files = Files::new();
+        let system = System { has_ipv6: false, ..SYSTEM };
+        let (config, warnings) = load(&files.args(&[]), system, io::empty()).unwrap();
+        assert_eq!(config.listen, [IpAddr::from(Ipv4Addr::UNSPECIFIED)]);
+        assert_eq!(warnings, [Warning::NoIpv6]);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_in_one_line() {
+        let files = Files::new();
+        let ca = Authority::new("test CA", WALL, 100).unwrap();
+        let month = Duration::from_secs(30 * DAY);
+        files.put("old", &ca.issue_server(&["gw.example"], WALL - 2 * month, 30).unwrap());
+        files.put("early", &ca.issue_server(&["gw.example"], WALL + month, 30).unwrap());
+        files.put("other", &ca.issue_server(&["gw.example"], WALL, 30).unwrap());
+        files.write("empty", "\n");
+        files.write("garbage", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n");
+        for (more, says) in [
+            (&["--cert=@missing"][..], "--cert: cannot read"),
+            (&["--cert=@garbage"], "--cert: "),
+            (&["--cert=@empty"], "no certificate"),
+            (&["--key=@server.pem"], "--key: "),
+            (&["--key=@other.key"], "is not the key of"),
+            (&["--cert=@old.pem", "--key=@old.key"], "expired 30 days ago"),
+            (&["--cert=@early.pem", "--key=@early.key"], "valid only in 29 days"),
+            (&["--cacert=@server.pem"], "give the CA"),
+            (&["--gateway-ca=@password"], "--gateway-ca: "),
+            (&["--username=a", "--password-file=@empty"], "first line"),
+            (&["--username=a", "--password-file=@nowhere"], "--password-file: cannot read"),
+            (&["--key=/dev/zero"], "larger than"),
+        ] {
+            let text = files.load(more).unwrap_err().to_string();
+            assert!(text.contains(says), "{more:?}: {text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! A FortiGate's SSL VPN for tests and for `pterodapter demo`: TLS, the login pages, the tunnel, and a small company
+//! network behind it. It shows on request what real gateways show on bad days ([`Scenario`]) and keeps a [`Event`]
+//! journal.
+//!
+//! It shares no state code with the client that it tests, so that a mistake does not meet its mirror image.
+
+mod command;
+mod connection;
+mod far_side;
+mod frame;
+mod http;
+mod journal;
+mod pages;
+mod ppp;
+mod scenario;
+mod session;
+mod tunnel;
+
+pub use command::{Command, main_from_args};
+pub use far_side::FarSide;
+pub use journal::{Counts, Entry, Event, LoginOutcome, RequestHead, TunnelEnd};
+pub use scenario::{
+    CloseStyle, DenyMode, DnsOffer, HostCheck, IdentityProvider, Mru, PppKnobs, Scenario, SecondTunnel,
+};
+pub use session::User;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use far_side::{FarSides, Network};
+use journal::Journal;
+use session::Sessions;
+use tunnel::Kick;
+
+/// Connections served at the same time; more are closed at once.
+const CONNECTIONS: usize = 256;
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// What a gateway is made of.
+#[derive(Clone)]
+pub struct GatewayConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The certificate chain, end entity first.
+    pub chain_pem: String,
+    /// The key of the end entity.
+    pub key_pem: String,
+    /// The accounts.
+    pub users: Vec<User>,
+    /// The behaviour at the start.
+    pub scenario: Scenario,
+    /// The network behind.
+    pub far_side: FarSide,
+}
+
+/// A running gateway; it stops when dropped.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+    waker: Waker,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// Starts the gateway. Errors of the address, of the certificate or key, and of the far side.
+    pub fn start(config: GatewayConfig) -> io::Result<Self> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut listener = mio::net::TcpListener::bind(config.listen)?;
+        let addr = listener.local_addr()?;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
+        let waker = Waker::new(poll.registry(), Token(1))?;
+        let tls = |versions: &[&'static rustls::SupportedProtocolVersion]| {
+            tls_config(&config, provider.clone(), versions)
+        };
+        let shared = Arc::new(Shared {
+            tls13: tls(rustls::ALL_VERSIONS)?,
+            tls12: tls(&[&rustls::version::TLS12])?,
+            far_sides: FarSides::open(&config.far_side)?,
+            users: config.users,
+            scenario: Mutex::new(Arc::new(config.scenario)),
+            sessions: Mutex::default(),
+            journal: Journal::default(),
+            provider,
+            started: clock(),
+            stop: AtomicBool::new(false),
+        });
+        let for_acceptor = shared.clone();
+        let acceptor = std::thread::Builder::new()
+            .name("gateway".into())
+            .spawn(move || accept(&for_acceptor, poll, &listener))?;
+        Ok(Self { shared, addr, waker, acceptor: Some(acceptor) })
+    }
+
+    /// The address that clients connect to.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What has happened so far.
+    pub fn journal(&self) -> Vec<Entry> {
+        self.shared.journal.entries()
+    }
+
+    /// Changes the behaviour. Tunnels that are up keep theirs; TLS versions and all pages change with the next
+    /// connection.
+    pub fn set_scenario(&self, scenario: Scenario) {
+        *self.shared.scenario.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(scenario);
+    }
+
+    /// The behaviour now.
+    pub fn scenario(&self) -> Scenario {
+        Scenario::clone(&self.shared.scenario())
+    }
+
+    /// Drops all tunnels. Sessions end with [`CloseStyle::Terminate`]; otherwise `Scenario::reuse` decides.
+    pub fn kick_tunnels(&self, style: CloseStyle) {
+        self.shared.sessions().tunnels().for_each(|tunnel| tunnel.drop_tunnel(style));
+    }
+
+    /// Closes all connections and waits for the threads.
+    pub fn stop(mut self) {
+        self.stop_and_join();
+    }
+
+    fn stop_and_join(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // Without a waker the threads see it within a second.
+        let _ = self.waker.wake();
+        self.shared.sessions().tunnels().for_each(|tunnel| tunnel.wake());
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+        self.shared.far_sides.stop();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.stop_and_join();
+    }
+}
+
+/// What the threads of a gateway share.
+struct Shared {
+    tls13: Arc<ServerConfig>,
+    tls12: Arc<ServerConfig>,
+    far_sides: FarSides,
+    users: Vec<User>,
+    scenario: Mutex<Arc<Scenario>>,
+    sessions: Mutex<Sessions>,
+    journal: Journal,
+    provider: Arc<CryptoProvider>,
+    started: Instant,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    /// Time since the start.
+    fn now(&self) -> Duration {
+        clock().duration_since(self.started)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn scenario(&self) -> Arc<Scenario> {
+        self.scenario.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, event: Event) {
+        self.journal.note(self.now(), event);
+    }
+
+    fn network(&self, client: Ipv4Addr, scenario: &Scenario, kick: &Arc<Kick>) -> Network {
+        self.far_sides.attach(client, scenario, kick)
+    }
+
+    fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        // ring's generator fails only where the system has none; zeros make a poor cookie, but this is a double.
+        let _ = self.provider.secure_random.fill(&mut bytes);
+        bytes
+    }
+
+    /// A cookie of the form that FortiOS gives: like Base64, with an escaped line feed at the end.
+    fn cookie(&self) -> String {
+        let octets: [u8; 86] = self.random();
+        let mut cookie: String = octets.iter().map(|o| char::from(ALPHABET[usize::from(o & 63)])).collect();
+        cookie.push_str("+/==%0a");
+        cookie
+    }
+
+    /// An unguessable word of hexadecimal digits.
+    fn token(&self) -> String {
+        self.random::<16>().iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+}
+
+fn tls_config(
+    config: &GatewayConfig,
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> io::Result<Arc<ServerConfig>> {
+    let invalid = |e: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidInput, e.to_string());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(config.chain_pem.as_bytes()).collect();
+    let key = PrivateKeyDer::from_pem_slice(config.key_pem.as_bytes()).map_err(|e| invalid(&e))?;
+    let tls = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .and_then(|builder| {
+            let chain = chain.map_err(|e| rustls::Error::General(e.to_string()))?;
+            builder.with_no_client_auth().with_single_cert(chain, key)
+        })
+        .map_err(|e| invalid(&e))?;
+    Ok(Arc::new(tls))
+}
+
+fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener) {
+    let mut events = Events::with_capacity(8);
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    while !shared.is_stopping() {
+        let _ = poll.poll(&mut events, Some(Duration::from_secs(1)));
+        while let Ok((stream, peer)) = listener.accept() {
+            threads.retain(|thread| !thread.is_finished());
+            if threads.len() >= CONNECTIONS {
+                continue;
+            }
+            shared.note(Event::Accepted(peer));
+            let shared = shared.clone();
+            let serve = move || connection::serve(&shared, stream.into(), peer);
+            threads.extend(std::thread::Builder::new().name("gateway-client".into()).spawn(serve));
+        }
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the double is a peer of the engine and has a clock of its own"
+)]
+fn clock() -> Instant {
+    Instant::now()
+}

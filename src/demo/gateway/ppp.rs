@@ -1,0 +1,507 @@
+//! PPP as a FortiGate speaks it (RFC 1661, RFC 1332, RFC 1877): the server side, written apart from the client's.
+//!
+//! The gateway stays silent until the client's first packet, asks for a magic number only, never authenticates,
+//! gives the address of the configuration, and knows neither IPV6CP nor compression.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::frame::Frames;
+use super::scenario::{DnsOffer, Mru, PppKnobs};
+
+/// PPP protocol number of IPv4 packets.
+pub const IPV4: u16 = 0x0021;
+const LCP: u16 = 0xc021;
+const IPCP: u16 = 0x8021;
+const CCP: u16 = 0x80fd;
+
+const CONFIGURE_REQUEST: u8 = 1;
+const CONFIGURE_ACK: u8 = 2;
+const CONFIGURE_NAK: u8 = 3;
+const CONFIGURE_REJECT: u8 = 4;
+const TERMINATE_REQUEST: u8 = 5;
+const TERMINATE_ACK: u8 = 6;
+const PROTOCOL_REJECT: u8 = 8;
+const ECHO_REQUEST: u8 = 9;
+const ECHO_REPLY: u8 = 10;
+
+const RESTART: Duration = Duration::from_secs(3);
+/// From this identifier on a client that keeps refusing our address is offered the deprecated option 1 (RFC 1172).
+const LAST_ADDRESS_ID: u8 = 0x65;
+
+/// What a packet from the client was.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// Control traffic; answers are in the output.
+    Control,
+    /// An Echo-Request; apart because a gateway may or may not count it as activity.
+    Echo,
+    /// The network layer has just come up.
+    Up,
+    /// An IP packet.
+    Data(&'a [u8]),
+    /// The client ends the link; the Ack is in the output.
+    Terminated,
+    /// The client has acknowledged our Terminate-Request.
+    TerminateAcked,
+    /// Dropped: malformed, or not in this state.
+    Ignored,
+}
+
+/// One protocol's negotiation: what we asked and what was agreed in each direction.
+#[derive(Default)]
+struct Negotiation {
+    id: u8,
+    asked: Vec<u8>,
+    acked_by_peer: bool,
+    acked_by_us: bool,
+}
+
+impl Negotiation {
+    fn is_open(&self) -> bool {
+        self.acked_by_peer && self.acked_by_us
+    }
+
+    /// Sends a new Configure-Request with `options`.
+    fn ask(&mut self, protocol: u16, options: Vec<u8>, out: &mut Frames) {
+        self.id = self.id.wrapping_add(1);
+        self.asked = options;
+        self.repeat(protocol, out);
+    }
+
+    fn repeat(&self, protocol: u16, out: &mut Frames) {
+        push_control(out, protocol, CONFIGURE_REQUEST, self.id, &self.asked);
+    }
+}
+
+/// The PPP link of one tunnel.
+pub struct Ppp {
+    knobs: PppKnobs,
+    client: Ipv4Addr,
+    dns: Vec<Ipv4Addr>,
+    magic: [u8; 4],
+    started: bool,
+    lcp: Negotiation,
+    ipcp: Negotiation,
+    next_id: u8,
+    repeat_at: Option<Duration>,
+}
+
+impl Ppp {
+    /// A link that gives `client` and `dns` to the peer.
+    pub fn new(knobs: PppKnobs, client: Ipv4Addr, dns: Vec<Ipv4Addr>, magic: [u8; 4]) -> Self {
+        let negotiation = Negotiation::default;
+        Self {
+            client: knobs.client_address.unwrap_or(client),
+            knobs,
+            dns,
+            magic,
+            started: false,
+            lcp: negotiation(),
+            ipcp: negotiation(),
+            next_id: 0,
+            repeat_at: None,
+        }
+    }
+
+    /// True when IP packets may flow.
+    pub fn is_up(&self) -> bool {
+        self.lcp.is_open() && self.ipcp.is_open()
+    }
+
+    /// Handles one PPP packet, with or without the octets FF 03, and appends the answers.
+    pub fn handle<'a>(&mut self, now: Duration, packet: &'a [u8], out: &mut Frames) -> Received<'a> {
+        let packet = packet.strip_prefix(&[0xff, 0x03]).unwrap_or(packet);
+        let Some((&[p0, p1], payload)) = packet.split_first_chunk() else { return Received::Ignored };
+        if !self.started {
+            self.started = true;
+            self.start_lcp(now, out);
+        }
+        match u16::from_be_bytes([p0, p1]) {
+            IPV4 if self.is_up() => Received::Data(payload),
+            IPV4 => Received::Ignored,
+            LCP => self.handle_lcp(now, payload, out),
+            IPCP if self.lcp.is_open() => self.handle_ipcp(now, payload, out),
+            CCP if self.lcp.is_open() => handle_ccp(payload, out),
+            _ if self.lcp.is_open() => {
+                self.next_id = self.next_id.wrapping_add(1);
+                push_control(out, LCP, PROTOCOL_REJECT, self.next_id, packet);
+                Received::Control
+            }
+            _ => Received::Ignored,
+        }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.repeat_at
+    }
+
+    /// Repeats the requests that were not answered.
+    pub fn handle_timeout(&mut self, now: Duration, out: &mut Frames) {
+        if self.repeat_at.is_none_or(|at| now < at) {
+            return;
+        }
+        if !self.lcp.acked_by_peer {
+            self.lcp.repeat(LCP, out);
+        } else if self.lcp.is_open() && !self.ipcp.acked_by_peer {
+            self.ipcp.repeat(IPCP, out);
+        }
+        self.repeat_at = (!self.is_up()).then_some(now + RESTART);
+    }
+
+    /// Sends an Echo-Request.
+    pub fn ask_echo(&mut self, out: &mut Frames) {
+        self.next_id = self.next_id.wrapping_add(1);
+        push_control(out, LCP, ECHO_REQUEST, self.next_id, &self.magic);
+    }
+
+    /// Sends a Terminate-Request with a reason text.
+    pub fn terminate(&mut self, reason: &str, out: &mut Frames) {
+        self.next_id = self.next_id.wrapping_add(1);
+        push_control(out, LCP, TERMINATE_REQUEST, self.next_id, reason.as_bytes());
+    }
+
+    fn start_lcp(&mut self, now: Duration, out: &mut Frames) {
+        if !self.knobs.ask_lcp {
+            self.lcp.acked_by_peer = true;
+            return;
+        }
+        let mut options = Vec::new();
+        if let Some(mru) = self.knobs.own_mru {
+            push_option(&mut options, 1, &mru.to_be_bytes());
+        }
+        if self.knobs.ask_auth {
+            push_option(&mut options, 3, &[0xc0, 0x23]);
+        }
+        push_option(&mut options, 5, &self.magic);
+        self.lcp.ask(LCP, options, out);
+        self.repeat_at = Some(now + RESTART);
+    }
+
+    fn handle_lcp<'a>(&mut self, now: Duration, payload: &[u8], out: &mut Frames) -> Received<'a> {
+        let Some((code, id, data)) = parse_control(payload) else { return Received::Ignored };
+        let was_open = self.lcp.is_open();
+        match code {
+            CONFIGURE_REQUEST => {
+                if was_open {
+                    // The client negotiates anew (RFC 1661, 4.3): so do we, from the beginning.
+                    self.lcp = Negotiation { id: self.lcp.id, ..Negotiation::default() };
+                    self.ipcp = Negotiation { id: self.ipcp.id, ..Negotiation::default() };
+                    self.start_lcp(now, out);
+                }
+                let Some(options) = parse_options(data) else { return Received::Ignored };
+                self.lcp.acked_by_us =
+                    answer(out, LCP, id, &options, |kind, value| self.judge_lcp(kind, value));
+            }
+            CONFIGURE_ACK if id == self.lcp.id && data == self.lcp.asked => self.lcp.acked_by_peer = true,
+            CONFIGURE_NAK | CONFIGURE_REJECT if id == self.lcp.id => {
+                let Some(refused) = parse_options(data) else { return Received::Ignored };
+                let kept = without(&self.lcp.asked, &refused);
+                self.lcp.ask(LCP, kept, out);
+            }
+            TERMINATE_REQUEST => {
+                push_control(out, LCP, TERMINATE_ACK, id, data);
+                return Received::Terminated;
+            }
+            TERMINATE_ACK => return Received::TerminateAcked,
+            ECHO_REQUEST if was_open => {
+                if self.knobs.answer_echo {
+                    let text = data.get(4..).unwrap_or_default();
+                    push_control(out, LCP, ECHO_REPLY, id, &[&self.magic, text].concat());
+                }
+                return Received::Echo;
+            }
+            _ => {}
+        }
+        if !was_open && self.lcp.is_open() {
+            let mut options = Vec::new();
+            if self.knobs.offer_vj {
+                push_option(&mut options, 2, &[0x00, 0x2d, 0x0f, 0x01]);
+            }
+            push_option(&mut options, 3, &self.knobs.own_address.octets());
+            self.ipcp.ask(IPCP, options, out);
+            self.repeat_at = Some(now + RESTART);
+        }
+        Received::Control
+    }
+
+    fn judge_lcp(&self, kind: u8, value: &[u8]) -> Verdict {
+        match (kind, self.knobs.mru) {
+            (1, Mru::Ack) => Verdict::Ack,
+            (1, Mru::Nak(mru)) if value == mru.to_be_bytes() => Verdict::Ack,
+            (1, Mru::Nak(mru)) => Verdict::Nak(mru.to_be_bytes().to_vec()),
+            (5, _) if value == self.magic => Verdict::Nak(vec![!value[0], 1, 2, 3]),
+            (5, _) => Verdict::Ack,
+            _ => Verdict::Reject,
+        }
+    }
+
+    fn handle_ipcp<'a>(&mut self, now: Duration, payload: &[u8], out: &mut Frames) -> Received<'a> {
+        let Some((code, id, data)) = parse_control(payload) else { return Received::Ignored };
+        let was_up = self.is_up();
+        match code {
+            CONFIGURE_REQUEST => {
+                let Some(options) = parse_options(data) else { return Received::Ignored };
+                self.ipcp.acked_by_us =
+                    answer(out, IPCP, id, &options, |kind, value| self.judge_ipcp(kind, value));
+            }
+            CONFIGURE_ACK if id == self.ipcp.id && data == self.ipcp.asked => self.ipcp.acked_by_peer = true,
+            CONFIGURE_REJECT if id == self.ipcp.id => {
+                let Some(refused) = parse_options(data) else { return Received::Ignored };
+                let kept = without(&self.ipcp.asked, &refused);
+                self.ipcp.ask(IPCP, kept, out);
+            }
+            CONFIGURE_NAK if id == self.ipcp.id => {
+                // A FortiGate insists on its address, then falls back to the deprecated pair of addresses.
+                let options = if self.ipcp.id <= LAST_ADDRESS_ID {
+                    self.ipcp.asked.clone()
+                } else {
+                    let pair = [self.knobs.own_address.octets(), self.client.octets()].concat();
+                    let mut options = Vec::new();
+                    push_option(&mut options, 1, &pair);
+                    options
+                };
+                self.ipcp.ask(IPCP, options, out);
+            }
+            TERMINATE_REQUEST => push_control(out, IPCP, TERMINATE_ACK, id, data),
+            _ => {}
+        }
+        if self.is_up() {
+            self.repeat_at = None;
+        } else {
+            self.repeat_at.get_or_insert(now + RESTART);
+        }
+        if !was_up && self.is_up() { Received::Up } else { Received::Control }
+    }
+
+    fn judge_ipcp(&self, kind: u8, value: &[u8]) -> Verdict {
+        let want = match kind {
+            1 => return Verdict::NakAs(3, self.client.octets().to_vec()),
+            3 => Some(self.client),
+            129 | 131 if self.knobs.dns == DnsOffer::Reject => None,
+            129 => self.dns.first().copied(),
+            131 => self.dns.get(1).copied(),
+            _ => None,
+        };
+        match want {
+            Some(address) if value == address.octets() => Verdict::Ack,
+            Some(address) => Verdict::Nak(address.octets().to_vec()),
+            None => Verdict::Reject,
+        }
+    }
+}
+
+/// How one option of a Configure-Request is taken.
+enum Verdict {
+    Ack,
+    Nak(Vec<u8>),
+    NakAs(u8, Vec<u8>),
+    Reject,
+}
+
+/// Answers a Configure-Request: Reject goes before Nak, Nak before Ack (RFC 1661, 5.1-5.4). True when acknowledged.
+fn answer(
+    out: &mut Frames,
+    protocol: u16,
+    id: u8,
+    options: &[(u8, &[u8])],
+    judge: impl Fn(u8, &[u8]) -> Verdict,
+) -> bool {
+    let (mut all, mut naks, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
+    for &(kind, value) in options {
+        push_option(&mut all, kind, value);
+        match judge(kind, value) {
+            Verdict::Ack => {}
+            Verdict::Nak(wanted) => push_option(&mut naks, kind, &wanted),
+            Verdict::NakAs(kind, wanted) => push_option(&mut naks, kind, &wanted),
+            Verdict::Reject => push_option(&mut rejects, kind, value),
+        }
+    }
+    let (code, data) = if !rejects.is_empty() {
+        (CONFIGURE_REJECT, rejects)
+    } else if !naks.is_empty() {
+        (CONFIGURE_NAK, naks)
+    } else {
+        (CONFIGURE_ACK, all)
+    };
+    push_control(out, protocol, code, id, &data);
+    code == CONFIGURE_ACK
+}
+
+/// Compression is refused option by option.
+fn handle_ccp<'a>(payload: &[u8], out: &mut Frames) -> Received<'a> {
+    let Some((CONFIGURE_REQUEST, id, data)) = parse_control(payload) else { return Received::Ignored };
+    let Some(options) = parse_options(data) else { return Received::Ignored };
+    answer(out, CCP, id, &options, |_, _| Verdict::Reject);
+    Received::Control
+}
+
+fn push_control(out: &mut Frames, protocol: u16, code: u8, id: u8, data: &[u8]) {
+    out.push_with(protocol, data.len() + 4, |buf| {
+        let len = buf.len() as u16;
+        buf[0] = code;
+        buf[1] = id;
+        buf[2..4].copy_from_slice(&len.to_be_bytes());
+        buf[4..].copy_from_slice(data);
+    });
+}
+
+fn push_option(options: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    options.extend_from_slice(&[kind, value.len() as u8 + 2]);
+    options.extend_from_slice(value);
+}
+
+/// Code, identifier and data of a control packet.
+fn parse_control(payload: &[u8]) -> Option<(u8, u8, &[u8])> {
+    let (&[code, id, l0, l1], _) = payload.split_first_chunk()?;
+    let data = payload.get(4..usize::from(u16::from_be_bytes([l0, l1])))?;
+    Some((code, id, data))
+}
+
+fn parse_options(mut data: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+    let mut options = Vec::new();
+    while let Some((&[kind, len], _)) = data.split_first_chunk() {
+        options.push((kind, data.get(2..usize::from(len))?));
+        data = &data[usize::from(len)..];
+    }
+    data.is_empty().then_some(options)
+}
+
+/// The asked options except those whose type is among `refused`.
+fn without(asked: &[u8], refused: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut kept = Vec::new();
+    for (kind, value) in parse_options(asked).unwrap_or_default() {
+        if refused.iter().all(|(other, _)| *other != kind) {
+            push_option(&mut kept, kind, value);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 1);
+
+    /// A link and the packets that it sends, without their frame header.
+    struct Link(Ppp);
+
+    impl Link {
+        fn new(knobs: PppKnobs) -> Self {
+            let dns = vec![Ipv4Addr::new(172, 29, 0, 25), Ipv4Addr::new(172, 29, 0, 26)];
+            Self(Ppp::new(knobs, ADDRESS, dns, [0x10, 0x9b, 0x22, 0x33]))
+        }
+
+        fn send(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
+            let mut out = Frames::default();
+            self.0.handle(Duration::ZERO, packet, &mut out);
+            out.iter().map(|frame| frame[6..].to_vec()).collect()
+        }
+
+        fn open(&mut self) {
+            self.send(b"\xc0\x21\x01\x01\x00\x0a\x05\x06\xde\xad\xbe\xef");
+            self.send(b"\xc0\x21\x02\x01\x00\x0a\x05\x06\x10\x9b\x22\x33");
+            self.send(b"\x80\x21\x01\x01\x00\x0a\x03\x06\x0a\x00\x03\x01");
+            self.send(b"\x80\x21\x02\x01\x00\x0a\x03\x06\xc0\x00\x02\x01");
+            assert!(self.0.is_up());
+        }
+    }
+
+    #[test]
+    fn negotiates_as_in_the_captured_exchange() {
+        let mut link = Link::new(PppKnobs::default());
+        let lcp = link.send(b"\xff\x03\xc0\x21\x01\x01\x00\x0e\x01\x04\x05\x4a\x05\x06\xde\xad\xbe\xef");
+        assert_eq!(
+            lcp,
+            [
+                b"\xc0\x21\x01\x01\x00\x0a\x05\x06\x10\x9b\x22\x33".as_slice(),
+                b"\xc0\x21\x02\x01\x00\x0e\x01\x04\x05\x4a\x05\x06\xde\xad\xbe\xef",
+            ],
+            "request and Ack together"
+        );
+        let ipcp = link.send(b"\xc0\x21\x02\x01\x00\x0a\x05\x06\x10\x9b\x22\x33");
+        assert_eq!(ipcp, [b"\x80\x21\x01\x01\x00\x0a\x03\x06\xc0\x00\x02\x01"]);
+        let nak = link
+            .send(b"\x80\x21\x01\x01\x00\x16\x03\x06\x0a\x00\x03\x01\x81\x06\x00\x00\x00\x00\x83\x06\x00\x00\x00\x00");
+        assert_eq!(
+            nak,
+            [b"\x80\x21\x03\x01\x00\x10\x81\x06\xac\x1d\x00\x19\x83\x06\xac\x1d\x00\x1a".as_slice()],
+            "the DNS servers only"
+        );
+        let mut out = Frames::default();
+        link.send(b"\x80\x21\x01\x02\x00\x0a\x03\x06\x0a\x00\x03\x01");
+        assert!(!link.0.is_up());
+        let up = link.0.handle(Duration::ZERO, b"\x80\x21\x02\x01\x00\x0a\x03\x06\xc0\x00\x02\x01", &mut out);
+        assert_eq!(up, Received::Up);
+    }
+
+    #[test]
+    fn refuses_what_a_fortigate_refuses() {
+        let mut link = Link::new(PppKnobs::default());
+        let answers = link.send(
+            b"\xc0\x21\x01\x01\x00\x10\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02\x05\x06\x01\x02\x03\x04",
+        );
+        assert!(answers.is_empty() || answers.len() == 1, "a length that lies is no request: {answers:x?}");
+        let answers =
+            link.send(b"\xc0\x21\x01\x01\x00\x12\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02\x05\x04\x01\x02");
+        assert_eq!(
+            answers,
+            [b"\xc0\x21\x04\x01\x00\x0e\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02"],
+            "Reject only"
+        );
+        link.open();
+        assert_eq!(
+            link.send(b"\x80\x57\x01\x01\x00\x04"),
+            [b"\xc0\x21\x08\x01\x00\x0a\x80\x57\x01\x01\x00\x04"],
+            "Protocol-Reject of IPV6CP"
+        );
+        assert_eq!(
+            link.send(b"\x80\xfd\x01\x01\x00\x08\x1a\x04\x78\x00"),
+            [b"\x80\xfd\x04\x01\x00\x08\x1a\x04\x78\x00"]
+        );
+        assert_eq!(
+            link.send(b"\xc0\x21\x09\x05\x00\x08\xde\xad\xbe\xef"),
+            [b"\xc0\x21\x0a\x05\x00\x08\x10\x9b\x22\x33"]
+        );
+    }
+
+    #[test]
+    fn insists_on_its_address_then_tries_the_old_option() {
+        let mut link = Link::new(PppKnobs::default());
+        link.send(b"\xc0\x21\x01\x01\x00\x0a\x05\x06\xde\xad\xbe\xef");
+        let mut last = link.send(b"\xc0\x21\x02\x01\x00\x0a\x05\x06\x10\x9b\x22\x33");
+        for _ in 0..u32::from(LAST_ADDRESS_ID) {
+            let id = last[0][3];
+            last = link.send(&[0x80, 0x21, 3, id, 0, 10, 3, 6, 169, 254, 2, 1]);
+        }
+        assert_eq!(last, [b"\x80\x21\x01\x66\x00\x0a\x03\x06\xc0\x00\x02\x01"]);
+        last = link.send(b"\x80\x21\x03\x66\x00\x0a\x03\x06\xa9\xfe\x02\x01");
+        assert_eq!(last, [b"\x80\x21\x01\x67\x00\x0e\x01\x0a\xc0\x00\x02\x01\x0a\x00\x03\x01"]);
+        last = link.send(b"\x80\x21\x04\x67\x00\x0e\x01\x0a\xc0\x00\x02\x01\x0a\x00\x03\x01");
+        assert_eq!(last, [b"\x80\x21\x01\x68\x00\x04"], "nothing left to ask for");
+    }
+
+    #[test]
+    fn no_packet_breaks_it() {
+        let samples: [&[u8]; 4] = [
+            b"\xc0\x21\x01\x01\x00\x0e\x01\x04\x05\x4a\x05\x06\xde\xad\xbe\xef",
+            b"\x80\x21\x01\x01\x00\x0a\x03\x06\x0a\x00\x03\x01",
+            b"\x80\xfd\x01\x01\x00\x08\x1a\x04\x78\x00",
+            b"\xc0\x21\x09\x05\x00\x08\xde\xad\xbe\xef",
+        ];
+        for sample in samples {
+            for at in 0..sample.len() {
+                let mut link = Link::new(PppKnobs::default());
+                link.open();
+                link.send(&sample[..at]);
+                for bit in 0..8 {
+                    let mut packet = sample.to_vec();
+                    packet[at] ^= 1 << bit;
+                    link.send(&packet);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Users, cookies, addresses and SAML ids of the gateway.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::journal::LoginOutcome;
+use super::scenario::{CloseStyle, Scenario, SecondTunnel};
+use super::tunnel::Kick;
+
+/// Wrong passwords before a source address is blocked.
+const STRIKES: u32 = 2;
+
+/// An account of the gateway.
+#[derive(Clone)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: String,
+    /// The realm; empty is the default one.
+    pub realm: String,
+}
+
+impl User {
+    /// A user of the default realm.
+    pub fn new(name: impl Into<String>, password: impl Into<String>) -> Self {
+        Self { name: name.into(), password: password.into(), realm: String::new() }
+    }
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("name", &self.name).field("realm", &self.realm).finish_non_exhaustive()
+    }
+}
+
+/// What a login has led to.
+pub(super) struct Session {
+    pub user: String,
+    pub source: IpAddr,
+    pub since: Duration,
+    pub address: Option<Ipv4Addr>,
+    pub fetches: u32,
+    pub tunnels: u32,
+    pub tunnel: Option<Arc<Kick>>,
+    /// When the last tunnel ended.
+    pub idle_since: Duration,
+}
+
+/// A browser on its way through the SAML login.
+struct SamlFlow {
+    to_listener: bool,
+    user: Option<String>,
+}
+
+struct Strikes {
+    count: u32,
+    blocked_until: Option<Duration>,
+}
+
+/// Everything that outlives a connection.
+#[derive(Default)]
+pub(super) struct Sessions {
+    by_cookie: HashMap<String, Session>,
+    /// Users that still have a step before their cookie, by temporary cookie.
+    waiting: HashMap<String, String>,
+    strikes: HashMap<IpAddr, Strikes>,
+    saml_flows: HashMap<String, SamlFlow>,
+    saml_ids: HashMap<String, (String, Duration)>,
+    addresses_given: usize,
+    tunnels_given: u32,
+}
+
+/// The tunnel that a cookie opens.
+pub(super) struct Grant {
+    pub cookie: String,
+    pub address: Ipv4Addr,
+    pub kick: Arc<Kick>,
+    pub login_at: Duration,
+}
+
+impl Sessions {
+    /// Checks a password.
+    pub fn try_login(
+        &mut self,
+        now: Duration,
+        scenario: &Scenario,
+        users: &[User],
+        source: IpAddr,
+        (name, password, realm): (&str, &str, &str),
+    ) -> LoginOutcome {
+        let strikes = self.strikes.entry(source).or_insert(Strikes { count: 0, blocked_until: None });
+        match strikes.blocked_until {
+            Some(until) if now < until => return LoginOutcome::LockedOut,
+            Some(_) => *strikes = Strikes { count: 0, blocked_until: None },
+            None => {}
+        }
+        let known = users.iter().any(|u| u.name == name && u.password == password && u.realm == realm);
+        if known && !scenario.deny_all {
+            strikes.count = 0;
+            return LoginOutcome::Granted;
+        }
+        strikes.count += 1;
+        if strikes.count >= STRIKES {
+            strikes.blocked_until = scenario.lockout.map(|time| now + time);
+        }
+        LoginOutcome::Denied
+    }
+
+    /// Makes a session and gives it `cookie`.
+    pub fn create(&mut self, now: Duration, source: IpAddr, user: String, cookie: String) {
+        let session = Session {
+            user,
+            source,
+            since: now,
+            address: None,
+            fetches: 0,
+            tunnels: 0,
+            tunnel: None,
+            idle_since: now,
+        };
+        self.by_cookie.insert(cookie, session);
+    }
+
+    /// Remembers that `user` needs one more step, under a temporary cookie.
+    pub fn wait(&mut self, user: String, cookie: String) {
+        self.waiting.insert(cookie, user);
+    }
+
+    /// The user who waits under a temporary cookie.
+    pub fn waiting(&self, cookie: &str) -> Option<&str> {
+        self.waiting.get(cookie).map(String::as_str)
+    }
+
+    /// Ends the wait.
+    pub fn take_waiting(&mut self, cookie: &str) -> Option<String> {
+        self.waiting.remove(cookie)
+    }
+
+    /// The session of a cookie, if it is good now and from there.
+    pub fn find(
+        &mut self,
+        now: Duration,
+        scenario: &Scenario,
+        source: IpAddr,
+        cookie: &str,
+    ) -> Option<&mut Session> {
+        self.expire(now, scenario);
+        let session = self.by_cookie.get_mut(cookie)?;
+        (!scenario.check_source || session.source == source).then_some(session)
+    }
+
+    /// Gives the session of `cookie` its address; the same one each time. `None` when the limit of fetches or the
+    /// end of the pool is reached.
+    pub fn allocate(&mut self, scenario: &Scenario, cookie: &str) -> Option<Ipv4Addr> {
+        let session = self.by_cookie.get_mut(cookie)?;
+        session.fetches += 1;
+        if scenario.config_fetches.is_some_and(|most| session.fetches > most) {
+            return None;
+        }
+        if session.address.is_none() {
+            let taken: Vec<_> = self.by_cookie.values().filter_map(|s| s.address).collect();
+            let pool = &scenario.addresses;
+            let in_turn = pool.iter().cycle().skip(self.addresses_given).take(pool.len());
+            let free = in_turn.copied().find(|address| !taken.contains(address))?;
+            self.addresses_given = (self.addresses_given + 1) % pool.len();
+            self.by_cookie.get_mut(cookie)?.address = Some(free);
+        }
+        self.by_cookie.get(cookie)?.address
+    }
+
+    /// Moves the session of `old` to `new`.
+    pub fn replace_cookie(&mut self, old: &str, new: String) {
+        if let Some(session) = self.by_cookie.remove(old) {
+            self.by_cookie.insert(new, session);
+        }
+    }
+
+    /// Decides about a tunnel request.
+    pub fn open_tunnel(
+        &mut self,
+        now: Duration,
+        scenario: &Scenario,
+        source: IpAddr,
+        cookie: &str,
+        kick: Arc<Kick>,
+    ) -> Result<Grant, &'static str> {
+        let given = self.tunnels_given;
+        let session = self.find(now, scenario, source, cookie).ok_or("no session for the cookie")?;
+        let address = session.address.ok_or("no configuration fetched")?;
+        if scenario.tunnels_allowed.is_some_and(|most| given >= most) {
+            return Err("number of tunnels");
+        }
+        if let Some(tunnel) = &session.tunnel {
+            match (scenario.second_tunnel, scenario.reuse) {
+                (SecondTunnel::ReplaceOld, Some(_)) => tunnel.drop_tunnel(CloseStyle::Fin),
+                _ => return Err("session has a tunnel"),
+            }
+        } else if session.tunnels > 0 {
+            match scenario.reuse {
+                None => return Err("cookie used"),
+                Some(window) if now > session.idle_since + window => return Err("too late for the cookie"),
+                Some(_) => {}
+            }
+        }
+        session.tunnels += 1;
+        session.tunnel = Some(kick.clone());
+        let login_at = session.since;
+        self.tunnels_given += 1;
+        Ok(Grant { cookie: cookie.to_owned(), address, kick, login_at })
+    }
+
+    /// The tunnel of `grant` is gone; with `ended` its session too.
+    pub fn tunnel_closed(&mut self, now: Duration, grant: &Grant, ended: bool) {
+        let Some(session) = self.by_cookie.get_mut(&grant.cookie) else { return };
+        if session.tunnel.as_ref().is_some_and(|kick| Arc::ptr_eq(kick, &grant.kick)) {
+            session.tunnel = None;
+            session.idle_since = now;
+        }
+        if ended {
+            self.by_cookie.remove(&grant.cookie);
+        }
+    }
+
+    /// Ends a session at once; its tunnel is dropped. Tells the user's name.
+    pub fn logout(&mut self, cookie: &str) -> Option<String> {
+        let session = self.by_cookie.remove(cookie)?;
+        if let Some(tunnel) = session.tunnel {
+            tunnel.drop_tunnel(CloseStyle::CloseNotify);
+        }
+        Some(session.user)
+    }
+
+    /// All tunnels there are.
+    pub fn tunnels(&self) -> impl Iterator<Item = &Arc<Kick>> {
+        self.by_cookie.values().filter_map(|session| session.tunnel.as_ref())
+    }
+
+    /// Forgets sessions whose time is over. Those with a tunnel are ended by the tunnel.
+    fn expire(&mut self, now: Duration, scenario: &Scenario) {
+        self.by_cookie.retain(|_, session| {
+            let fresh = session.tunnels > 0 || now < session.since + scenario.login_timeout;
+            let authentic = scenario.auth_timeout.is_zero() || now < session.since + scenario.auth_timeout;
+            let reusable = session.tunnels == 0
+                || scenario.reuse.is_some_and(|window| now <= session.idle_since + window);
+            session.tunnel.is_some() || (fresh && authentic && reusable)
+        });
+    }
+
+    /// A browser starts the SAML login; `magic` will come back as its RelayState.
+    pub fn saml_start(&mut self, magic: String, to_listener: bool) {
+        self.saml_flows.insert(magic, SamlFlow { to_listener, user: None });
+    }
+
+    /// The identity provider has signed `user` in. False for an unknown flow.
+    pub fn saml_signed_in(&mut self, magic: &str, user: String) -> bool {
+        self.saml_flows.get_mut(magic).map(|flow| flow.user = Some(user)).is_some()
+    }
+
+    /// The browser is back with what the identity provider gave it: the user, and whether the listener of a
+    /// client waits for an id.
+    pub fn saml_finish(&mut self, magic: &str) -> Option<(String, bool)> {
+        let flow = self.saml_flows.remove(magic)?;
+        flow.user.map(|user| (user, flow.to_listener))
+    }
+
+    /// Makes `id` good for one trade.
+    pub fn saml_offer(&mut self, now: Duration, id: String, user: String) {
+        self.saml_ids.insert(id, (user, now));
+    }
+
+    /// Trades an id for its user, once.
+    pub fn saml_trade(&mut self, now: Duration, scenario: &Scenario, id: &str) -> Option<String> {
+        let (user, since) = self.saml_ids.remove(id)?;
+        (now <= since + scenario.saml_id_lifetime).then_some(user)
+    }
+}

@@ -1,0 +1,409 @@
+//! One tunnel: TLS records in and out, frames, PPP, and the network behind.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustls::ServerConnection;
+
+use super::Shared;
+use super::far_side::Network;
+use super::frame::{Deframer, Frames};
+use super::journal::{Counts, Event, TunnelEnd};
+use super::ppp::{Ppp, Received};
+use super::scenario::{CloseStyle, Scenario};
+use super::session::Grant;
+
+const SOCKET: Token = Token(0);
+const WAKE: Token = Token(1);
+const READ_SIZE: usize = 128 * 1024;
+/// Octets of frames made in one turn.
+const TURN: usize = 256 * 1024;
+/// How long to wait for a Terminate-Ack, and for the client to close after our FIN.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A way to tell a tunnel's thread to drop it, or that packets wait.
+#[derive(Default)]
+pub(super) struct Kick {
+    style: Mutex<Option<CloseStyle>>,
+    waker: OnceLock<Waker>,
+}
+
+impl Kick {
+    pub fn drop_tunnel(&self, style: CloseStyle) {
+        *self.style.lock().unwrap_or_else(PoisonError::into_inner) = Some(style);
+        self.wake();
+    }
+
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            // A failure means that the thread is ending anyway.
+            let _ = waker.wake();
+        }
+    }
+
+    fn take(&self) -> Option<CloseStyle> {
+        self.style.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Serves the tunnel until it ends. `early` is what the client sent right behind its request.
+pub(super) fn serve(
+    shared: &Shared,
+    grant: Grant,
+    stream: TcpStream,
+    tls: ServerConnection,
+    early: &[u8],
+) -> io::Result<()> {
+    let scenario = shared.scenario();
+    let network = shared.network(grant.address, &scenario, &grant.kick);
+    stream.set_nonblocking(true)?;
+    let mut stream = mio::net::TcpStream::from_std(stream);
+    let poll = Poll::new()?;
+    poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
+    // The first and only set: the kick was made for this tunnel.
+    let _ = grant.kick.waker.set(Waker::new(poll.registry(), WAKE)?);
+    let ppp = Ppp::new(scenario.ppp.clone(), grant.address, scenario.dns.clone(), shared.random());
+    let now = shared.now();
+    let mut tunnel = Tunnel {
+        ignore: scenario.ignore_frames,
+        scenario,
+        shared,
+        grant: &grant,
+        stream,
+        tls,
+        poll,
+        readable: true,
+        writable: true,
+        chunk: vec![0; READ_SIZE],
+        deframer: Deframer::default(),
+        out: Frames::default(),
+        ppp,
+        network,
+        counts: Counts::default(),
+        up_since: None,
+        active_at: now,
+        echo_at: None,
+    };
+    tunnel.deframer.extend(early);
+    let why = tunnel.run();
+    tunnel.network.detach();
+    let ended = !matches!(why, TunnelEnd::ClientClosed | TunnelEnd::Stopped | TunnelEnd::OutOfSync)
+        && !matches!(why, TunnelEnd::Dropped(style) if style != CloseStyle::Terminate);
+    shared.sessions().tunnel_closed(shared.now(), &grant, ended);
+    shared.note(Event::TunnelDown { address: grant.address, why, counts: tunnel.counts });
+    Ok(())
+}
+
+struct Tunnel<'a> {
+    shared: &'a Shared,
+    scenario: Arc<Scenario>,
+    grant: &'a Grant,
+    stream: mio::net::TcpStream,
+    tls: ServerConnection,
+    poll: Poll,
+    readable: bool,
+    writable: bool,
+    chunk: Vec<u8>,
+    deframer: Deframer,
+    out: Frames,
+    ppp: Ppp,
+    network: Network,
+    counts: Counts,
+    ignore: u32,
+    up_since: Option<Duration>,
+    active_at: Duration,
+    echo_at: Option<Duration>,
+}
+
+impl Tunnel<'_> {
+    fn run(&mut self) -> TunnelEnd {
+        loop {
+            let now = self.shared.now();
+            if let Some((why, style)) = self.due(now) {
+                return self.close(why, style);
+            }
+            match self.turn(now) {
+                Ok(None) => {}
+                Ok(Some(TunnelEnd::ClientTerminated)) => {
+                    // The client, having its Ack, closes the connection; if it does not, we do.
+                    let _ = self.drain(now + GRACE);
+                    return self.close(TunnelEnd::ClientTerminated, CloseStyle::CloseNotify);
+                }
+                Ok(Some(why)) => return why,
+                Err(_) => return TunnelEnd::ClientClosed,
+            }
+            if self.wait(now).is_err() {
+                return TunnelEnd::ClientClosed;
+            }
+        }
+    }
+
+    /// One turn: read, answer, let the network send, write.
+    fn turn(&mut self, now: Duration) -> io::Result<Option<TunnelEnd>> {
+        let mut end = if self.receive()? { None } else { Some(TunnelEnd::ClientClosed) };
+        if let Some(why) = self.handle_frames(now) {
+            end = Some(why);
+        }
+        self.ppp.handle_timeout(now, &mut self.out);
+        if let Some(every) = self.scenario.ppp.echo_every
+            && self.ppp.is_up()
+            && self.echo_at.is_none_or(|at| now >= at)
+        {
+            self.ppp.ask_echo(&mut self.out);
+            self.echo_at = Some(now + every);
+        }
+        if self.ppp.is_up() && !self.tls.wants_write() {
+            self.network.poll(now, &mut self.out, TURN);
+        }
+        self.send()?;
+        Ok(end)
+    }
+
+    /// Reads what the socket has, up to one chunk. False at the end of the stream.
+    fn receive(&mut self) -> io::Result<bool> {
+        if !self.readable {
+            return Ok(true);
+        }
+        let len = match self.stream.read(&mut self.chunk) {
+            Ok(0) => return Ok(false),
+            Ok(len) => len,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.readable = false;
+                0
+            }
+            Err(e) if e.kind() == ErrorKind::Interrupted => 0,
+            Err(e) => return Err(e),
+        };
+        let mut rest = &self.chunk[..len];
+        let mut open = true;
+        while !rest.is_empty() {
+            self.tls.read_tls(&mut rest)?;
+            let state = self.tls.process_new_packets().map_err(io::Error::other)?;
+            open &= !state.peer_has_closed();
+            take_plaintext(&mut self.tls, state.plaintext_bytes_to_read(), &mut self.deframer)?;
+        }
+        Ok(open)
+    }
+
+    fn handle_frames(&mut self, now: Duration) -> Option<TunnelEnd> {
+        loop {
+            let packet = match self.deframer.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return None,
+                Err(_) => return Some(TunnelEnd::OutOfSync),
+            };
+            self.counts.frames_in += 1;
+            if self.ignore > 0 {
+                self.ignore -= 1;
+                continue;
+            }
+            match self.ppp.handle(now, packet, &mut self.out) {
+                Received::Data(packet) => {
+                    self.active_at = now;
+                    self.counts.packets_in += 1;
+                    self.counts.octets_in += packet.len() as u64;
+                    if packet.get(12..16) == Some(&self.grant.address.octets()) {
+                        self.network.handle_packet(now, packet, &mut self.out);
+                    } else {
+                        self.counts.spoofed += 1;
+                    }
+                }
+                Received::Up => {
+                    self.up_since.get_or_insert(now);
+                    self.active_at = now;
+                    self.shared.note(Event::TunnelUp(self.grant.address));
+                }
+                Received::Echo => {
+                    self.counts.echoes_in += 1;
+                    if self.scenario.echo_is_activity {
+                        self.active_at = now;
+                    }
+                }
+                Received::Terminated => return Some(TunnelEnd::ClientTerminated),
+                Received::Ignored => self.counts.ignored += 1,
+                Received::Control | Received::TerminateAcked => {}
+            }
+        }
+    }
+
+    /// Puts the frames of this turn into TLS records and writes what the socket takes.
+    fn send(&mut self) -> io::Result<()> {
+        self.counts.frames_out += self.out.count() as u64;
+        let limit = self.scenario.record_limit.unwrap_or(16 * 1024).max(1);
+        let mut writer = self.tls.writer();
+        if self.scenario.frame_per_record {
+            self.out.iter().try_for_each(|frame| writer.write_all(frame))?;
+        } else {
+            self.out.bytes().chunks(limit).try_for_each(|record| writer.write_all(record))?;
+        }
+        self.out.clear();
+        self.flush()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while self.writable && self.tls.wants_write() {
+            match self.tls.write_tls(&mut self.stream) {
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.writable = false,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, now: Duration) -> io::Result<()> {
+        let blocked = self.tls.wants_write();
+        let timeout = if self.readable || (blocked && self.writable) {
+            Duration::ZERO
+        } else {
+            let network = if blocked { None } else { self.network.poll_delay(now) };
+            let deadlines = [self.ppp.poll_timeout(), self.echo_at, self.next_deadline()];
+            let earliest = deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(now));
+            [network, earliest].into_iter().flatten().min().unwrap_or(GRACE)
+        };
+        let mut events = Events::with_capacity(8);
+        match self.poll.poll(&mut events, Some(timeout)) {
+            Err(e) if e.kind() != ErrorKind::Interrupted => return Err(e),
+            _ => {}
+        }
+        for event in events.iter().filter(|event| event.token() == SOCKET) {
+            self.readable |= event.is_readable() || event.is_read_closed();
+            self.writable |= event.is_writable();
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let mut deadlines = Vec::new();
+        if let (Some(since), Some((after, _))) = (self.up_since, self.scenario.drop_tunnel_after) {
+            deadlines.push(since + after);
+        }
+        if !self.scenario.idle_timeout.is_zero() {
+            deadlines.push(self.active_at + self.scenario.idle_timeout);
+        }
+        if !self.scenario.auth_timeout.is_zero() {
+            deadlines.push(self.grant.login_at + self.scenario.auth_timeout);
+        }
+        deadlines.into_iter().min()
+    }
+
+    /// Whether the tunnel has to go now, and how.
+    fn due(&self, now: Duration) -> Option<(TunnelEnd, CloseStyle)> {
+        if self.shared.is_stopping() {
+            return Some((TunnelEnd::Stopped, CloseStyle::Fin));
+        }
+        if let Some(style) = self.grant.kick.take() {
+            return Some((TunnelEnd::Dropped(style), style));
+        }
+        if let (Some(since), Some((after, style))) = (self.up_since, self.scenario.drop_tunnel_after)
+            && now >= since + after
+        {
+            return Some((TunnelEnd::Dropped(style), style));
+        }
+        let style = self.scenario.timeout_close;
+        let (idle, auth) = (self.scenario.idle_timeout, self.scenario.auth_timeout);
+        if !idle.is_zero() && now >= self.active_at + idle {
+            return Some((TunnelEnd::Idle, style));
+        }
+        (!auth.is_zero() && now >= self.grant.login_at + auth).then_some((TunnelEnd::AuthExpired, style))
+    }
+
+    /// Closes in `style`; tells `why`. Errors do not matter any more.
+    fn close(&mut self, why: TunnelEnd, style: CloseStyle) -> TunnelEnd {
+        let _ = match style {
+            CloseStyle::CloseNotify => self.close_notify(),
+            CloseStyle::Fin => self.finish(),
+            CloseStyle::Reset => {
+                // With no time to linger, closing sends RST.
+                socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
+            }
+            CloseStyle::Terminate => self.terminate(),
+            CloseStyle::Blackhole => return self.swallow(why),
+        };
+        why
+    }
+
+    fn close_notify(&mut self) -> io::Result<()> {
+        self.tls.send_close_notify();
+        self.flush()?;
+        self.finish()
+    }
+
+    /// Sends FIN and waits for the client's, so that no unread byte turns it into RST.
+    fn finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)?;
+        self.drain(self.shared.now() + GRACE).map(drop)
+    }
+
+    fn terminate(&mut self) -> io::Result<()> {
+        self.ppp.terminate("session ended by the administrator", &mut self.out);
+        self.send()?;
+        let until = self.shared.now() + GRACE;
+        while self.shared.now() < until {
+            self.wait_for_input(until)?;
+            if !self.receive()? {
+                return Ok(());
+            }
+            while let Ok(Some(packet)) = self.deframer.next_packet() {
+                let acked = self.ppp.handle(until, packet, &mut self.out) == Received::TerminateAcked;
+                self.out.clear();
+                if acked {
+                    return self.close_notify();
+                }
+            }
+        }
+        self.close_notify()
+    }
+
+    /// Reads and ignores everything until the client gives up, the tunnel is kicked again, or the gateway stops.
+    fn swallow(&mut self, why: TunnelEnd) -> TunnelEnd {
+        while !self.shared.is_stopping() && self.grant.kick.take().is_none() {
+            if !matches!(self.drain(self.shared.now() + GRACE), Ok(false)) {
+                break;
+            }
+        }
+        why
+    }
+
+    /// Reads and ignores until the client has closed (true) or until `until`.
+    fn drain(&mut self, until: Duration) -> io::Result<bool> {
+        while self.shared.now() < until {
+            self.wait_for_input(until)?;
+            match self.stream.read(&mut self.chunk) {
+                Ok(0) => return Ok(true),
+                Ok(_) => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(false)
+    }
+
+    fn wait_for_input(&mut self, until: Duration) -> io::Result<()> {
+        if self.readable {
+            return Ok(());
+        }
+        let mut events = Events::with_capacity(8);
+        self.poll.poll(&mut events, Some(until.saturating_sub(self.shared.now())))?;
+        self.readable |= events.iter().any(|event| event.token() == SOCKET);
+        Ok(())
+    }
+}
+
+fn take_plaintext(tls: &mut ServerConnection, len: usize, deframer: &mut Deframer) -> io::Result<()> {
+    let mut rest = len;
+    let mut buffer = [0; 16 * 1024];
+    while rest > 0 {
+        let read = tls.reader().read(&mut buffer[..rest.min(16 * 1024)])?;
+        deframer.extend(&buffer[..read]);
+        rest -= read.min(rest);
+        if read == 0 {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! A connected client and what it can be asked to do.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::socket::{icmp, udp};
+use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpAddress};
+
+use super::dns::{self, DnsAnswer, RecordType, Transport};
+use super::esp::{Inbound, Outbound};
+use super::handshake::{self, agree, random, random_spi};
+use super::http::{self, HttpResponse};
+use super::link::{self, Link};
+use super::message::{Payload, exchange, kind, notify};
+use super::proposal::{emit_esp, emit_ike, parse_esp, parse_ike};
+use super::sa::IkeSa;
+use super::shared::{Core, Shared};
+use super::stack::Stack;
+use super::stream::Stream;
+use super::{ClientConfig, Clock, Counters, ProbeError};
+use crate::base::TrafficSelector;
+use crate::crypto::dh::KeyPair;
+use crate::wire::Malformed;
+
+/// A connected IKEv2 client. All methods block; they may be called from several threads. Dropping it without
+/// [`Client::disconnect`] is a client that vanishes: the server hears nothing.
+pub struct Client {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    config: ClientConfig,
+    address: Ipv4Addr,
+    dns: Vec<Ipv4Addr>,
+    routes: Vec<TrafficSelector>,
+}
+
+impl Client {
+    /// Connects: IKE_SA_INIT to the IKE port, IKE_AUTH and all that follows to the NAT port.
+    pub fn connect(config: ClientConfig) -> Result<Self, ProbeError> {
+        let clock = Clock::start();
+        let mut counters = Counters::default();
+        let established = handshake::connect(&config, &clock, &mut counters)?;
+        let mut outbound = established.outbound;
+        let seed = u64::from_be_bytes(random());
+        let stack = Stack::new(established.address, config.mtu, seed, &mut outbound);
+        let link = Link::new(established.socket, established.server)?;
+        let mut core = Core::new(link, established.ike, outbound, established.inbound, stack, clock);
+        core.counters = counters;
+        let shared = Arc::new(Shared::new(core, config.timeout));
+        let thread = {
+            let shared = shared.clone();
+            let run = move || {
+                if shared.run().is_err() {
+                    shared.lock().closed = true;
+                }
+            };
+            thread::Builder::new().name("probe".to_owned()).spawn(run)?
+        };
+        let (address, dns, routes) = (established.address, established.dns, established.routes);
+        Ok(Self { shared, thread: Some(thread), config, address, dns, routes })
+    }
+
+    /// The inner address that the server assigned.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The DNS servers that the server announced.
+    pub fn dns_servers(&self) -> &[Ipv4Addr] {
+        &self.dns
+    }
+
+    /// The server's side of the tunnel (TSr).
+    pub fn routes(&self) -> &[TrafficSelector] {
+        &self.routes
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.shared.lock().counters
+    }
+
+    /// True once either side has closed the IKE SA.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed
+    }
+
+    /// One ICMP echo; how long the reply took.
+    pub fn ping(&self, to: Ipv4Addr) -> Result<Duration, ProbeError> {
+        let identifier = u16::from_be_bytes(random());
+        let payload = random::<32>();
+        let echo = Icmpv4Repr::EchoRequest { ident: identifier, seq_no: 1, data: &payload };
+        let mut core = self.shared.lock();
+        let start = core.clock.now();
+        let handle = core.stack.bind_echo(identifier).ok_or(inner("no ICMP socket"))?;
+        let socket = core.stack.sockets.get_mut::<icmp::Socket>(handle);
+        let sent = socket.send(echo.buffer_len(), IpAddress::Ipv4(to)).map(|buffer| {
+            echo.emit(&mut Icmpv4Packet::new_unchecked(buffer), &ChecksumCapabilities::default());
+        });
+        drop(core);
+        let answered = sent.map_err(|_| inner("echo not sent")).and_then(|()| {
+            self.shared.wait(self.config.timeout, "an echo reply", |core| {
+                let socket = core.stack.sockets.get_mut::<icmp::Socket>(handle);
+                let (packet, from) = socket.recv().ok()?;
+                let packet = Icmpv4Packet::new_checked(packet).ok()?;
+                let same =
+                    packet.msg_type() == smoltcp::wire::Icmpv4Message::EchoReply && packet.data() == payload;
+                (same && from == IpAddress::Ipv4(to)).then(|| core.clock.now().saturating_sub(start))
+            })
+        });
+        self.shared.lock().stack.sockets.remove(handle);
+        answered
+    }
+
+    /// One UDP datagram and the first that comes back from where it went.
+    pub fn udp_exchange(&self, to: SocketAddrV4, payload: &[u8]) -> Result<Vec<u8>, ProbeError> {
+        let target = (IpAddress::Ipv4(*to.ip()), to.port());
+        let mut core = self.shared.lock();
+        let handle = core.stack.bind_udp().ok_or(inner("no UDP socket"))?;
+        let sent = core.stack.sockets.get_mut::<udp::Socket>(handle).send_slice(payload, target);
+        drop(core);
+        let answered = sent.map_err(|_| inner("datagram not sent")).and_then(|()| {
+            self.shared.wait(self.config.timeout, "a UDP answer", |core| {
+                let (bytes, from) = core.stack.sockets.get_mut::<udp::Socket>(handle).recv().ok()?;
+                let same = (from.endpoint.addr, from.endpoint.port) == target;
+                same.then(|| bytes.to_vec())
+            })
+        });
+        self.shared.lock().stack.sockets.remove(handle);
+        answered
+    }
+
+    /// Asks the first DNS server that was announced.
+    pub fn dns(&self, name: &str, record: RecordType, transport: Transport) -> Result<DnsAnswer, ProbeError> {
+        let server = *self.dns.first().ok_or(inner("the server announced no DNS server"))?;
+        let to = SocketAddrV4::new(server, dns::PORT);
+        let id = u16::from_be_bytes(random());
+        let query = dns::emit_query(id, name, record).ok_or(ProbeError::Config("not a host name"))?;
+        let response = match transport {
+            Transport::Udp => self.udp_exchange(to, &query)?,
+            Transport::Tcp => dns::exchange_tcp(&self.tcp_connect(to)?, &query)?,
+        };
+        Ok(dns::parse_response(&response, id)?)
+    }
+
+    /// A TCP connection through the tunnel.
+    pub fn tcp_connect(&self, to: SocketAddrV4) -> Result<Stream, ProbeError> {
+        Stream::connect(&self.shared, to, self.config.tcp_buffer)
+    }
+
+    /// Fetches a page: `http://host[:port]/path`. Names are asked of the tunnel's DNS server.
+    pub fn http_get(&self, url: &str) -> Result<HttpResponse, ProbeError> {
+        let target =
+            http::parse_url(url).ok_or(ProbeError::Config("only http://host[:port]/path is fetched"))?;
+        let address = match target.host.parse() {
+            Ok(address) => address,
+            Err(_) => self
+                .dns(target.host, RecordType::A, Transport::Udp)?
+                .ipv4()
+                .ok_or_else(|| ProbeError::Inner(format!("{} has no address", target.host)))?,
+        };
+        http::get(&self.tcp_connect(SocketAddrV4::new(address, target.port))?, &target)
+    }
+
+    /// Replaces the Child SA, with a key exchange of its own if `pfs` (RFC 7296 section 1.3.3).
+    pub fn rekey_child(&self, pfs: bool) -> Result<(), ProbeError> {
+        let (group, old) = {
+            let core = self.shared.lock();
+            let ike = core.ikes.last().ok_or(ProbeError::Closed)?;
+            (ike.suite.group, core.inbound.last().ok_or(ProbeError::Closed)?.spi)
+        };
+        let pair = if pfs { Some(KeyPair::generate(group)?) } else { None };
+        let spi_in = random_spi();
+        let nonce_i = random::<32>();
+        let mut request = vec![
+            Payload::notify_spi(3, &old.to_be_bytes(), notify::REKEY_SA, &[]),
+            emit_esp(&self.config.esp, spi_in, pair.as_ref().map(KeyPair::group)),
+            Payload::new(kind::NONCE, nonce_i),
+        ];
+        request.extend(pair.as_ref().map(|p| Payload::key_exchange(p.group().transform_id(), p.public())));
+        request.extend([Payload::all_ipv4(kind::TSI), Payload::all_ipv4(kind::TSR)]);
+        let message = self.shared.request(None, exchange::CREATE_CHILD_SA, &request)?;
+
+        let nonce_r = message.find(kind::NONCE).ok_or(Malformed("rekey: no nonce"))?;
+        handshake::selectors(&message, self.address)?;
+        let sa = message.find(kind::SA).ok_or(Malformed("rekey: no SA"))?;
+        let (aead, spi_out) = parse_esp(sa, &self.config.esp, pair.as_ref().map(KeyPair::group))?;
+        {
+            let mut core = self.shared.lock();
+            let ike = core.ikes.last().ok_or(ProbeError::Closed)?;
+            let shared = pair.map(|pair| agree(pair, group, &message)).transpose()?;
+            let [key_out, key_in] =
+                ike.keys.child(shared.as_ref(), [&nonce_i, nonce_r], aead.keymat_len())?;
+            let now = core.clock.now();
+            core.inbound.iter_mut().for_each(|sa| sa.replaced_at = sa.replaced_at.or(Some(now)));
+            core.inbound.push(Inbound::new(aead, spi_in, spi_out, &key_in)?);
+            core.outbound = Outbound::new(aead, spi_out, &key_out)?;
+        }
+        self.shared.request(None, exchange::INFORMATIONAL, &[Payload::delete(Some(old))]).map(drop)
+    }
+
+    /// Replaces the IKE SA (RFC 7296 section 1.3.2). The Child SA moves over to the new one.
+    pub fn rekey_ike(&self) -> Result<(), ProbeError> {
+        let (suite, old) = {
+            let core = self.shared.lock();
+            let ike = core.ikes.last().ok_or(ProbeError::Closed)?;
+            (ike.suite, ike.spi_i)
+        };
+        let pair = KeyPair::generate(suite.group)?;
+        let spi_i = u64::from_be_bytes(random()) | 1;
+        let nonce_i = random::<32>();
+        let request = [
+            emit_ike(&[suite], &spi_i.to_be_bytes()),
+            Payload::new(kind::NONCE, nonce_i),
+            Payload::key_exchange(suite.group.transform_id(), pair.public()),
+        ];
+        let message = self.shared.request(None, exchange::CREATE_CHILD_SA, &request)?;
+
+        let nonce_r = message.find(kind::NONCE).ok_or(Malformed("rekey: no nonce"))?;
+        let sa = message.find(kind::SA).ok_or(Malformed("rekey: no SA"))?;
+        let (suite, spi_r) = parse_ike(sa, &[suite])?;
+        let spi_r = u64::from_be_bytes(spi_r.try_into().map_err(|_| Malformed("rekey: IKE SPI"))?);
+        let shared = agree(pair, suite.group, &message)?;
+        {
+            let mut core = self.shared.lock();
+            let ike = core.ikes.last().ok_or(ProbeError::Closed)?;
+            let keys = ike.keys.rekeyed(suite, &shared, [&nonce_i, nonce_r], [spi_i, spi_r])?;
+            let fragment_size = ike.fragment_size;
+            core.ikes.push(IkeSa::new(suite, keys, [spi_i, spi_r], fragment_size));
+        }
+        let deleted = self.shared.request(Some(old), exchange::INFORMATIONAL, &[Payload::delete(None)]);
+        self.shared.lock().ikes.retain(|sa| sa.spi_i != old);
+        deleted.map(drop)
+    }
+
+    /// An empty INFORMATIONAL exchange; how long the answer took.
+    pub fn dpd(&self) -> Result<Duration, ProbeError> {
+        let clock = Clock::start();
+        self.shared.request(None, exchange::INFORMATIONAL, &[]).map(|_| clock.now())
+    }
+
+    /// The UDP port that IKE and ESP leave from.
+    pub fn local_port(&self) -> Result<u16, ProbeError> {
+        Ok(self.shared.lock().link.socket.local_addr()?.port())
+    }
+
+    /// Goes on from another UDP port, silently, as when a NAT forgets its mapping.
+    pub fn rebind(&self) -> Result<(), ProbeError> {
+        let mut core = self.shared.lock();
+        let server = core.link.server;
+        core.link = Arc::new(Link::new(link::bind(server)?, server)?);
+        Ok(())
+    }
+
+    /// Goes on from another UDP port and says so (MOBIKE, RFC 4555).
+    pub fn rebind_mobike(&self) -> Result<(), ProbeError> {
+        self.rebind()?;
+        let moved = [
+            Payload::notify(notify::UPDATE_SA_ADDRESSES, &[]),
+            Payload::notify(notify::NAT_DETECTION_SOURCE_IP, &random::<20>()),
+            Payload::notify(notify::NAT_DETECTION_DESTINATION_IP, &random::<20>()),
+        ];
+        self.shared.request(None, exchange::INFORMATIONAL, &moved).map(drop)
+    }
+
+    /// Deletes the IKE SA and ends; the counters as they were at the end.
+    pub fn disconnect(self) -> Result<Counters, ProbeError> {
+        let deleted = self.shared.request(None, exchange::INFORMATIONAL, &[Payload::delete(None)]);
+        let counters = self.counters();
+        self.shared.lock().closed = true;
+        deleted.map(|_| counters)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.shared.lock().closed = true;
+    }
+}
+
+pub(super) fn inner(why: &str) -> ProbeError {
+    ProbeError::Inner(why.to_owned())
+}

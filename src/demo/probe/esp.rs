@@ -1,0 +1,174 @@
+//! ESP in tunnel mode as the probe does it (RFC 4303, RFC 4106, RFC 7634): one key per direction, 32-bit sequence
+//! numbers, a strict window of 128 so that reordering by the server shows.
+
+use std::time::Duration;
+
+use super::ProbeError;
+use crate::crypto::aead::AeadKey;
+use crate::crypto::{Aead, Secret};
+
+/// Octets in front of the inner packet: SPI, sequence number, IV.
+pub(super) const HEAD: usize = 16;
+const TAG: usize = 16;
+const NEXT_HEADER_IPV4: u8 = 4;
+const NEXT_HEADER_DUMMY: u8 = 59;
+
+/// Octets of the ESP packet around an inner packet of `len`.
+pub(super) const fn sealed_len(len: usize) -> usize {
+    HEAD + (len + 2).next_multiple_of(4) + TAG
+}
+
+/// Why a packet from the server was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Short,
+    BadTag,
+    Replayed,
+    BadTrailer,
+    Dummy,
+}
+
+/// The receiving half of a Child SA.
+pub(super) struct Inbound {
+    pub spi: u32,
+    /// The SPI of the other direction.
+    pub peer_spi: u32,
+    /// When it was replaced by a newer one; removed a few seconds later.
+    pub replaced_at: Option<Duration>,
+    key: AeadKey,
+    highest: u32,
+    seen: u128,
+}
+
+impl Inbound {
+    pub fn new(aead: Aead, spi: u32, peer_spi: u32, key: &Secret) -> Result<Self, ProbeError> {
+        Ok(Self {
+            spi,
+            peer_spi,
+            replaced_at: None,
+            key: AeadKey::new(aead, key.expose())?,
+            highest: 0,
+            seen: 0,
+        })
+    }
+
+    /// Decrypts in place; the inner packet.
+    pub fn open<'a>(&mut self, packet: &'a mut [u8]) -> Result<&'a [u8], Refused> {
+        let (head, sealed) = packet.split_first_chunk_mut::<HEAD>().ok_or(Refused::Short)?;
+        let (aad, iv) = head.split_at(8);
+        let (aad, iv): ([u8; 8], [u8; 8]) =
+            (aad.try_into().map_err(|_| Refused::Short)?, iv.try_into().map_err(|_| Refused::Short)?);
+        let seq = (u64::from_be_bytes(aad) & 0xffff_ffff) as u32;
+        if !self.is_new(seq) {
+            return Err(Refused::Replayed);
+        }
+        if sealed.len() < TAG + 4 || !sealed.len().is_multiple_of(4) {
+            return Err(Refused::Short);
+        }
+        let plain_len = self.key.open(iv, &aad, sealed).map_err(|_| Refused::BadTag)?;
+        self.mark(seq);
+        let plain = sealed.get(..plain_len).ok_or(Refused::Short)?;
+        let (rest, &[pad_len, next_header]) = plain.split_last_chunk::<2>().ok_or(Refused::BadTrailer)?;
+        let inner_len = rest.len().checked_sub(usize::from(pad_len)).ok_or(Refused::BadTrailer)?;
+        let (inner, pad) = rest.split_at(inner_len);
+        if !pad.iter().zip(1u8..).all(|(byte, expected)| *byte == expected) {
+            return Err(Refused::BadTrailer);
+        }
+        match next_header {
+            NEXT_HEADER_IPV4 => Ok(inner),
+            NEXT_HEADER_DUMMY => Err(Refused::Dummy),
+            _ => Err(Refused::BadTrailer),
+        }
+    }
+
+    fn is_new(&self, seq: u32) -> bool {
+        match self.highest.checked_sub(seq) {
+            _ if seq == 0 => false,
+            None => true,
+            Some(age) => age < 128 && self.seen & (1 << age) == 0,
+        }
+    }
+
+    fn mark(&mut self, seq: u32) {
+        if let Some(ahead) = seq.checked_sub(self.highest).filter(|ahead| *ahead > 0) {
+            self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
+            self.highest = seq;
+        } else {
+            self.seen |= 1 << (self.highest - seq);
+        }
+    }
+}
+
+/// The sending half of a Child SA.
+pub(super) struct Outbound {
+    pub spi: u32,
+    key: AeadKey,
+    seq: u32,
+}
+
+impl Outbound {
+    pub fn new(aead: Aead, spi: u32, key: &Secret) -> Result<Self, ProbeError> {
+        Ok(Self { spi, key: AeadKey::new(aead, key.expose())?, seq: 0 })
+    }
+
+    /// Encrypts in place: `packet` is `sealed_len(len)` octets with the inner packet of `len` at `HEAD`.
+    pub fn seal(&mut self, packet: &mut [u8], len: usize) -> Result<(), ProbeError> {
+        self.seq = self.seq.checked_add(1).ok_or(ProbeError::Protocol("ESP sequence numbers used up"))?;
+        let bad = || ProbeError::Protocol("ESP buffer too small");
+        let (head, rest) = packet.split_first_chunk_mut::<HEAD>().ok_or_else(bad)?;
+        let (plain, tag) = rest.split_last_chunk_mut::<TAG>().ok_or_else(bad)?;
+        let pad = plain.len().checked_sub(len + 2).ok_or_else(bad)?;
+        for (byte, value) in plain.iter_mut().skip(len).zip(1..=pad as u8) {
+            *byte = value;
+        }
+        if let Some(trailer) = plain.last_chunk_mut::<2>() {
+            *trailer = [pad as u8, NEXT_HEADER_IPV4];
+        }
+        let aad = (u64::from(self.spi) << 32 | u64::from(self.seq)).to_be_bytes();
+        let iv = u64::from(self.seq).to_be_bytes();
+        *tag = self.key.seal(iv, &aad, plain)?;
+        let (head_aad, head_iv) = head.split_at_mut(8);
+        head_aad.copy_from_slice(&aad);
+        head_iv.copy_from_slice(&iv);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Outbound, Inbound) {
+        let key = Secret::new((0..36).collect());
+        (
+            Outbound::new(Aead::Aes256Gcm, 0x0102_0304, &key).unwrap(),
+            Inbound::new(Aead::Aes256Gcm, 0x0102_0304, 256, &key).unwrap(),
+        )
+    }
+
+    #[test]
+    fn every_length_comes_back_once() {
+        let (mut out, mut inbound) = pair();
+        for len in 20..60 {
+            let mut packet = vec![0; sealed_len(len)];
+            packet[HEAD..HEAD + len].fill(len as u8);
+            out.seal(&mut packet, len).unwrap();
+            assert_eq!(&packet[..8], [1, 2, 3, 4, 0, 0, 0, (len - 19) as u8]);
+            let mut copy = packet.clone();
+            assert_eq!(inbound.open(&mut copy), Ok(&vec![len as u8; len][..]));
+            assert_eq!(inbound.open(&mut packet), Err(Refused::Replayed));
+        }
+        assert_eq!(inbound.open(&mut [0; 15]), Err(Refused::Short));
+    }
+
+    #[test]
+    fn window_takes_late_packets_once_and_old_ones_never() {
+        let (_, mut inbound) = pair();
+        inbound.mark(200);
+        assert!(inbound.is_new(73) && !inbound.is_new(72) && !inbound.is_new(200) && !inbound.is_new(0));
+        inbound.mark(73);
+        assert!(!inbound.is_new(73) && inbound.is_new(74) && inbound.is_new(201));
+        inbound.mark(1_000_000);
+        assert!(!inbound.is_new(201) && inbound.is_new(999_999));
+    }
+}

@@ -1,0 +1,105 @@
+//! What the daemon needs to run: checked values only. `cli::settings` makes one from options and files.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use rustls::pki_types::CertificateDer;
+
+use crate::crypto::{Certificate, PrivateKey, TrustAnchors};
+use crate::fortivpn;
+
+/// Settings of one daemon.
+#[derive(Debug)]
+pub struct Config {
+    /// Local addresses to serve; `::` serves both families.
+    pub listen: Vec<IpAddr>,
+    /// UDP port for IKE without marker; 0 lets the system choose.
+    pub ike_port: u16,
+    /// UDP port for IKE behind the non-ESP marker, and for ESP; 0 lets the system choose.
+    pub nat_port: u16,
+    /// Who we are towards IKEv2 clients, and whom we trust.
+    pub identity: Identity,
+    /// Inner addresses of the devices; the first is the in-tunnel host's.
+    pub pool: Pool,
+    /// Worker threads asked for; the engine starts at most one less than there are cores.
+    pub workers: usize,
+    /// The FortiGate and how to sign in.
+    pub uplink: fortivpn::Config,
+    /// Certificates to trust for the FortiGate beside the usual roots.
+    pub gateway_roots: Vec<CertificateDer<'static>>,
+    /// Where the browser is sent after SAML; port 0 lets the system choose.
+    pub saml_listen: SocketAddr,
+}
+
+/// Our IKEv2 identity and the clients' trust anchors.
+#[derive(Debug)]
+pub struct Identity {
+    /// Our IDr (FQDN).
+    pub hostname: String,
+    /// Our certificate, then intermediates.
+    pub chain: Vec<Certificate>,
+    /// The private key of the first certificate.
+    pub key: PrivateKey,
+    /// Certificate authorities of the clients.
+    pub anchors: TrustAnchors,
+}
+
+/// An IPv4 network from which devices get their inner addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    network: Ipv4Addr,
+    prefix_len: u8,
+}
+
+impl Pool {
+    /// 198.19.255.0/24, inside the benchmarking network of RFC 2544: no company network uses it.
+    pub const DEFAULT: Self = Self { network: Ipv4Addr::new(198, 19, 255, 0), prefix_len: 24 };
+
+    /// A pool from a network address and a prefix length of 16 to 29. Host bits must be zero.
+    pub fn new(network: Ipv4Addr, prefix_len: u8) -> Option<Self> {
+        let host_bits = u32::MAX.checked_shr(u32::from(prefix_len))?;
+        let fits = (16..=29).contains(&prefix_len) && network.to_bits() & host_bits == 0;
+        fits.then_some(Self { network, prefix_len })
+    }
+
+    /// The network address.
+    pub fn network(self) -> Ipv4Addr {
+        self.network
+    }
+
+    /// The prefix length in bits.
+    pub fn prefix_len(self) -> u8 {
+        self.prefix_len
+    }
+
+    /// Number of addresses, network and broadcast address included.
+    pub fn size(self) -> u32 {
+        1 << (32 - u32::from(self.prefix_len))
+    }
+
+    /// The in-tunnel host: the first usable address.
+    pub fn host(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network.to_bits() + 1)
+    }
+
+    /// Position of `address` in the pool, if it is in it.
+    pub fn index(self, address: Ipv4Addr) -> Option<usize> {
+        let offset = address.to_bits().wrapping_sub(self.network.to_bits());
+        (offset < self.size()).then_some(offset as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pool_limits_and_positions() {
+        let pool = Pool::new(Ipv4Addr::new(10, 1, 0, 0), 24).unwrap();
+        assert_eq!(pool.host(), Ipv4Addr::new(10, 1, 0, 1));
+        assert_eq!(pool.index(Ipv4Addr::new(10, 1, 0, 255)), Some(255));
+        assert_eq!(pool.index(Ipv4Addr::new(10, 1, 1, 0)), None);
+        assert_eq!(pool.index(Ipv4Addr::new(10, 0, 255, 255)), None);
+        assert_eq!(Pool::new(Ipv4Addr::new(10, 1, 0, 1), 24), None, "host bits");
+        assert_eq!(Pool::new(Ipv4Addr::new(10, 0, 0, 0), 8), None, "too large");
+    }
+}

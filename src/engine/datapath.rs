@@ -1,0 +1,660 @@
+//! A packet, there and back: from a datagram to the uplink's frame, and from a frame to the datagrams of a device.
+
+use std::io::IoSlice;
+use std::net::Ipv4Addr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{ChildSa, DeviceId, Now, Path, Random, Reason};
+use crate::esp;
+use crate::nat::icmp::{self, Kind};
+use crate::nat::limit::RateLimit;
+use crate::nat::{Flows, mtu};
+use crate::wire::{forti, ip::Ipv4};
+
+use super::counters::add;
+use super::device::Table;
+use super::host::Host;
+use super::ike_thread::{IkeThread, Notice};
+use super::job::{self, BATCH_PACKETS, Batch, Direction, ESP_ROOM, Slot, Verdict};
+use super::udp::{Receiver, Udp};
+use super::uplink::Uplink;
+use super::{Counters, Pool, worker};
+
+/// Concurrent flows of all devices together.
+const FLOWS: usize = 32_768;
+/// Batches on the event loop; each worker adds as many as its queue holds.
+const LOOP_BATCHES: usize = 16;
+/// From this many packets on, sealing with a dear cipher goes to a worker.
+const OFFLOAD_PACKETS: usize = 4;
+/// ICMP errors to all devices together, per second and at once.
+const ICMP_RATE: (u32, u32) = (100, 50);
+/// The non-ESP marker (RFC 3948 section 2.2).
+const MARKER: [u8; 4] = [0; 4];
+/// Octets of an IKE header (RFC 7296 section 3.1).
+const IKE_HEADER_LEN: usize = 28;
+
+/// A frame that is ready for the uplink, in one of the receive buffers.
+#[derive(Debug)]
+struct Frame {
+    buffer: usize,
+    range: Range<usize>,
+}
+
+/// All that packets pass through on the event loop.
+pub struct DataPath {
+    /// Devices and SAs.
+    pub table: Table,
+    /// The in-tunnel host.
+    pub host: Host,
+    /// The sockets, in the order of `Path::socket`.
+    pub udp: Vec<Udp>,
+    flows: Flows,
+    workers: worker::Pool,
+    counters: Arc<Counters>,
+    pool: Pool,
+    /// Largest inner packet that the uplink carries.
+    mtu: u16,
+    /// Batches not in use.
+    free: Vec<Box<Batch>>,
+    /// Devices with packets collected in this turn, by direction.
+    dirty_up: Vec<usize>,
+    dirty_down: Vec<usize>,
+    frames: Vec<Frame>,
+    /// Packets of our own making for the company (the cold path), not yet translated.
+    to_company: Vec<Vec<u8>>,
+    /// The most recently active device: it gets what the company sends unasked.
+    recent: Option<Ipv4Addr>,
+    icmp_limit: RateLimit,
+}
+
+impl DataPath {
+    /// A data path without devices and with the uplink down.
+    pub fn new(
+        pool: Pool,
+        udp: Vec<Udp>,
+        workers: worker::Pool,
+        counters: Arc<Counters>,
+        mut random: Box<dyn Random>,
+    ) -> Self {
+        let batches = LOOP_BATCHES + workers.len() * (worker::QUEUE_DEPTH + 1);
+        let flows = Flows::new(FLOWS, pool.host(), random.as_mut());
+        Self {
+            table: Table::new(pool),
+            host: Host::new(pool.host(), random),
+            udp,
+            flows,
+            workers,
+            counters,
+            pool,
+            mtu: ESP_ROOM,
+            free: std::iter::repeat_with(|| Box::new(Batch::new())).take(batches).collect(),
+            dirty_up: Vec::with_capacity(batches),
+            dirty_down: Vec::with_capacity(batches),
+            frames: Vec::with_capacity(2048),
+            to_company: Vec::new(),
+            recent: None,
+            icmp_limit: RateLimit::new(ICMP_RATE.0, ICMP_RATE.1),
+        }
+    }
+
+    /// The uplink came up with this address and MTU.
+    pub fn uplink_up(&mut self, address: Ipv4Addr, mtu: u16, servers: &[Ipv4Addr]) {
+        self.flows.set_external(Some(address));
+        self.mtu = mtu;
+        self.host.set_servers(servers);
+    }
+
+    /// The uplink went down. Flows and DNS servers are kept: it may come back with the same address.
+    pub fn uplink_down(&mut self) {
+        self.flows.set_external(None);
+    }
+
+    /// Registers a Child SA.
+    pub fn install(&mut self, child: &ChildSa, now: Duration) -> Result<(), crate::crypto::Error> {
+        self.table.install(child, now)
+    }
+
+    /// The device moved, as the IKE core saw it.
+    pub fn moved(&mut self, device: DeviceId, path: Path) {
+        if let Some(device) = self.table.by_id(device).and_then(|key| self.table.device(key)) {
+            device.path = path;
+        }
+    }
+
+    /// Sends an IKE message.
+    pub fn send_ike(&self, path: &Path, bytes: &[u8]) {
+        let Some(udp) = self.udp.get(usize::from(path.socket)) else { return };
+        let marked;
+        let datagram = if path.marker {
+            marked = [&MARKER, bytes].concat();
+            &marked
+        } else {
+            bytes
+        };
+        if udp.send(path, datagram, datagram.len()).is_err() {
+            self.counters.count_drop(Reason::UdpSend);
+        }
+    }
+
+    /// Receives once from a socket and forwards what came. False where nothing waited.
+    pub fn receive(
+        &mut self,
+        now: Now,
+        socket: usize,
+        receiver: &mut Receiver,
+        uplink: &mut Uplink,
+        ike: &IkeThread,
+    ) -> bool {
+        let Some(udp) = self.udp.get_mut(socket) else { return false };
+        // An error here is an ICMP error for an earlier send; the socket goes on.
+        let count = udp.receive(receiver).unwrap_or(0);
+        let Receiver { buffers, metas } = receiver;
+        for (index, (buffer, meta)) in buffers.iter_mut().zip(metas.iter()).take(count).enumerate() {
+            let Some(path) = self.udp.get(socket).map(|udp| udp.path(socket as u8, meta, false)) else {
+                break;
+            };
+            let stride = meta.stride.max(1);
+            for start in (0..meta.len).step_by(stride) {
+                let range = start..(start + stride).min(meta.len);
+                self.handle_datagram(now, path, buffer, range, index, ike);
+            }
+        }
+        self.send_frames(now, uplink, buffers);
+        self.dispatch_up();
+        count > 0
+    }
+
+    /// Classifies by content, on both ports alike (RFC 3948 section 2.2; an IKE header is recognised by version
+    /// and length, so that an initiator SPI that begins with zeros is no marker).
+    fn handle_datagram(
+        &mut self,
+        now: Now,
+        mut path: Path,
+        buffer: &mut [u8],
+        range: Range<usize>,
+        index: usize,
+        ike: &IkeThread,
+    ) {
+        let Some(datagram) = buffer.get(range.clone()) else { return };
+        let message = if is_ike(datagram) {
+            Some(datagram)
+        } else if let Some(rest) = datagram.strip_prefix(&MARKER) {
+            path.marker = true;
+            is_ike(rest).then_some(rest)
+        } else {
+            None
+        };
+        if let Some(message) = message {
+            add(&self.counters.ike_datagrams, 1);
+            if let Err(reason) = ike.datagram(path, message) {
+                self.counters.count_drop(reason);
+            }
+        } else if path.marker {
+            self.counters.count_drop(Reason::UdpGarbage);
+        } else if datagram != [0xff] {
+            // ESP shares the port with marked IKE.
+            path.marker = true;
+            if let Err(reason) = self.handle_esp(now, path, buffer, range, index, ike) {
+                self.counters.count_drop(reason);
+            }
+        }
+    }
+
+    fn handle_esp(
+        &mut self,
+        now: Now,
+        path: Path,
+        buffer: &mut [u8],
+        range: Range<usize>,
+        index: usize,
+        ike: &IkeThread,
+    ) -> Result<(), Reason> {
+        let packet = buffer.get(range.clone()).ok_or(Reason::EspMalformed)?;
+        let (spi, seq) = esp::sequence(packet).ok_or(Reason::UdpGarbage)?;
+        let key = self.table.by_spi(spi).ok_or(Reason::EspUnknownSpi)?;
+        let (sa, device) = self.table.sa_and_device(key).ok_or(Reason::EspUnknownSpi)?;
+        sa.window.check(seq)?;
+        let [opening, _] = device.in_flight;
+        if opening > 0 || (sa.tunnel.is_dear() && self.workers.len() > 0) {
+            return self.collect_up(key, path, packet, seq);
+        }
+        let mut slot = Slot { range, seq, own: false, verdict: Verdict::Pending };
+        job::open(&sa.tunnel, buffer, &mut slot, self.mtu);
+        if let Some(frame) = self.finish_open(now, key, path, buffer, &slot, ike)? {
+            self.frames.push(Frame { buffer: index, range: frame });
+        }
+        Ok(())
+    }
+
+    /// Puts a packet into the batch for the worker of its device.
+    fn collect_up(&mut self, key: usize, path: Path, packet: &[u8], seq: u32) -> Result<(), Reason> {
+        for _ in 0..2 {
+            let (sa, device) = self.table.sa_and_device(key).ok_or(Reason::EspUnknownSpi)?;
+            if device.up.as_ref().is_none_or(|batch| batch.slots.is_empty()) {
+                let mut batch = match device.up.take().or_else(|| self.free.pop()) {
+                    Some(batch) => batch,
+                    None => return Err(Reason::WorkerFull),
+                };
+                batch.clear();
+                batch.tunnel = Some(Arc::clone(&sa.tunnel));
+                (batch.sa, batch.device, batch.path) = (key, sa.device, Some(path));
+                (batch.direction, batch.mtu) = (Direction::Up, self.mtu);
+                self.dirty_up.push(sa.device);
+                device.up = Some(batch);
+            }
+            let same = |batch: &Batch| batch.sa == key && batch.path == Some(path);
+            if let Some(batch) = device.up.as_mut().filter(|batch| same(batch))
+                && batch.push_sealed(packet, seq)
+            {
+                return Ok(());
+            }
+            let device = sa.device;
+            self.submit_up(device);
+        }
+        Err(Reason::WorkerFull)
+    }
+
+    fn dispatch_up(&mut self) {
+        while let Some(device) = self.dirty_up.pop() {
+            self.submit_up(device);
+        }
+    }
+
+    fn submit_up(&mut self, key: usize) {
+        let Some(device) = self.table.device(key) else { return };
+        let Some(batch) = device.up.take() else { return };
+        match self.workers.submit(batch) {
+            Ok(()) => {
+                device.in_flight[0] += 1;
+                add(&self.counters.jobs_offloaded, 1);
+            }
+            Err(batch) => {
+                self.counters.count_drops(Reason::WorkerFull, batch.slots.len() as u64);
+                self.free.push(batch);
+            }
+        }
+    }
+
+    /// After a packet was opened: commits the replay window, follows the device, and acts on the verdict. Gives the
+    /// frame that goes to the uplink.
+    fn finish_open(
+        &mut self,
+        now: Now,
+        key: usize,
+        path: Path,
+        buffer: &mut [u8],
+        slot: &Slot,
+        ike: &IkeThread,
+    ) -> Result<Option<Range<usize>>, Reason> {
+        if let Verdict::Drop(reason @ (Reason::EspBadTag | Reason::EspMalformed)) = slot.verdict {
+            return Err(reason);
+        }
+        let (sa, device) = self.table.sa_and_device(key).ok_or(Reason::EspUnknownSpi)?;
+        let newest = slot.seq > sa.window.highest();
+        sa.window.commit(slot.seq)?;
+        if newest && device.path != path {
+            device.path = path;
+            ike.notice(Notice::Moved(device.id, path));
+        }
+        if device.next_outbound.is_some_and(|(next, _)| next == key) {
+            device.outbound = key;
+            device.next_outbound = None;
+        }
+        if device.tell_alive(now.mono) {
+            ike.notice(Notice::Alive(device.id));
+        }
+        self.recent = Some(device.address);
+        let packet = buffer.get_mut(slot.range.clone()).ok_or(Reason::InnerMalformed)?;
+        match slot.verdict {
+            Verdict::Forward => match self.flows.translate_outbound(now.mono, packet) {
+                Ok(()) => {
+                    add(&self.counters.up_packets, 1);
+                    add(&self.counters.up_bytes, packet.len() as u64);
+                    return Ok(Some(slot.range.start - forti::DATA_HEADER_LEN..slot.range.end));
+                }
+                Err(reason) => {
+                    if reason == Reason::UplinkDown {
+                        self.answer(now, Kind::NetUnreachable, packet);
+                    }
+                    return Err(reason);
+                }
+            },
+            Verdict::Local => self.host.handle_packet(now, packet)?,
+            Verdict::TooBig => {
+                self.answer(now, Kind::FragNeeded { mtu: self.mtu }, packet);
+                return Err(Reason::TooBig);
+            }
+            Verdict::Fragment => {
+                let pieces = &mut self.to_company;
+                mtu::fragment(packet, usize::from(self.mtu), |piece| pieces.push(piece.to_vec()))?;
+            }
+            Verdict::Expired => {
+                self.answer(now, Kind::TtlExceeded, packet);
+                return Err(Reason::TtlExceeded);
+            }
+            Verdict::Drop(reason) => return Err(reason),
+            Verdict::Pending => return Err(Reason::InnerMalformed),
+        }
+        Ok(None)
+    }
+
+    /// Answers a device's packet with an ICMP error from the in-tunnel host.
+    fn answer(&mut self, now: Now, kind: Kind, packet: &[u8]) {
+        let mut error = [0; 576];
+        let Ok(ip) = Ipv4::parse(packet) else { return };
+        let Some(len) = icmp::emit_error(&mut error, self.pool.host(), kind, packet) else { return };
+        if !self.icmp_limit.allow(now.mono) {
+            self.counters.count_drop(Reason::RateLimited);
+            return;
+        }
+        if let Some(error) = error.get(..len) {
+            self.deliver(now, ip.src, error, true);
+        }
+    }
+
+    /// Sends the collected frames: as few TLS records as they fit in.
+    fn send_frames(&mut self, now: Now, uplink: &mut Uplink, buffers: &[Box<[u8]>]) {
+        for frames in self.frames.chunks(BATCH_PACKETS) {
+            let mut slices = [IoSlice::new(&[]); BATCH_PACKETS];
+            for (slice, frame) in slices.iter_mut().zip(frames) {
+                let bytes = buffers.get(frame.buffer).and_then(|buffer| buffer.get(frame.range.clone()));
+                *slice = IoSlice::new(bytes.unwrap_or_default());
+            }
+            let Some(slices) = slices.get(..frames.len()) else { continue };
+            if let Err(reason) = uplink.send(now, slices) {
+                self.counters.count_drops(reason, frames.len() as u64);
+            }
+        }
+        self.frames.clear();
+    }
+
+    /// A packet from the uplink, not yet translated.
+    pub fn handle_inbound(&mut self, now: Now, packet: &mut [u8]) {
+        let to = match self.flows.translate_inbound(now.mono, packet) {
+            Ok(to) => to,
+            Err(reason @ Reason::NatNoFlow) => {
+                let unasked = self.recent.filter(|to| self.table.by_address(*to).is_some());
+                let Some(to) = unasked else { return self.counters.count_drop(reason) };
+                if let Err(reason) = self.flows.forward_unsolicited(now.mono, packet, to) {
+                    return self.counters.count_drop(reason);
+                }
+                to
+            }
+            Err(reason) => return self.counters.count_drop(reason),
+        };
+        self.deliver(now, to, packet, false);
+        while let Some((to, packet)) = self.flows.poll_held() {
+            self.deliver(now, to, &packet, false);
+        }
+    }
+
+    /// A packet for an inner address: collected for its device. `own` packets were made here.
+    fn deliver(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], own: bool) {
+        let result = if to == self.pool.host() {
+            self.host.handle_packet(now, packet)
+        } else if packet.len() > usize::from(ESP_ROOM) {
+            self.deliver_large(now, to, packet, own)
+        } else {
+            self.collect_down(to, packet, own)
+        };
+        if let Err(reason) = result {
+            self.counters.count_drop(reason);
+        }
+    }
+
+    /// A packet that does not fit the ESP tunnel: fragmented, or answered where it must not be.
+    fn deliver_large(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], own: bool) -> Result<(), Reason> {
+        let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
+        if ip.dont_fragment {
+            let mut error = [0; 576];
+            let kind = Kind::FragNeeded { mtu: ESP_ROOM };
+            // From the device's address: the flow that the quoted packet belongs to translates it.
+            if let Some(len) = icmp::emit_error(&mut error, to, kind, packet)
+                && self.icmp_limit.allow(now.mono)
+            {
+                self.to_company.push(error.get(..len).unwrap_or_default().to_vec());
+            }
+            return Err(Reason::TooBig);
+        }
+        let mut pieces = Vec::new();
+        mtu::fragment(&mut packet.to_vec(), usize::from(ESP_ROOM), |piece| pieces.push(piece.to_vec()))?;
+        pieces.iter().try_for_each(|piece| self.collect_down(to, piece, own))
+    }
+
+    fn collect_down(&mut self, to: Ipv4Addr, packet: &[u8], own: bool) -> Result<(), Reason> {
+        let key = self.table.by_address(to).ok_or(Reason::NoDevice)?;
+        for _ in 0..2 {
+            if self.free.is_empty() {
+                self.flush_down();
+            }
+            let device = self.table.device(key).ok_or(Reason::NoDevice)?;
+            if device.down.is_none() {
+                let mut batch = self.free.pop().ok_or(Reason::WorkerFull)?;
+                batch.clear();
+                device.down = Some(batch);
+                self.dirty_down.push(key);
+            }
+            if device.down.as_mut().is_some_and(|batch| batch.push_plain(packet, own)) {
+                return Ok(());
+            }
+            self.submit_down(key);
+        }
+        Err(Reason::WorkerFull)
+    }
+
+    /// Seals and sends what was collected for devices.
+    pub fn flush_down(&mut self) {
+        while let Some(device) = self.dirty_down.pop() {
+            self.submit_down(device);
+        }
+    }
+
+    fn submit_down(&mut self, key: usize) {
+        let Some(device) = self.table.device(key) else { return };
+        let Some(mut batch) = device.down.take() else { return };
+        let (outbound, [_, sealing]) = (device.outbound, device.in_flight);
+        let count = batch.slots.len();
+        let Some(first) = self.table.sa(outbound).and_then(|sa| {
+            batch.tunnel = Some(Arc::clone(&sa.tunnel));
+            sa.sequence.reserve(count as u32)
+        }) else {
+            self.counters.count_drops(Reason::EspExhausted, count as u64);
+            self.free.push(batch);
+            return;
+        };
+        for (seq, slot) in (first..).zip(&mut batch.slots) {
+            slot.seq = seq;
+        }
+        (batch.sa, batch.device, batch.direction, batch.mtu) = (outbound, key, Direction::Down, self.mtu);
+        let dear = batch.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_dear());
+        let offload = sealing > 0 || (dear && count >= OFFLOAD_PACKETS && self.workers.len() > 0);
+        if !offload {
+            add(&self.counters.jobs_inline, 1);
+            batch.run();
+            return self.finish_seal(batch);
+        }
+        match self.workers.submit(batch) {
+            Ok(()) => {
+                add(&self.counters.jobs_offloaded, 1);
+                if let Some(device) = self.table.device(key) {
+                    device.in_flight[1] += 1;
+                }
+            }
+            Err(batch) => {
+                self.counters.count_drops(Reason::WorkerFull, count as u64);
+                self.free.push(batch);
+            }
+        }
+    }
+
+    /// Sends a sealed batch: runs of equal packets by one GSO send each.
+    fn finish_seal(&mut self, batch: Box<Batch>) {
+        if let Some((_, device)) = self.table.sa_and_device(batch.sa) {
+            let path = device.path;
+            self.send_sealed(&path, &batch);
+        }
+        self.free.push(batch);
+    }
+
+    fn send_sealed(&mut self, path: &Path, batch: &Batch) {
+        let Some(udp) = self.udp.get(usize::from(path.socket)) else { return };
+        let mut slots = batch.slots.iter().peekable();
+        while let Some(slot) = slots.next() {
+            if slot.verdict != Verdict::Forward {
+                if let Verdict::Drop(reason) = slot.verdict {
+                    self.counters.count_drop(reason);
+                } else {
+                    self.counters.count_drop(Reason::TtlExceeded);
+                }
+                continue;
+            }
+            let segment = slot.range.len();
+            let (mut run, mut count) = (slot.range.clone(), 1);
+            let mut last = segment;
+            while let Some(next) = slots.next_if(|next| {
+                next.verdict == Verdict::Forward
+                    && next.range.start == run.end
+                    && last == segment
+                    && next.range.len() <= segment
+            }) {
+                last = next.range.len();
+                run.end = next.range.end;
+                count += 1;
+            }
+            let bytes = run.len() as u64;
+            let sent = batch.buf.get(run).is_some_and(|run| udp.send(path, run, segment).is_ok());
+            if sent {
+                add(&self.counters.down_packets, count);
+                add(&self.counters.down_bytes, bytes);
+            } else {
+                self.counters.count_drops(Reason::UdpSend, count);
+            }
+        }
+    }
+
+    /// Takes what the workers have finished.
+    pub fn finish_jobs(&mut self, now: Now, uplink: &mut Uplink, ike: &IkeThread) {
+        while let Some(mut batch) = self.workers.poll_done() {
+            let side = usize::from(batch.direction == Direction::Down);
+            if let Some(device) = self.table.device(batch.device) {
+                device.in_flight[side] = device.in_flight[side].saturating_sub(1);
+            }
+            match batch.direction {
+                Direction::Down => self.finish_seal(batch),
+                Direction::Up => {
+                    self.finish_opened(now, &mut batch, uplink, ike);
+                    self.free.push(batch);
+                }
+            }
+        }
+    }
+
+    fn finish_opened(&mut self, now: Now, batch: &mut Batch, uplink: &mut Uplink, ike: &IkeThread) {
+        let Some(path) = batch.path else { return };
+        let mut frames: [Range<usize>; BATCH_PACKETS] = std::array::from_fn(|_| 0..0);
+        let mut count = 0;
+        for slot in &batch.slots {
+            match self.finish_open(now, batch.sa, path, &mut batch.buf, slot, ike) {
+                Ok(Some(frame)) => {
+                    if let Some(place) = frames.get_mut(count) {
+                        *place = frame;
+                        count += 1;
+                    }
+                }
+                Ok(None) => {}
+                Err(reason) => self.counters.count_drop(reason),
+            }
+        }
+        let mut slices = [IoSlice::new(&[]); BATCH_PACKETS];
+        for (slice, frame) in slices.iter_mut().zip(frames.iter().take(count)) {
+            *slice = IoSlice::new(batch.buf.get(frame.clone()).unwrap_or_default());
+        }
+        let Some(slices) = slices.get(..count).filter(|slices| !slices.is_empty()) else { return };
+        if let Err(reason) = uplink.send(now, slices) {
+            self.counters.count_drops(reason, count as u64);
+        }
+    }
+
+    /// Moves packets of the in-tunnel host, and of our own making, to where they go.
+    pub fn route_own(&mut self, now: Now, uplink: &mut Uplink) {
+        while let Some(packet) = self.host.poll_packet() {
+            match Ipv4::parse(&packet) {
+                Ok(ip) if self.pool.index(ip.dst).is_some() => self.deliver(now, ip.dst, &packet, true),
+                Ok(_) => self.to_company.push(packet),
+                Err(_) => self.counters.count_drop(Reason::InnerMalformed),
+            }
+        }
+        for mut packet in std::mem::take(&mut self.to_company) {
+            let sent = self
+                .flows
+                .translate_outbound(now.mono, &mut packet)
+                .and_then(|()| uplink.send_packet(now, &packet));
+            if let Err(reason) = sent {
+                self.counters.count_drop(reason);
+            }
+        }
+    }
+
+    /// Tells the IKE core about SAs whose sequence numbers run out. Called now and then.
+    pub fn report_exhaustion(&mut self, ike: &IkeThread) {
+        for sa in self.table.sas() {
+            if sa.sequence.take_nearly_exhausted() {
+                ike.notice(Notice::NearlyExhausted(sa.spi_in));
+            }
+        }
+    }
+
+    /// True if `expire_flows` and `report_exhaustion` have something to look after.
+    pub fn needs_housekeeping(&self) -> bool {
+        !self.flows.is_empty() || !self.table.is_empty()
+    }
+
+    /// True if something waits that needs no event.
+    pub fn has_work(&self) -> bool {
+        self.workers.has_done() || self.udp.iter().any(|udp| udp.readable)
+    }
+
+    /// When `handle_timeout` has something to do.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        [self.table.poll_timeout(), self.host.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.table.handle_timeout(now.mono);
+        if self.host.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.host.handle_timeout(now);
+        }
+    }
+
+    /// Forgets flows that have been idle too long. Called now and then.
+    pub fn expire_flows(&mut self, now: Now) {
+        self.flows.handle_timeout(now.mono);
+    }
+}
+
+/// True if a datagram looks like an IKEv2 message: its version, and a length field that is the datagram's.
+fn is_ike(datagram: &[u8]) -> bool {
+    let Some(header) = datagram.first_chunk::<IKE_HEADER_LEN>() else { return false };
+    let [.., v, _, _, _, _, _, _, l0, l1, l2, l3] = *header;
+    v >> 4 >= 1 && u32::from_be_bytes([l0, l1, l2, l3]) as usize == datagram.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ike_is_told_from_esp_by_version_and_length() {
+        let mut message = [0u8; 40];
+        message[17] = 0x20;
+        message[27] = 40;
+        assert!(is_ike(&message));
+        assert!(!is_ike(&message[..39]), "length does not match");
+        message[17] = 0;
+        assert!(!is_ike(&message), "no version");
+        assert!(!is_ike(&message[..27]), "too short for a header");
+    }
+}

@@ -1,0 +1,267 @@
+//! Devices and their SAs, as the event loop sees them: all mutable per-SA state.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{ChildSa, DeviceId, Path};
+use crate::crypto;
+use crate::esp::{ReplayWindow, Sequence};
+
+use super::Pool;
+use super::job::{Batch, Tunnel};
+
+/// Outbound traffic moves to a new SA after this time at the latest.
+pub const MOVE_AFTER: Duration = Duration::from_secs(5);
+/// The IKE core hears that a device lives at most this often.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// SPIs are ours and random: hashing them again gains nothing.
+#[derive(Debug, Default)]
+pub struct SpiHasher(u64);
+
+impl Hasher for SpiHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_u32(&mut self, spi: u32) {
+        // The table takes its tag from the top bits and its position from the low ones.
+        self.0 = (u64::from(spi) << 32) | u64::from(spi);
+    }
+}
+
+/// One Child SA pair.
+#[derive(Debug)]
+pub struct Sa {
+    /// SPI of packets from the device.
+    pub spi_in: u32,
+    /// What jobs need.
+    pub tunnel: Arc<Tunnel>,
+    /// Key of its device.
+    pub device: usize,
+    /// Inbound sequence numbers seen.
+    pub window: ReplayWindow,
+    /// Outbound sequence numbers.
+    pub sequence: Sequence,
+}
+
+/// One device.
+#[derive(Debug)]
+pub struct Device {
+    /// Its name towards the IKE core.
+    pub id: DeviceId,
+    /// Its inner address.
+    pub address: Ipv4Addr,
+    /// Where it is.
+    pub path: Path,
+    /// Key of the SA for packets to it.
+    pub outbound: usize,
+    /// A newer SA, and when to move to it at the latest.
+    pub next_outbound: Option<(usize, Duration)>,
+    /// Number of its SAs.
+    sas: usize,
+    /// Packets to it, collected in this turn.
+    pub down: Option<Box<Batch>>,
+    /// Packets from it, collected for its worker in this turn.
+    pub up: Option<Box<Batch>>,
+    /// Batches at its worker: opened, sealed.
+    pub in_flight: [usize; 2],
+    /// When the IKE core last heard that it lives.
+    alive_told: Option<Duration>,
+}
+
+impl Device {
+    /// True if the IKE core should hear that this device lives.
+    pub fn tell_alive(&mut self, now: Duration) -> bool {
+        let due = self.alive_told.is_none_or(|told| now.saturating_sub(told) >= ALIVE_EVERY);
+        if due {
+            self.alive_told = Some(now);
+        }
+        due
+    }
+}
+
+/// All devices and SAs. Keys are never reused while a batch is in flight, because they are never reused.
+#[derive(Debug)]
+pub struct Table {
+    pool: Pool,
+    devices: HashMap<usize, Device, BuildHasherDefault<SpiHasher>>,
+    sas: HashMap<usize, Sa, BuildHasherDefault<SpiHasher>>,
+    by_spi: HashMap<u32, usize, BuildHasherDefault<SpiHasher>>,
+    by_address: Vec<Option<usize>>,
+    next_key: usize,
+    /// When the first outbound move is due, at the earliest.
+    next_move: Option<Duration>,
+}
+
+impl Table {
+    /// An empty table for devices with addresses from `pool`.
+    pub fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            devices: HashMap::default(),
+            sas: HashMap::default(),
+            by_spi: HashMap::default(),
+            by_address: vec![None; pool.size() as usize],
+            next_key: 1,
+            next_move: None,
+        }
+    }
+
+    /// Registers an SA: inbound at once; outbound at once where it is the device's first.
+    pub fn install(&mut self, child: &ChildSa, now: Duration) -> Result<(), crypto::Error> {
+        let tunnel = Arc::new(Tunnel::new(child, self.pool)?);
+        let key = self.next_key;
+        self.next_key += 1;
+        let position = self.pool.index(child.address);
+        let known = self.devices.iter().find(|(_, device)| device.id == child.device).map(|(key, _)| *key);
+        let device = known.unwrap_or(key);
+        self.devices
+            .entry(device)
+            .and_modify(|known| {
+                known.sas += 1;
+                known.next_outbound = Some((key, now + MOVE_AFTER));
+            })
+            .or_insert_with(|| Device {
+                id: child.device,
+                address: child.address,
+                path: child.path,
+                outbound: key,
+                next_outbound: None,
+                sas: 1,
+                down: None,
+                up: None,
+                in_flight: [0; 2],
+                alive_told: None,
+            });
+        if let Some(entry) = position.and_then(|position| self.by_address.get_mut(position)) {
+            *entry = Some(device);
+        }
+        if known.is_some() {
+            self.next_move = Some(self.next_move.map_or(now + MOVE_AFTER, |at| at.min(now + MOVE_AFTER)));
+        }
+        self.by_spi.insert(child.spi_in, key);
+        self.sas.insert(
+            key,
+            Sa {
+                spi_in: child.spi_in,
+                tunnel,
+                device,
+                window: ReplayWindow::new(),
+                sequence: Sequence::new(),
+            },
+        );
+        Ok(())
+    }
+
+    /// Forgets an SA, and its device with the last one. Batches in flight find nothing and are discarded.
+    pub fn remove(&mut self, spi_in: u32) {
+        let Some(sa) = self.by_spi.remove(&spi_in).and_then(|key| {
+            let sa = self.sas.remove(&key)?;
+            Some((key, sa))
+        }) else {
+            return;
+        };
+        let (key, sa) = sa;
+        let Some(device) = self.devices.get_mut(&sa.device) else { return };
+        device.sas -= 1;
+        if let Some((next, _)) = device.next_outbound
+            && (next == key || device.outbound == key)
+        {
+            device.next_outbound = None;
+            device.outbound = if next == key { device.outbound } else { next };
+        }
+        if device.sas == 0 {
+            let address = device.address;
+            self.devices.remove(&sa.device);
+            let entry = self.pool.index(address).and_then(|position| self.by_address.get_mut(position));
+            // A newer connection may own the address by now.
+            if let Some(entry) = entry
+                && *entry == Some(sa.device)
+            {
+                *entry = None;
+            }
+        }
+    }
+
+    /// Moves the device's outbound traffic to this SA.
+    pub fn use_outbound(&mut self, spi_in: u32) {
+        let Some(key) = self.by_spi.get(&spi_in) else { return };
+        let Some(device) = self.sas.get(key).and_then(|sa| self.devices.get_mut(&sa.device)) else { return };
+        device.outbound = *key;
+        device.next_outbound = None;
+    }
+
+    /// Moves outbound traffic whose time has come.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        if self.next_move.is_none_or(|at| at > now) {
+            return;
+        }
+        for device in self.devices.values_mut() {
+            if let Some((next, at)) = device.next_outbound
+                && at <= now
+            {
+                device.outbound = next;
+                device.next_outbound = None;
+            }
+        }
+        self.next_move =
+            self.devices.values().filter_map(|device| device.next_outbound.map(|(_, at)| at)).min();
+    }
+
+    /// When `handle_timeout` has something to do.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.next_move
+    }
+
+    /// The key of the SA with this SPI.
+    pub fn by_spi(&self, spi_in: u32) -> Option<usize> {
+        self.by_spi.get(&spi_in).copied()
+    }
+
+    /// The key of the device with this inner address.
+    pub fn by_address(&self, address: Ipv4Addr) -> Option<usize> {
+        self.by_address.get(self.pool.index(address)?).copied().flatten()
+    }
+
+    /// The key of the device that the IKE core calls `id`.
+    pub fn by_id(&self, id: DeviceId) -> Option<usize> {
+        self.devices.iter().find(|(_, device)| device.id == id).map(|(key, _)| *key)
+    }
+
+    /// An SA by its key.
+    pub fn sa(&mut self, key: usize) -> Option<&mut Sa> {
+        self.sas.get_mut(&key)
+    }
+
+    /// A device by its key.
+    pub fn device(&mut self, key: usize) -> Option<&mut Device> {
+        self.devices.get_mut(&key)
+    }
+
+    /// An SA and its device.
+    pub fn sa_and_device(&mut self, key: usize) -> Option<(&mut Sa, &mut Device)> {
+        let sa = self.sas.get_mut(&key)?;
+        let device = self.devices.get_mut(&sa.device)?;
+        Some((sa, device))
+    }
+
+    /// All SAs.
+    pub fn sas(&mut self) -> impl Iterator<Item = &mut Sa> {
+        self.sas.values_mut()
+    }
+
+    /// True without any SA.
+    pub fn is_empty(&self) -> bool {
+        self.sas.is_empty()
+    }
+}

@@ -1,0 +1,421 @@
+//! The event loop: owns everything that changes per packet, and all sockets.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::base::Now;
+use crate::crypto::SystemRandom;
+use crate::fortivpn;
+use crate::ike;
+
+use super::counters::add;
+use super::datapath::DataPath;
+use super::ike_thread::{IkeThread, Notice, Report};
+use super::saml::Listener;
+use super::udp::{Receiver, Udp};
+use super::uplink::Uplink;
+use super::worker::{self, LoopWaker};
+use super::{Clock, Config, Counters, tls};
+
+const WAKER: Token = Token(0);
+const UPLINK: Token = Token(1);
+const FIRST_UDP: usize = 16;
+const FIRST_SAML: usize = 1024;
+
+/// Receives from one socket in one turn: an upload must not starve a download, timers or IKE.
+const RECEIVES_PER_TURN: usize = 4;
+/// Flows and sequence numbers are looked after at this interval.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Shutdown: time for peers to answer our Deletes.
+const DELETE_TIME: Duration = Duration::from_secs(2);
+/// Shutdown: time for Terminate, close_notify and logout.
+const LOGOUT_TIME: Duration = Duration::from_secs(3);
+
+/// Why the daemon did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A UDP port could not be bound.
+    Bind {
+        /// The address and port.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The TLS settings are not usable.
+    Tls(rustls::Error),
+    /// A thread, or the poll, could not be made.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { address, error } => write!(f, "cannot listen on UDP {address}: {error}"),
+            Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            Self::System(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+/// Stops a daemon. Can be cloned and sent to where the reason to stop is seen.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    stop: Arc<AtomicBool>,
+    waker: Arc<LoopWaker>,
+}
+
+impl Stopper {
+    /// Asks for an orderly end: Delete to every client, then Terminate and logout. Returns at once.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Handle {
+    stopper: Stopper,
+    thread: JoinHandle<()>,
+    counters: Arc<Counters>,
+    addresses: Vec<(SocketAddr, SocketAddr)>,
+}
+
+impl Handle {
+    /// The bound addresses, in the order of `Config::listen`: port for IKE, port for IKE with marker and ESP.
+    pub fn addresses(&self) -> &[(SocketAddr, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// A handle to stop it.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits for the end. False if the daemon ended by a panic.
+    pub fn wait(self) -> bool {
+        self.thread.join().is_ok()
+    }
+}
+
+/// Binds the sockets and starts the threads. The sign-in at the FortiGate begins at once.
+pub fn start(config: Config) -> Result<Handle, StartError> {
+    let clock = Clock::start();
+    let poll = Poll::new()?;
+    let waker = Arc::new(LoopWaker::new(Waker::new(poll.registry(), WAKER)?));
+    let (udp, addresses) = bind_all(&config, &poll)?;
+
+    let tls_config = tls::client_config(&config.gateway_roots).map_err(StartError::Tls)?;
+    let ike_config = ike::Config {
+        id_hostname: config.identity.hostname,
+        chain: config.identity.chain,
+        key: config.identity.key,
+        anchors: config.identity.anchors,
+        pool: config.pool.network(),
+        pool_prefix_len: config.pool.prefix_len(),
+        policy: ike::Policy::default(),
+    };
+    let random = || Box::new(SystemRandom::new());
+    let responder = ike::Responder::new(ike_config, random(), clock.now());
+    let ike = IkeThread::start(responder, clock, Arc::clone(&waker))?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = worker::Pool::start(config.workers.min(cores.saturating_sub(1)), &waker)?;
+    log::debug!("{} workers on {cores} cores", workers.len());
+
+    let counters = Arc::new(Counters::default());
+    let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
+    let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), random());
+    let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
+    let event_loop = EventLoop {
+        poll,
+        clock,
+        waker,
+        stop: Arc::clone(&stopper.stop),
+        data,
+        uplink,
+        ike,
+        saml: None,
+        saml_address: config.saml_listen,
+        counters: Arc::clone(&counters),
+        phase: Phase::Running,
+        housekeeping: Duration::ZERO,
+    };
+    let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
+    Ok(Handle { stopper, thread, counters, addresses })
+}
+
+/// Binds both ports on every address.
+fn bind_all(config: &Config, poll: &Poll) -> Result<(Vec<Udp>, Vec<(SocketAddr, SocketAddr)>), StartError> {
+    let mut sockets = Vec::new();
+    let mut addresses = Vec::new();
+    for listen in &config.listen {
+        let mut ip = *listen;
+        let mut bind = |port| {
+            let mut result = Udp::bind(SocketAddr::new(ip, port));
+            let no_ipv6 = result.as_ref().is_err_and(|error| ip.is_ipv6() && is_family_off(error));
+            if no_ipv6 && ip.is_unspecified() {
+                log::warn!("IPv6 is off on this host: serving IPv4 only (0.0.0.0)");
+                ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+                result = Udp::bind(SocketAddr::new(ip, port));
+            }
+            result.map_err(|error| StartError::Bind { address: SocketAddr::new(ip, port), error })
+        };
+        let pair = [bind(config.ike_port)?, bind(config.nat_port)?];
+        addresses.push((pair[0].local_addr(), pair[1].local_addr()));
+        sockets.extend(pair);
+    }
+    for (index, udp) in sockets.iter_mut().enumerate() {
+        poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
+    }
+    Ok((sockets, addresses))
+}
+
+fn is_family_off(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+        || error.kind() == io::ErrorKind::Unsupported
+}
+
+/// Where the daemon is in its life.
+#[derive(Debug)]
+enum Phase {
+    Running,
+    DeletingClients { until: Duration },
+    LeavingGateway { until: Duration },
+    Done,
+}
+
+struct EventLoop {
+    poll: Poll,
+    clock: Clock,
+    waker: Arc<LoopWaker>,
+    stop: Arc<AtomicBool>,
+    data: DataPath,
+    uplink: Uplink,
+    ike: IkeThread,
+    saml: Option<Listener>,
+    saml_address: SocketAddr,
+    counters: Arc<Counters>,
+    phase: Phase,
+    housekeeping: Duration,
+}
+
+impl EventLoop {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(256);
+        let mut receiver = Receiver::new();
+        self.uplink.handle(self.clock.now(), fortivpn::Input::Start);
+        self.serve_uplink(self.clock.now());
+        while !matches!(self.phase, Phase::Done) {
+            self.wait(&mut events);
+            let now = self.clock.now();
+            for event in &events {
+                self.handle_event(now, event);
+            }
+            self.turn(now, &mut receiver);
+        }
+    }
+
+    /// Sleeps until something happens. The queues are looked at once more after announcing the sleep.
+    fn wait(&mut self, events: &mut Events) {
+        self.waker.about_to_sleep();
+        let now = self.clock.now().mono;
+        let timeout = if self.has_work() {
+            Some(Duration::ZERO)
+        } else {
+            self.poll_timeout().map(|at| at.saturating_sub(now))
+        };
+        if let Err(error) = self.poll.poll(events, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            log::error!("poll: {error}");
+            self.phase = Phase::Done;
+        }
+        self.waker.awake();
+    }
+
+    fn has_work(&self) -> bool {
+        self.data.has_work()
+            || self.uplink.is_readable()
+            || self.uplink.has_lookup()
+            || self.ike.has_report()
+            || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
+    }
+
+    fn poll_timeout(&self) -> Option<Duration> {
+        let phase = match self.phase {
+            Phase::DeletingClients { until } | Phase::LeavingGateway { until } => Some(until),
+            Phase::Running | Phase::Done => None,
+        };
+        let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
+        let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
+        [phase, saml, housekeeping, self.data.poll_timeout(), self.uplink.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
+        match event.token() {
+            WAKER => {}
+            UPLINK => self.uplink.handle_event(now, event),
+            Token(token) if token >= FIRST_SAML => {
+                let Some(saml) = &mut self.saml else { return };
+                if let Some(id) = saml.handle_event(now.mono, token, self.poll.registry()) {
+                    log::info!("the browser brought a sign-in id");
+                    self.uplink.handle(now, fortivpn::Input::SamlId(id));
+                }
+            }
+            Token(token) => {
+                if let Some(udp) = self.data.udp.get_mut(token.saturating_sub(FIRST_UDP)) {
+                    udp.readable = true;
+                }
+            }
+        }
+    }
+
+    /// One turn: bounded work of every kind, then everything collected leaves.
+    fn turn(&mut self, now: Now, receiver: &mut Receiver) {
+        add(&self.counters.turns, 1);
+        for socket in 0..self.data.udp.len() {
+            for _ in 0..RECEIVES_PER_TURN {
+                if !self.data.receive(now, socket, receiver, &mut self.uplink, &self.ike) {
+                    break;
+                }
+            }
+        }
+        self.data.finish_jobs(now, &mut self.uplink, &self.ike);
+        let data = &mut self.data;
+        self.uplink.read(now, &mut |packet| data.handle_inbound(now, packet));
+        self.handle_timers(now);
+        self.serve_ike(now);
+        self.serve_uplink(now);
+        self.data.route_own(now, &mut self.uplink);
+        self.data.flush_down();
+        self.uplink.flush(now);
+        self.advance_shutdown(now);
+    }
+
+    fn handle_timers(&mut self, now: Now) {
+        self.data.handle_timeout(now);
+        self.uplink.handle_timeout(now, self.poll.registry());
+        if let Some(saml) = &mut self.saml {
+            saml.handle_timeout(now.mono);
+        }
+        if now.mono >= self.housekeeping + HOUSEKEEPING {
+            self.housekeeping = now.mono;
+            self.data.expire_flows(now);
+            self.data.report_exhaustion(&self.ike);
+        }
+    }
+
+    fn serve_ike(&mut self, now: Now) {
+        while let Some(report) = self.ike.poll_report() {
+            match report {
+                Report::Output(output) => self.handle_ike(now, output),
+                Report::Idle => {
+                    if let Phase::DeletingClients { until } = &mut self.phase {
+                        *until = now.mono;
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_ike(&mut self, now: Now, output: ike::Output) {
+        match output {
+            ike::Output::Send { path, bytes } => self.data.send_ike(&path, &bytes),
+            ike::Output::Install(child) => match self.data.install(&child, now.mono) {
+                Ok(()) => self.ike.notice(Notice::Installed(child.spi_in)),
+                Err(error) => log::error!("cannot install a Child SA: {error}"),
+            },
+            ike::Output::Remove { spi_in } => self.data.table.remove(spi_in),
+            ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
+            ike::Output::Moved { device, path } => self.data.moved(device, path),
+            ike::Output::Connected { identity, address, path, suite, .. } => {
+                log::info!("{identity} connected from {}, has {address}, {suite}", path.remote);
+            }
+            ike::Output::Gone { identity, why, .. } => log::info!("{identity} is gone: {why}"),
+            ike::Output::Note(event) => log::info!("{event}"),
+        }
+    }
+
+    fn serve_uplink(&mut self, now: Now) {
+        while let Some(output) = self.uplink.poll(now, self.poll.registry()) {
+            match output {
+                fortivpn::Output::LoginNeeded { url } => self.announce_login(&url),
+                fortivpn::Output::LoginDone => self.saml = None,
+                fortivpn::Output::Up(config) => {
+                    let dns: Vec<String> = config.dns.iter().map(ToString::to_string).collect();
+                    log::info!("the tunnel is up: address {}, DNS {}", config.address, dns.join(" "));
+                    self.data.uplink_up(config.address, config.mtu, &config.dns);
+                }
+                fortivpn::Output::Down(reason) => {
+                    log::warn!("the tunnel is down: {reason}");
+                    self.data.uplink_down();
+                }
+                fortivpn::Output::Failed(error) => log::error!("{error}"),
+                fortivpn::Output::Note(event) => log::info!("{event}"),
+                fortivpn::Output::Stopped => {
+                    if let Phase::LeavingGateway { .. } = self.phase {
+                        self.phase = Phase::Done;
+                    }
+                }
+                // `Uplink::poll` does these itself.
+                fortivpn::Output::Connect
+                | fortivpn::Output::Disconnect { .. }
+                | fortivpn::Output::Write(_) => {}
+            }
+        }
+    }
+
+    fn announce_login(&mut self, url: &str) {
+        if self.saml.is_none() {
+            match Listener::bind(self.saml_address, FIRST_SAML, self.poll.registry()) {
+                Ok(listener) => self.saml = Some(listener),
+                Err(error) => log::error!(
+                    "cannot wait for the browser on {}: {error}; end the other program or use --saml-listen",
+                    self.saml_address
+                ),
+            }
+        }
+        log::warn!("sign in: open this address in a browser on this machine: {url}");
+    }
+
+    fn advance_shutdown(&mut self, now: Now) {
+        match self.phase {
+            Phase::Running if self.stop.load(Ordering::SeqCst) => {
+                log::info!("stopping");
+                self.ike.notice(Notice::Shutdown);
+                self.phase = Phase::DeletingClients { until: now.mono + DELETE_TIME };
+            }
+            Phase::DeletingClients { until } if until <= now.mono => {
+                self.uplink.handle(now, fortivpn::Input::Stop);
+                self.phase = Phase::LeavingGateway { until: now.mono + LOGOUT_TIME };
+                self.serve_uplink(now);
+            }
+            Phase::LeavingGateway { until } if until <= now.mono => self.phase = Phase::Done,
+            _ => {}
+        }
+    }
+}

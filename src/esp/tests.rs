@@ -1,0 +1,154 @@
+use super::*;
+use crate::base::Path;
+use crate::crypto::Secret;
+
+const ALL: [Aead; 3] = [Aead::Aes128Gcm, Aead::Aes256Gcm, Aead::ChaCha20Poly1305];
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// An SA whose two directions share one key, so that it opens what it seals.
+fn sa(aead: Aead, spi: u32, first_key_octet: u8) -> Sa {
+    let mut keymat: Vec<u8> = (first_key_octet..).take(aead.key_len()).collect();
+    keymat.extend([0xa0, 0xa1, 0xa2, 0xa3]);
+    Sa::new(&ChildSa {
+        device: DeviceId(1),
+        spi_in: spi,
+        spi_out: spi,
+        aead,
+        key_in: Secret::new(keymat.clone()),
+        key_out: Secret::new(keymat),
+        address: Ipv4Addr::new(198, 19, 255, 2),
+        ts_local: Vec::new(),
+        ts_remote: Vec::new(),
+        path: Path {
+            socket: 0,
+            local: None,
+            local_port: 4500,
+            remote: "192.0.2.1:4500".parse().unwrap(),
+            marker: true,
+        },
+        replaces: None,
+    })
+    .unwrap()
+}
+
+/// `inner` sealed in a buffer of just the right length.
+fn sealed(sa: &Sa, seq: u32, inner: &[u8]) -> Vec<u8> {
+    let mut buf = vec![0xee; sealed_len(inner.len())];
+    buf[HEADROOM..HEADROOM + inner.len()].copy_from_slice(inner);
+    assert_eq!(seal(sa, seq, &mut buf, inner.len()), Ok(buf.len()));
+    buf
+}
+
+/// A packet with any plaintext, authentic.
+fn forged(sa: &Sa, plaintext: &[u8]) -> Vec<u8> {
+    let mut packet = [&sa.spi_out.to_be_bytes()[..], &9u32.to_be_bytes(), &[3; 8], plaintext].concat();
+    let (header, body) = packet.split_at_mut(HEADROOM);
+    let tag = sa.outbound.seal([3; 8], &header[..8], body).unwrap();
+    packet.extend(tag);
+    packet
+}
+
+#[test]
+fn opens_the_packet_of_rfc_7634_appendix_a() {
+    let sa = sa(Aead::ChaCha20Poly1305, 0x0102_0304, 0x80);
+    let mut packet = hex("01020304 00000005 1011121314151617
+         24039428b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c614ee8099d52844eb61aa95dfab4c02f7
+         2aa71e7c4c4f64c9befe2facc638e8f3cbec163fac469b502773f6fb94e664da9165b82829f641e0
+         76aaa8266b7fb0f7b11b369907e1ad43");
+    assert_eq!(sequence(&packet), Some((0x0102_0304, 5)));
+    let opened = open(&sa, &mut packet).unwrap();
+    assert_eq!(opened, Opened { seq: 5, inner: 16..16 + 84, next_header: NextHeader::Ipv4 });
+    assert_eq!(
+        packet[opened.inner],
+        hex("45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec100007362708090a0b0c0d0e0f1011
+             12131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031323334353637")
+    );
+}
+
+/// Made with another implementation of the ciphers.
+#[test]
+fn seals_to_known_answers() {
+    let inner = hex("45000015000102030405060708090a0b0c0d0e0f99");
+    let answers = [
+        "79b7e3e5dfd1f570757cfbaeb5b49a31b0947d42fda1fb6847910aea0a3ec3429421d7e19debebcb",
+        "357b3c2956e3f9d66d5a9c633fb21c920e7937990eef2970a4325bb3de86ffd4ed42812313210e27",
+        "e99bba82bf0d97da2bbd30ebf5f9d9322095fe62479b43d2222b82808f4c5a4aefde51a8a7664659",
+    ];
+    for (aead, answer) in ALL.into_iter().zip(answers) {
+        let packet = sealed(&sa(aead, 0xc0ff_ee01, 0), 7, &inner);
+        assert_eq!(packet, hex(&format!("c0ffee01 00000007 0000000000000007 {answer}")), "{aead:?}");
+    }
+}
+
+#[test]
+fn opens_what_it_sealed_at_every_length() {
+    for aead in ALL {
+        let sa = sa(aead, 0x1000, 1);
+        for (version, next_header) in [(0x45, NextHeader::Ipv4), (0x60, NextHeader::Ipv6)] {
+            for len in (1..70).chain([1280, 1438, 1500, 9000, 65535]) {
+                let inner: Vec<u8> = [version].into_iter().chain(0..=255).cycle().take(len).collect();
+                let mut packet = sealed(&sa, u32::MAX, &inner);
+                assert!(packet.len() <= HEADROOM + len + TAILROOM && packet.len().is_multiple_of(4));
+                let opened = open(&sa, &mut packet).unwrap();
+                assert_eq!((opened.seq, opened.next_header), (u32::MAX, next_header));
+                assert_eq!(packet[opened.inner], inner);
+            }
+        }
+    }
+}
+
+#[test]
+fn refuses_every_changed_bit_and_every_truncation() {
+    let sa = sa(Aead::Aes256Gcm, 0x1000, 1);
+    let packet = sealed(&sa, 5, &[0x45; 30]);
+    for bit in 0..packet.len() * 8 {
+        let mut bad = packet.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(open(&sa, &mut bad), Err(Reason::EspBadTag), "bit {bit}");
+    }
+    for len in 0..packet.len() {
+        let expected = if len < MIN_LEN || len % 4 != 0 { Reason::EspMalformed } else { Reason::EspBadTag };
+        assert_eq!(open(&sa, &mut packet[..len].to_vec()), Err(expected), "length {len}");
+        assert_eq!(sequence(&packet[..len]).is_some(), len >= 8);
+    }
+}
+
+#[test]
+fn looks_at_the_trailer_of_authentic_packets_only() {
+    let sa = sa(Aead::Aes128Gcm, 0x1000, 1);
+    for (plaintext, expected) in [
+        (&[0x45, 1, 0, 4][..], Ok(16..18)),
+        (&[0x45, 1, 2, 3, 9, 9, 2, 4], Ok(16..20)), // the content of padding is not looked at
+        (&[0, 0, 0, 4], Ok(16..18)),                // nor is the inner packet
+        (&[1, 2, 2, 41], Ok(16..16)),
+        (&[1, 2, 3, 4], Err(Reason::EspBadTrailer)),
+        (&[1, 2, 255, 4], Err(Reason::EspBadTrailer)),
+        (&[1, 2, 0, 17], Err(Reason::EspBadTrailer)),
+        (&[1, 2, 0, 59], Err(Reason::EspDummy)),
+    ] {
+        let mut packet = forged(&sa, plaintext);
+        assert_eq!(open(&sa, &mut packet).map(|opened| opened.inner), expected, "{plaintext:?}");
+    }
+}
+
+#[test]
+fn seals_nothing_that_it_must_not() {
+    let sa = sa(Aead::Aes128Gcm, 0x1000, 1);
+    let mut buf = [0x45; 100];
+    assert_eq!(seal(&sa, 0, &mut buf, 20), Err(Reason::EspExhausted));
+    assert_eq!(seal(&sa, 1, &mut buf[..sealed_len(20) - 1], 20), Err(Reason::EspMalformed));
+    assert_eq!(seal(&sa, 1, &mut buf, 0), Err(Reason::InnerMalformed));
+    buf[HEADROOM] = 0x50;
+    assert_eq!(seal(&sa, 1, &mut buf, 20), Err(Reason::InnerMalformed));
+}
+
+#[test]
+fn keys_must_fit_and_stay_hidden() {
+    let sa = sa(Aead::Aes128Gcm, 0x1000, 0xab);
+    assert_eq!(sa.aead(), Aead::Aes128Gcm);
+    assert!(format!("{sa:?}").contains("[redacted]"));
+}

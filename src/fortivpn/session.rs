@@ -1,0 +1,816 @@
+//! The session: sign in, fetch the configuration, open the tunnel, and all of that again when it drops.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::Duration;
+
+use super::config::{self, TunnelConfig};
+use super::error::{CloseReason, DownReason, Error, Event};
+use super::login::{self, CookieJar, LOGIN_CHECK, SESSION_COOKIE, TEMPORARY_COOKIE, Verdict};
+use super::policy::{self, Drop};
+use super::saml;
+use super::tunnel::{Interrupt, Stats, Tunnel};
+use crate::base::{Now, Random};
+use crate::crypto::Secret;
+use crate::ppp::{self, Closed, Link, Settings};
+use crate::wire::forti::{DATA_HEADER_LEN, emit_header};
+use crate::wire::http::{Request, Response, ResponseReader};
+
+const CONFIG: &str = "/remote/fortisslvpn_xml?dual_stack=1";
+const TUNNEL: &str = "/remote/sslvpn-tunnel";
+const LOGOUT: &str = "/remote/logout";
+
+/// Name, TCP and TLS together; the engine has finer limits of its own.
+const CONNECT: Duration = Duration::from_secs(30);
+const HTTP_HEAD: Duration = Duration::from_secs(20);
+const HTTP_WHOLE: Duration = Duration::from_secs(60);
+/// The gateway asks RADIUS and LDAP servers, one after the other.
+const LOGIN_HEAD: Duration = Duration::from_secs(40);
+const BROWSER: Duration = Duration::from_secs(600);
+/// From `Input::Stop` to `Output::Stopped`.
+const STOP: Duration = Duration::from_secs(3);
+/// A tunnel that was up for so long makes earlier failures forgotten.
+const SETTLED: Duration = Duration::from_secs(60);
+/// No address is free: this many failures put the next try a minute away.
+const POOL_EMPTY: usize = 6;
+const MAX_HOST_CHECKS: u8 = 2;
+/// Tunnels that may fail on one fresh cookie.
+const MAX_TUNNEL_FAILURES: u8 = 2;
+
+/// Where to connect and who we are.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Host name or address of the gateway.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Realm, where the account is not in the default one.
+    pub realm: Option<String>,
+    /// How to sign in.
+    pub credentials: Credentials,
+    /// `User-Agent`; [`super::DEFAULT_USER_AGENT`] unless the gateway is special.
+    pub user_agent: String,
+    /// The MRU to offer, in octets; [`super::DEFAULT_MRU`] is what gateways expect.
+    pub mru: u16,
+}
+
+/// How to sign in.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// With the browser; it comes back to this port on loopback.
+    Saml {
+        /// `saml-redirect-port` of the gateway.
+        port: u16,
+    },
+    /// With a password.
+    Password {
+        /// User name.
+        username: String,
+        /// Password.
+        password: Secret,
+    },
+}
+
+/// What the session is told.
+pub enum Input {
+    /// Connect the uplink. A person's action.
+    Start,
+    /// TLS is up, and the gateway's certificate was accepted.
+    Connected,
+    /// The connection ended, or did not come up.
+    Closed(CloseReason),
+    /// The browser came back with this id.
+    SamlId(String),
+    /// A person's action: try again now, also what was refused.
+    Retry,
+    /// End the session, within three seconds.
+    Stop,
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("Start"),
+            Self::Connected => f.write_str("Connected"),
+            Self::Closed(reason) => write!(f, "Closed({reason:?})"),
+            Self::SamlId(_) => f.write_str("SamlId([redacted])"),
+            Self::Retry => f.write_str("Retry"),
+            Self::Stop => f.write_str("Stop"),
+        }
+    }
+}
+
+/// What the session wants.
+#[derive(PartialEq, Eq)]
+pub enum Output {
+    /// Open a TLS connection to the gateway; answer with `Connected` or `Closed`.
+    Connect,
+    /// Close the connection, or give up opening it. Nothing about it is told to the session any more.
+    Disconnect {
+        /// Flush and send close_notify first.
+        graceful: bool,
+    },
+    /// Send these octets inside TLS. They may be secret.
+    Write(Vec<u8>),
+    /// A person has to open this link; listen on loopback for the browser.
+    LoginNeeded {
+        /// The link.
+        url: String,
+    },
+    /// Stop listening.
+    LoginDone,
+    /// IPv4 packets may flow. Comes again when PPP changed something.
+    Up(TunnelConfig),
+    /// The tunnel is gone; the session goes on by itself.
+    Down(DownReason),
+    /// The session waits for [`Input::Retry`].
+    Failed(Error),
+    /// Something to log.
+    Note(Event),
+    /// After [`Input::Stop`]: there is nothing more to do.
+    Stopped,
+}
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("Connect"),
+            Self::Disconnect { graceful } => write!(f, "Disconnect {{ graceful: {graceful} }}"),
+            Self::Write(bytes) => write!(f, "Write([{} octets redacted])", bytes.len()),
+            Self::LoginNeeded { url } => write!(f, "LoginNeeded({url})"),
+            Self::LoginDone => f.write_str("LoginDone"),
+            Self::Up(config) => write!(f, "Up({config:?})"),
+            Self::Down(reason) => write!(f, "Down({reason:?})"),
+            Self::Failed(error) => write!(f, "Failed({error:?})"),
+            Self::Note(event) => write!(f, "Note({event:?})"),
+            Self::Stopped => f.write_str("Stopped"),
+        }
+    }
+}
+
+/// One thing to do on a connection.
+enum Step {
+    /// Only see that the gateway can be reached, before a person is asked to sign in.
+    Probe,
+    Login,
+    TradeId(String),
+    HostCheck(String),
+    Config,
+    Tunnel,
+    Logout,
+}
+
+enum State {
+    Idle,
+    /// Until it is time for the step.
+    Waiting {
+        step: Step,
+        at: Duration,
+    },
+    Connecting {
+        step: Step,
+        until: Duration,
+    },
+    Exchange {
+        step: Step,
+        reader: Box<ResponseReader>,
+        since: Duration,
+        reused: bool,
+    },
+    /// Until the browser comes back.
+    Browser {
+        until: Duration,
+    },
+    Tunnel {
+        tunnel: Box<Tunnel>,
+        reused: bool,
+    },
+    Failed,
+    Stopped,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    Closed,
+    Opening,
+    Open { used: bool },
+}
+
+/// How a tunnel ended.
+enum End {
+    Connection(CloseReason),
+    Interrupt(Interrupt),
+    Link(Closed),
+}
+
+/// The client's side of a FortiVPN session, over as many TLS connections as it takes.
+pub struct Session {
+    config: Config,
+    /// Host, with the port where it is not 443.
+    authority: String,
+    rng: Box<dyn Random>,
+    state: State,
+    connection: Connection,
+    jar: CookieJar,
+    tunnel_config: Option<TunnelConfig>,
+    /// The password may be sent once: a person said so, or it was good for a tunnel since.
+    may_sign_in: bool,
+    /// No tunnel has come up yet with the present cookie.
+    fresh: bool,
+    host_checks: u8,
+    tunnel_failures: u8,
+    /// Failures in a row, for the backoff.
+    failures: usize,
+    up_since: Option<Duration>,
+    drop: Option<Drop>,
+    stop_by: Option<Duration>,
+    outputs: VecDeque<Output>,
+    stats: Stats,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("config", &self.config)
+            .field("jar", &self.jar)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session that waits for [`Input::Start`].
+    pub fn new(config: Config, rng: Box<dyn Random>) -> Self {
+        let host = if config.host.contains(':') { format!("[{}]", config.host) } else { config.host.clone() };
+        let authority = if config.port == 443 { host } else { format!("{host}:{}", config.port) };
+        Self {
+            config,
+            authority,
+            rng,
+            state: State::Idle,
+            connection: Connection::Closed,
+            jar: CookieJar::default(),
+            tunnel_config: None,
+            may_sign_in: false,
+            fresh: false,
+            host_checks: 0,
+            tunnel_failures: 0,
+            failures: 0,
+            up_since: None,
+            drop: None,
+            stop_by: None,
+            outputs: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// True while IPv4 packets may be sent: each behind [`crate::wire::forti::emit_header`], on the present connection.
+    pub fn is_up(&self) -> bool {
+        self.up_since.is_some()
+            && matches!(&self.state, State::Tunnel { tunnel, .. } if tunnel.link.is_open())
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// The next thing to do. Call until `None` after every other call.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Session::handle_timeout`] (monotonic).
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let state = match &self.state {
+            State::Waiting { at, .. } => Some(*at),
+            State::Connecting { until, .. } | State::Browser { until } => Some(*until),
+            State::Exchange { step, reader, since, .. } => Some(*since + exchange_limit(step, reader)),
+            State::Tunnel { tunnel, .. } => tunnel.link.poll_timeout(),
+            State::Idle | State::Failed | State::Stopped => None,
+        };
+        state.into_iter().chain(self.stop_by).min()
+    }
+
+    /// Timers. Early calls are harmless; after a suspend of the host one is useful.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.stop_by.is_some_and(|by| by <= now.mono) {
+            return self.stopped();
+        }
+        if let State::Tunnel { tunnel, .. } = &mut self.state {
+            // Also before its time: the link notices a suspend.
+            tunnel.link.handle_timeout(now);
+            return self.flush_link(now);
+        }
+        if self.poll_timeout().is_none_or(|at| at > now.mono) {
+            return;
+        }
+        match self.take_state() {
+            State::Waiting { step, .. } => self.begin(now, step),
+            State::Connecting { step, .. } => {
+                self.disconnect(false);
+                self.not_connected(now, step, CloseReason::Timeout);
+            }
+            State::Exchange { step, .. } => {
+                self.disconnect(false);
+                self.unanswered(now, step, CloseReason::Timeout.to_string());
+            }
+            State::Browser { .. } => {
+                self.outputs.push_back(Output::LoginDone);
+                self.fail(Error::SignInTimeout);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Start if matches!(self.state, State::Idle) => self.start(now),
+            Input::Start => {}
+            Input::Retry => match self.take_state() {
+                State::Idle | State::Failed => self.start(now),
+                State::Waiting { step, .. } => self.begin(now, step),
+                other => self.state = other,
+            },
+            Input::Connected if self.connection == Connection::Opening => {
+                self.connection = Connection::Open { used: false };
+                match self.take_state() {
+                    State::Connecting { step, .. } => self.perform(now, step),
+                    other => self.state = other,
+                }
+            }
+            Input::Connected => {}
+            Input::Closed(reason) if self.connection != Connection::Closed => self.closed(now, reason),
+            Input::Closed(_) => {}
+            Input::SamlId(id) if matches!(self.state, State::Browser { .. }) && saml::is_valid_id(&id) => {
+                self.outputs.push_back(Output::LoginDone);
+                self.begin(now, Step::TradeId(id));
+            }
+            Input::SamlId(_) => {}
+            Input::Stop => self.stop(now),
+        }
+    }
+
+    /// Decrypted octets of the connection, in pieces of any size. IPv4 packets of the tunnel go to `sink` where they
+    /// are, in `plaintext`; only a packet that straddles two calls is copied.
+    pub fn handle_bytes(&mut self, now: Now, plaintext: &mut [u8], sink: &mut dyn FnMut(&mut [u8])) {
+        match &mut self.state {
+            State::Tunnel { tunnel, .. } => {
+                let result = tunnel.handle_bytes(now, plaintext, &mut *self.rng, &mut self.stats, sink);
+                self.flush_link(now);
+                if let (Err(interrupt), State::Tunnel { .. }) = (result, &self.state) {
+                    self.tunnel_ended(now, End::Interrupt(interrupt));
+                }
+            }
+            State::Exchange { reader, .. } => match reader.handle_bytes(plaintext) {
+                Ok(None) => {}
+                Ok(Some(response)) => {
+                    if let State::Exchange { step, .. } = self.take_state() {
+                        self.answered(now, step, response);
+                    }
+                }
+                Err(error) => self.fail(Error::BadAnswer(error)),
+            },
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, now: Now) {
+        self.may_sign_in = true;
+        self.failures = 0;
+        self.drop = None;
+        let step = self.sign_in_step();
+        self.begin(now, step);
+    }
+
+    fn sign_in_step(&self) -> Step {
+        match self.config.credentials {
+            Credentials::Saml { .. } => Step::Probe,
+            Credentials::Password { .. } => Step::Login,
+        }
+    }
+
+    fn take_state(&mut self) -> State {
+        std::mem::replace(&mut self.state, State::Idle)
+    }
+
+    /// Does the step on the open connection, or on a new one.
+    fn begin(&mut self, now: Now, step: Step) {
+        if matches!(self.connection, Connection::Open { .. }) {
+            return self.perform(now, step);
+        }
+        self.connection = Connection::Opening;
+        self.outputs.push_back(Output::Connect);
+        self.state = State::Connecting { step, until: now.mono + CONNECT };
+    }
+
+    fn perform(&mut self, now: Now, step: Step) {
+        let reused = std::mem::replace(&mut self.connection, Connection::Open { used: true })
+            == Connection::Open { used: true };
+        let session = |jar: &CookieJar| jar.session().map(Secret::from).map(|value| (SESSION_COOKIE, value));
+        let (target, cookie, form) = match &step {
+            Step::Probe => return self.ask_browser(now),
+            Step::Tunnel => return self.open_tunnel(now, reused),
+            Step::Login => {
+                let Some(form) = self.spend_password() else {
+                    return self.fail(Error::SessionRefused);
+                };
+                (LOGIN_CHECK.to_owned(), None, Some(form))
+            }
+            Step::TradeId(id) => {
+                self.forget_sign_in();
+                (format!("/remote/saml/auth_id?id={id}"), None, None)
+            }
+            Step::HostCheck(target) => {
+                let cookie = self.jar.temporary().map(Secret::from);
+                (target.clone(), cookie.map(|value| (TEMPORARY_COOKIE, value)), None)
+            }
+            Step::Config => (CONFIG.to_owned(), session(&self.jar), None),
+            Step::Logout => (LOGOUT.to_owned(), session(&self.jar), None),
+        };
+        self.write_request(&target, cookie.as_ref(), form.as_ref());
+        self.state = State::Exchange { step, reader: Box::default(), since: now.mono, reused };
+    }
+
+    /// The credentials form; a password is given once per permission.
+    fn spend_password(&mut self) -> Option<Secret> {
+        let permitted = std::mem::take(&mut self.may_sign_in);
+        self.forget_sign_in();
+        match &self.config.credentials {
+            Credentials::Password { username, password } if permitted => {
+                Some(login::credentials_form(username, password, self.config.realm.as_deref()))
+            }
+            _ => None,
+        }
+    }
+
+    fn forget_sign_in(&mut self) {
+        self.jar.clear();
+        self.host_checks = 0;
+    }
+
+    fn write_request(&mut self, target: &str, cookie: Option<&(&str, Secret)>, form: Option<&Secret>) {
+        let request = Request {
+            target,
+            host: &self.authority,
+            user_agent: &self.config.user_agent,
+            cookie: cookie.map(|(name, value)| (*name, value.expose())),
+            form: form.map(Secret::expose),
+        };
+        self.outputs.push_back(Output::Write(request.emit()));
+    }
+
+    /// The gateway can be reached: now it makes sense to ask a person.
+    fn ask_browser(&mut self, now: Now) {
+        self.disconnect(true);
+        let url = saml::start_url(&self.authority, self.config.realm.as_deref());
+        self.outputs.push_back(Output::LoginNeeded { url });
+        self.state = State::Browser { until: now.mono + BROWSER };
+    }
+
+    fn open_tunnel(&mut self, now: Now, reused: bool) {
+        let Some(config) = &self.tunnel_config else {
+            return self.perform(now, Step::Config);
+        };
+        let settings =
+            Settings { mru: self.config.mru, address: config.address, ask_dns: config.dns.is_empty() };
+        if let Some(drop) = self.drop.as_mut().filter(|_| !self.fresh) {
+            drop.tried();
+        }
+        let cookie = self.jar.session().map(Secret::from).map(|value| (SESSION_COOKIE, value));
+        self.write_request(TUNNEL, cookie.as_ref(), None);
+        let tunnel = Box::new(Tunnel::new(Link::new(settings, now, &mut *self.rng)));
+        self.state = State::Tunnel { tunnel, reused };
+        self.flush_link(now);
+    }
+
+    fn closed(&mut self, now: Now, reason: CloseReason) {
+        self.connection = Connection::Closed;
+        // What was not sent must not go out on the next connection.
+        self.outputs.retain(|output| !matches!(output, Output::Write(_)));
+        match self.take_state() {
+            State::Connecting { step, .. } => self.not_connected(now, step, reason),
+            State::Exchange { step, mut reader, reused, .. } => match reader.handle_end() {
+                Ok(response) => self.answered(now, step, response),
+                // The gateway had closed the idle connection already: nothing was wrong with the request.
+                Err(_) if reused && !reader.is_touched() => self.begin(now, step),
+                Err(_) => self.unanswered(now, step, reason.to_string()),
+            },
+            tunnel @ State::Tunnel { .. } => {
+                self.state = tunnel;
+                self.tunnel_ended(now, End::Connection(reason));
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Nothing was sent, so everything may be tried again.
+    fn not_connected(&mut self, now: Now, step: Step, reason: CloseReason) {
+        if let CloseReason::Trust(why) = reason {
+            return self.fail(Error::Trust(why));
+        }
+        match step {
+            Step::Logout => self.stopped(),
+            // The id is old by the time the gateway is back.
+            Step::TradeId(_) => self.retry(now, Step::Probe, reason.to_string()),
+            step => self.retry(now, step, reason.to_string()),
+        }
+    }
+
+    /// A request was sent, and no answer came.
+    fn unanswered(&mut self, now: Now, step: Step, why: String) {
+        match step {
+            Step::Login => self.fail(Error::LoginUnanswered(why)),
+            Step::TradeId(_) => self.retry(now, Step::Probe, why),
+            Step::Logout => self.stopped(),
+            step => self.retry(now, step, why),
+        }
+    }
+
+    fn answered(&mut self, now: Now, step: Step, response: Response) {
+        if !response.head.keep_alive {
+            self.disconnect(true);
+        }
+        self.jar.absorb(&response.head);
+        match step {
+            Step::Logout => self.stopped(),
+            Step::Config => self.configured(now, &response),
+            _ => self.judged(now, &response),
+        }
+    }
+
+    fn judged(&mut self, now: Now, response: &Response) {
+        let by_browser = matches!(self.config.credentials, Credentials::Saml { .. });
+        match login::judge(response, &self.jar, &self.authority) {
+            Verdict::Accepted => {
+                self.fresh = true;
+                self.tunnel_failures = 0;
+                self.begin(now, Step::Config);
+            }
+            Verdict::HostCheck(_) if self.host_checks >= MAX_HOST_CHECKS => self.fail(Error::HostCheck),
+            Verdict::HostCheck(target) => {
+                self.host_checks += 1;
+                self.begin(now, Step::HostCheck(target));
+            }
+            // Each id is a person's action, so asking for another one repeats nothing.
+            Verdict::Failed(Error::Denied) if by_browser => {
+                self.outputs.push_back(Output::Note(Event::SignInRefused));
+                self.begin(now, Step::Probe);
+            }
+            Verdict::Failed(Error::LoginUnanswered(why)) if by_browser => self.retry(now, Step::Probe, why),
+            Verdict::Failed(error) => self.fail(error),
+        }
+    }
+
+    fn configured(&mut self, now: Now, response: &Response) {
+        let parsed = match response.head.status {
+            200 => TunnelConfig::parse(&response.body),
+            300..=399 | 401 | 403 => Err(config::Error::LoginPage),
+            404 => return self.fail(Error::NoTunnelMode),
+            status @ 500.. => {
+                return self.retry(now, Step::Config, format!("the gateway answers with status {status}"));
+            }
+            status => return self.fail(Error::BadStatus(status)),
+        };
+        match parsed {
+            Ok(config) => {
+                if config.skipped_routes > 0 {
+                    self.outputs.push_back(Output::Note(Event::RoutesSkipped(config.skipped_routes)));
+                }
+                self.tunnel_config = Some(config);
+                self.begin(now, Step::Tunnel);
+            }
+            Err(config::Error::LoginPage) if self.fresh => self.fail(Error::SessionRefused),
+            Err(config::Error::NoAddress) if self.fresh => {
+                self.failures = self.failures.max(POOL_EMPTY);
+                self.retry(now, Step::Config, Error::BadConfig(config::Error::NoAddress).to_string());
+            }
+            Err(config::Error::LoginPage | config::Error::NoAddress) => self.sign_in_again(now),
+            Err(error) => self.fail(Error::BadConfig(error)),
+        }
+    }
+
+    /// Sends what the link wants to send, and acts on its events.
+    fn flush_link(&mut self, now: Now) {
+        while let State::Tunnel { tunnel, .. } = &mut self.state {
+            let mut frames = Vec::new();
+            while let Some((protocol, payload)) = tunnel.link.poll_packet() {
+                let mut header = [0; DATA_HEADER_LEN];
+                emit_header(&mut header, protocol, payload.len());
+                frames.extend(header);
+                frames.extend(payload);
+            }
+            let event = tunnel.link.poll_event();
+            if !frames.is_empty() {
+                self.outputs.push_back(Output::Write(frames));
+            }
+            match event {
+                None => return,
+                Some(ppp::Event::Renegotiating) => {}
+                Some(ppp::Event::Closed(why)) => self.tunnel_ended(now, End::Link(why)),
+                Some(ppp::Event::Opened { address, peer, dns, mtu }) => {
+                    let Some(config) = &mut self.tunnel_config else { return };
+                    let before = config.clone();
+                    if config.address != address {
+                        self.outputs.push_back(Output::Note(Event::AddressAdopted));
+                    }
+                    (config.address, config.peer, config.mtu) = (address, peer, mtu);
+                    if !dns.is_empty() {
+                        config.dns = dns;
+                    }
+                    let config = config.clone();
+                    self.came_up(now, &before, config);
+                }
+            }
+        }
+    }
+
+    fn came_up(&mut self, now: Now, before: &TunnelConfig, config: TunnelConfig) {
+        if self.up_since.is_none() {
+            self.up_since = Some(now.mono);
+            self.stats.ups += 1;
+            self.may_sign_in = true;
+            self.fresh = false;
+            self.tunnel_failures = 0;
+            self.drop = None;
+        } else if *before == config {
+            return;
+        }
+        self.outputs.push_back(Output::Up(config));
+    }
+
+    fn tunnel_ended(&mut self, now: Now, end: End) {
+        let State::Tunnel { tunnel, reused } = self.take_state() else { return };
+        self.disconnect(matches!(end, End::Link(Closed::ByUs | Closed::ByPeer(_))));
+        if self.stop_by.is_some() {
+            return self.log_out(now);
+        }
+        match self.up_since.take() {
+            Some(since) => self.went_down(now, since, down_reason(end)),
+            None => self.did_not_come_up(now, end, tunnel.has_frames(), reused),
+        }
+    }
+
+    fn went_down(&mut self, now: Now, since: Duration, why: DownReason) {
+        if now.mono.saturating_sub(since) >= SETTLED {
+            self.failures = 0;
+        }
+        let reuse = self.tunnel_config.as_ref().map(|config| config.reuse).unwrap_or_default();
+        self.drop = Some(Drop::new(now.boot, reuse));
+        let ended = matches!(why, DownReason::Terminated(_));
+        self.outputs.push_back(Output::Down(why));
+        if ended { self.sign_in_again(now) } else { self.resume(now) }
+    }
+
+    fn did_not_come_up(&mut self, now: Now, end: End, has_frames: bool, reused: bool) {
+        if matches!(&end, End::Connection(_)) && !has_frames && reused {
+            return self.begin(now, Step::Tunnel);
+        }
+        if let End::Interrupt(Interrupt::Refused(status @ 500..)) = end {
+            return self.retry(now, Step::Tunnel, format!("the gateway answers with status {status}"));
+        }
+        if !self.fresh {
+            return match end {
+                End::Connection(_) => self.resume(now),
+                End::Interrupt(Interrupt::Refused(_))
+                    if self.drop.as_mut().is_some_and(Drop::may_refetch) =>
+                {
+                    self.begin(now, Step::Config);
+                }
+                _ => self.sign_in_again(now),
+            };
+        }
+        let error = match end {
+            End::Connection(reason) if has_frames => {
+                return self.retry(now, Step::Tunnel, reason.to_string());
+            }
+            End::Connection(_) | End::Link(Closed::ByPeer(_) | Closed::ByUs | Closed::Unanswered) => {
+                Error::TunnelRefused(None)
+            }
+            End::Interrupt(Interrupt::Refused(404)) => return self.fail(Error::NoTunnelMode),
+            End::Interrupt(Interrupt::Refused(status)) => {
+                return self.fail(Error::TunnelRefused(Some(status)));
+            }
+            End::Interrupt(Interrupt::BadAnswer(error)) => return self.fail(Error::BadAnswer(error)),
+            End::Interrupt(Interrupt::OutOfSync) => Error::NoFrames,
+            End::Link(Closed::Fault(fault)) => Error::Ppp(fault),
+        };
+        self.tunnel_failures += 1;
+        if self.tunnel_failures >= MAX_TUNNEL_FAILURES {
+            return self.fail(error);
+        }
+        self.retry(now, Step::Tunnel, error.to_string());
+    }
+
+    /// Opens the tunnel again with the cookie that we have, if that may work.
+    fn resume(&mut self, now: Now) {
+        let delay = self.drop.as_ref().and_then(|drop| drop.next_resume(now.boot, &mut *self.rng));
+        match delay.filter(|_| self.jar.session().is_some()) {
+            None => self.sign_in_again(now),
+            Some(delay) => {
+                self.outputs.push_back(Output::Note(Event::Resuming));
+                self.state = State::Waiting { step: Step::Tunnel, at: now.mono + delay };
+            }
+        }
+    }
+
+    /// The cookie is dead. A password that opened a tunnel may be sent once more; a browser is asked for.
+    fn sign_in_again(&mut self, now: Now) {
+        self.jar.clear();
+        let step = self.sign_in_step();
+        if matches!(step, Step::Login) && !self.may_sign_in {
+            return self.fail(Error::SessionRefused);
+        }
+        self.disconnect(true);
+        self.outputs.push_back(Output::Note(Event::SigningIn));
+        let delay = self.next_backoff();
+        self.state = State::Waiting { step, at: now.mono + delay };
+    }
+
+    fn retry(&mut self, now: Now, step: Step, why: String) {
+        if self.stop_by.is_some() {
+            return self.stopped();
+        }
+        self.disconnect(false);
+        let after = self.next_backoff();
+        self.outputs.push_back(Output::Note(Event::Retrying { after, why }));
+        self.state = State::Waiting { step, at: now.mono + after };
+    }
+
+    fn next_backoff(&mut self) -> Duration {
+        self.failures += 1;
+        policy::backoff(self.failures - 1, &mut *self.rng)
+    }
+
+    fn fail(&mut self, error: Error) {
+        if self.stop_by.is_some() {
+            return self.stopped();
+        }
+        self.disconnect(false);
+        self.state = State::Failed;
+        self.outputs.push_back(Output::Failed(error));
+    }
+
+    fn stop(&mut self, now: Now) {
+        if self.stop_by.is_some() || matches!(self.state, State::Stopped) {
+            return;
+        }
+        self.stop_by = Some(now.mono + STOP);
+        if matches!(self.state, State::Browser { .. }) {
+            self.outputs.push_back(Output::LoginDone);
+        }
+        if self.up_since.take().is_some() {
+            self.outputs.push_back(Output::Down(DownReason::Stopped));
+            if let State::Tunnel { tunnel, .. } = &mut self.state {
+                tunnel.link.close(now);
+                return self.flush_link(now);
+            }
+        }
+        self.log_out(now);
+    }
+
+    fn log_out(&mut self, now: Now) {
+        self.disconnect(true);
+        if self.jar.session().is_some() {
+            self.begin(now, Step::Logout);
+        } else {
+            self.stopped();
+        }
+    }
+
+    fn stopped(&mut self) {
+        self.disconnect(true);
+        self.jar.clear();
+        self.stop_by = None;
+        self.state = State::Stopped;
+        self.outputs.push_back(Output::Stopped);
+    }
+
+    fn disconnect(&mut self, graceful: bool) {
+        if std::mem::replace(&mut self.connection, Connection::Closed) != Connection::Closed {
+            self.outputs.push_back(Output::Disconnect { graceful });
+        }
+    }
+}
+
+fn exchange_limit(step: &Step, reader: &ResponseReader) -> Duration {
+    match step {
+        _ if reader.has_head() => HTTP_WHOLE,
+        Step::Login | Step::TradeId(_) | Step::HostCheck(_) => LOGIN_HEAD,
+        _ => HTTP_HEAD,
+    }
+}
+
+fn down_reason(end: End) -> DownReason {
+    match end {
+        End::Connection(reason) => DownReason::Connection(reason),
+        End::Interrupt(_) => DownReason::OutOfSync,
+        End::Link(Closed::ByPeer(text)) => DownReason::Terminated(text),
+        End::Link(Closed::Unanswered) => DownReason::Unanswered,
+        End::Link(Closed::Fault(fault)) => DownReason::Ppp(fault),
+        End::Link(Closed::ByUs) => DownReason::Stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests;

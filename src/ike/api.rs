@@ -1,0 +1,235 @@
+//! What goes into the responder and what comes out.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::error::{Event, GoneReason};
+use super::selector::any_between;
+use crate::base::{ChildSa, DeviceId, Path, TrafficSelector};
+use crate::crypto::pki::{Certificate, TrustAnchors};
+use crate::crypto::sign::PrivateKey;
+
+/// Who we are, whom we trust, and what we give.
+#[derive(Debug)]
+pub struct Config {
+    /// Our default identity: the host name (or address) that users type into their client.
+    pub id_hostname: String,
+    /// Our certificate, then its intermediates.
+    pub chain: Vec<Certificate>,
+    /// The key of the first certificate.
+    pub key: PrivateKey,
+    /// Authorities of client certificates.
+    pub anchors: TrustAnchors,
+    /// Network of the address pool; its first host address is the in-tunnel host and never leased.
+    pub pool: Ipv4Addr,
+    /// Prefix length of the pool.
+    pub pool_prefix_len: u8,
+    /// Limits and timers.
+    pub policy: Policy,
+}
+
+/// Limits and timers.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// From this many half-open IKE SAs on, strangers must return a cookie.
+    pub cookie_threshold: usize,
+    /// The same, per source (an IPv4 address or an IPv6 /64).
+    pub cookie_threshold_per_source: usize,
+    /// Most half-open IKE SAs.
+    pub half_open_limit: usize,
+    /// Most half-open IKE SAs per source.
+    pub half_open_limit_per_source: usize,
+    /// How long a half-open IKE SA lives.
+    pub half_open_lifetime: Duration,
+    /// Most Child SAs per IKE SA, those being replaced included.
+    pub children_per_ike_sa: usize,
+    /// A device that was silent for this long is asked whether it lives.
+    pub liveness_after: Duration,
+    /// How long the peer may take to delete a Child or IKE SA that it has replaced.
+    pub linger: Duration,
+    /// An authenticated IKE SA without Child SA is deleted after this time.
+    pub childless_lifetime: Duration,
+    /// Our own rekey of Child SAs, a backstop behind the client's.
+    pub child_lifetime: Duration,
+    /// An IKE SA that the client never rekeyed is deleted after this time.
+    pub ike_lifetime: Duration,
+    /// How long a shutdown may wait for answers.
+    pub shutdown_wait: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            cookie_threshold: 30,
+            cookie_threshold_per_source: 3,
+            half_open_limit: 512,
+            half_open_limit_per_source: 16,
+            half_open_lifetime: Duration::from_secs(30),
+            children_per_ike_sa: 4,
+            liveness_after: Duration::from_secs(600),
+            linger: Duration::from_secs(30),
+            childless_lifetime: Duration::from_secs(30),
+            child_lifetime: Duration::from_secs(4 * 3600),
+            ike_lifetime: Duration::from_secs(24 * 3600),
+            shutdown_wait: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What new clients get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientPlan {
+    /// DNS servers; always made reachable through the tunnel.
+    pub dns: Vec<Ipv4Addr>,
+    /// The company's side of the tunnel.
+    pub ts: Vec<TrafficSelector>,
+}
+
+impl ClientPlan {
+    /// Everything through the tunnel, and one DNS server.
+    pub fn full_tunnel(dns: Ipv4Addr) -> Self {
+        Self { dns: vec![dns], ts: vec![any_between(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)] }
+    }
+
+    /// The selectors of our side: the company's, and the DNS servers where those leave them out.
+    pub(super) fn selectors(&self) -> Vec<TrafficSelector> {
+        let mut selectors = self.ts.clone();
+        for &dns in &self.dns {
+            let address = IpAddr::V4(dns);
+            if !selectors.iter().any(|ts| ts.protocol == 0 && ts.first <= address && address <= ts.last) {
+                selectors.push(any_between(dns, dns));
+            }
+        }
+        selectors
+    }
+}
+
+/// An event for the responder.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// An IKE datagram, without non-ESP marker.
+    Datagram {
+        /// Where it came from.
+        path: Path,
+        /// The IKE message.
+        bytes: &'a [u8],
+    },
+    /// The data path has the SA of an [`Output::Install`].
+    Installed {
+        /// Our SPI.
+        spi_in: u32,
+    },
+    /// Authenticated ESP came from this device.
+    Alive {
+        /// Whose.
+        device: DeviceId,
+    },
+    /// Authenticated, newest ESP came from a new address.
+    Moved {
+        /// Whose.
+        device: DeviceId,
+        /// Where it is now.
+        path: Path,
+    },
+    /// The sequence numbers of an SA come to their end.
+    NearlyExhausted {
+        /// Our SPI.
+        spi_in: u32,
+    },
+    /// What clients get from now on.
+    Plan(ClientPlan),
+    /// End this device's connection.
+    Disconnect(DeviceId),
+    /// End all connections and take no new ones.
+    Shutdown,
+}
+
+/// An effect to be carried out.
+#[derive(Debug)]
+pub enum Output {
+    /// Send an IKE message (the marker is added where `path.marker` says so).
+    Send {
+        /// To where, and how.
+        path: Path,
+        /// The IKE message.
+        bytes: Vec<u8>,
+    },
+    /// Register a Child SA, then say [`Input::Installed`].
+    Install(Box<ChildSa>),
+    /// A Child SA is gone, both directions.
+    Remove {
+        /// Our SPI.
+        spi_in: u32,
+    },
+    /// Packets to the device take this SA from now on.
+    UseOutbound {
+        /// Our SPI of the SA.
+        spi_in: u32,
+    },
+    /// A client is connected.
+    Connected {
+        /// Its number.
+        device: DeviceId,
+        /// Its authenticated identity.
+        identity: String,
+        /// Its inner address.
+        address: Ipv4Addr,
+        /// Where it is.
+        path: Path,
+        /// The algorithms, for people.
+        suite: String,
+    },
+    /// A client is no longer connected.
+    Gone {
+        /// Its number.
+        device: DeviceId,
+        /// Its authenticated identity.
+        identity: String,
+        /// Why.
+        why: GoneReason,
+    },
+    /// A client's IKE came from a new address.
+    Moved {
+        /// Its number.
+        device: DeviceId,
+        /// Where it is now.
+        path: Path,
+    },
+    /// Something that people should read.
+    Note(Event),
+}
+
+/// Gauges and counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Half-open IKE SAs now.
+    pub half_open: usize,
+    /// IKE SAs now, half-open and closing ones included.
+    pub ike_sas: usize,
+    /// Child SAs now.
+    pub child_sas: usize,
+    /// Connected devices now.
+    pub devices: usize,
+    /// Messages that are not well-formed IKE, or break its rules outside protection.
+    pub malformed: u64,
+    /// Messages for an IKE SA that we do not have.
+    pub unknown_spi: u64,
+    /// Messages whose integrity check failed.
+    pub bad_tag: u64,
+    /// Authentic or not: message ID or exchange out of place.
+    pub out_of_place: u64,
+    /// Cookies asked for.
+    pub cookies: u64,
+    /// Initial requests refused for want of room.
+    pub refused: u64,
+    /// Answers sent again.
+    pub answered_again: u64,
+    /// Failed authentications.
+    pub auth_failed: u64,
+    /// Our requests sent again.
+    pub retransmitted: u64,
+    /// Child SAs replaced.
+    pub child_rekeys: u64,
+    /// IKE SAs replaced.
+    pub ike_rekeys: u64,
+}

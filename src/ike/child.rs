@@ -1,0 +1,300 @@
+//! Child SAs: the first one, further ones, and their rekey by the peer (RFC 7296 sections 1.3, 2.8, 2.9, 3.15).
+
+use super::error::Refusal;
+use super::exchange::{notifies, required, single};
+use super::init::check_group;
+use super::keymat::{Nonces, child_keys};
+use super::proposal::{Chosen, EspSuite, aead_name, choose_esp};
+use super::sa::{Child, Client, IkeSa, OwnRequest, Pending, State};
+use super::selector::{any_between, narrow};
+use super::{Output, Responder, Timer};
+use crate::base::{ChildSa, DeviceId, Now, TrafficSelector};
+use crate::crypto::Secret;
+use crate::crypto::dh::KeyPair;
+use crate::wire::Malformed;
+use crate::wire::ike::{
+    Attribute, CfgType, Chain, Configuration, Exchange, Ke, Kind, Payload, Proposal, attribute,
+    emit_proposals, emit_selectors, notify_type, parse_nonce, parse_proposals, parse_selectors, protocol,
+};
+
+/// A Child SA as agreed, before it has keys.
+pub(super) struct Agreed {
+    pub(super) spi_in: u32,
+    pub(super) spi_out: u32,
+    pub(super) suite: EspSuite,
+    pub(super) ts_local: Vec<TrafficSelector>,
+    pub(super) ts_remote: Vec<TrafficSelector>,
+    /// Our SPI of the SA that it replaces.
+    pub(super) replaces: Option<u32>,
+}
+
+/// Whether the peer or we began the exchange: it decides which keys are for which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InitiatedBy {
+    Peer,
+    Us,
+}
+
+impl Responder {
+    /// Address, configuration and Child SA of IKE_AUTH. Appends the payloads of the answer to `chain`.
+    pub(super) fn create_first_child(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        identity: &str,
+        payloads: &[Payload<'_>],
+        nonces: Nonces<'_>,
+        chain: &mut Chain,
+    ) -> Result<u32, Refusal> {
+        let request = single(payloads, Kind::Cp)?.map(Configuration::parse).transpose()?;
+        let asks = |cp: &Configuration<'_>| {
+            cp.cfg_type == CfgType::Request && cp.asks(attribute::INTERNAL_IP4_ADDRESS)
+        };
+        let request = request.filter(asks).ok_or(Refusal::NoAddressAsked)?;
+        let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
+        let chosen = choose_esp(&proposals, false, None).ok_or(Refusal::NoProposal)?;
+
+        let device = DeviceId(self.next_device);
+        let address = self.leases.acquire(identity, device)?;
+        let mine = self.plan.selectors();
+        let agreed = self.agree(&chosen, payloads, &mine, &[any_between(address, address)], None);
+        let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
+        self.next_device += 1;
+        self.devices.insert(device, sa.spi_r);
+        sa.client = Some(Client { device, identity: identity.to_owned(), address, announced: false });
+
+        let (address, netmask) = (address.octets(), [255; 4]);
+        let mut attributes = vec![Attribute { kind: attribute::INTERNAL_IP4_ADDRESS, value: &address }];
+        if request.asks(attribute::INTERNAL_IP4_NETMASK) {
+            attributes.push(Attribute { kind: attribute::INTERNAL_IP4_NETMASK, value: &netmask });
+        }
+        let dns: Vec<_> = self.plan.dns.iter().map(|server| server.octets()).collect();
+        if request.asks(attribute::INTERNAL_IP4_DNS) {
+            attributes.extend(dns.iter().map(|value| Attribute { kind: attribute::INTERNAL_IP4_DNS, value }));
+        }
+        chain.push(Kind::Cp, &Configuration { cfg_type: CfgType::Reply, attributes }.emit());
+        push_agreement(chain, &chosen, &agreed);
+        let spi_in = agreed.spi_in;
+        self.install(now, sa, agreed, None, nonces, InitiatedBy::Peer)
+            .inspect_err(|_| self.end_client(sa, None))?;
+        Ok(spi_in)
+    }
+
+    pub(super) fn handle_create_child(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        message_id: u32,
+        payloads: &[Payload<'_>],
+    ) {
+        let result = required(payloads, Kind::Sa).and_then(parse_proposals).map_err(Refusal::from);
+        let result = result.and_then(|proposals| {
+            if proposals.iter().any(|proposal| proposal.protocol == protocol::IKE) {
+                self.rekey_ike(now, sa, message_id, payloads, &proposals)
+            } else {
+                self.create_child(now, sa, message_id, payloads, &proposals)
+            }
+        });
+        if let Err(why) = result {
+            if !matches!(why, Refusal::InvalidKe(_) | Refusal::Busy | Refusal::ChildNotFound(_)) {
+                self.note_refused(sa, why);
+            }
+            let header = sa.header(Exchange::CreateChildSa, message_id, false);
+            self.refuse_request(now, sa, &header, why);
+        }
+    }
+
+    fn create_child(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        message_id: u32,
+        payloads: &[Payload<'_>],
+        proposals: &[Proposal],
+    ) -> Result<(), Refusal> {
+        let client = sa.client.as_ref().ok_or(Refusal::TooManyChildren)?;
+        let replaces = find_replaced(sa, payloads)?;
+        if sa.children.len() >= self.config.policy.children_per_ike_sa {
+            return Err(Refusal::TooManyChildren);
+        }
+        let ni = parse_nonce(required(payloads, Kind::Nonce)?)?;
+        let ke = single(payloads, Kind::Ke)?.map(Ke::parse).transpose()?;
+        let chosen = choose_esp(proposals, true, ke.map(|ke| ke.group)).ok_or(Refusal::NoProposal)?;
+
+        // A rekeyed SA keeps its selectors, however wide the peer asks; a new one gets today's.
+        let (ts_local, ts_remote) = match replaces {
+            Some(old) => (old.ts_local.clone(), old.ts_remote.clone()),
+            None => (self.plan.selectors(), vec![any_between(client.address, client.address)]),
+        };
+        let replaces = replaces.map(|old| old.spi_in);
+        let agreed = self.agree(&chosen, payloads, &ts_local, &ts_remote, replaces)?;
+
+        let (shared, public) = match chosen.suite.group {
+            Some(group) => {
+                let peer = check_group(group, &ke.ok_or(Refusal::InvalidKe(group))?)?;
+                let pair = KeyPair::generate(group)?;
+                let public = Ke { group: group.transform_id(), data: pair.public() }.emit();
+                (Some(pair.agree(peer)?), Some(public))
+            }
+            None => (None, None),
+        };
+        let nr = self.new_nonce();
+        let mut chain = Chain::new();
+        chain.push(Kind::Sa, &emit_proposals(&[chosen.answer(agreed.spi_in)]));
+        chain.push(Kind::Nonce, &nr);
+        if let Some(public) = public {
+            chain.push(Kind::Ke, &public);
+        }
+        chain.push(Kind::TsI, &emit_selectors(&agreed.ts_remote));
+        chain.push(Kind::TsR, &emit_selectors(&agreed.ts_local));
+        let spi_in = agreed.spi_in;
+        self.install(now, sa, agreed, shared.as_ref(), Nonces { ni, nr: &nr }, InitiatedBy::Peer)?;
+        self.timers.cancel(Timer::Expire(sa.spi_r));
+        sa.pending = Some(Pending { spi_in, message_id, exchange: Exchange::CreateChildSa, chain });
+        Ok(())
+    }
+
+    /// Narrows the peer's selectors to ours and picks an SPI.
+    fn agree(
+        &mut self,
+        chosen: &Chosen<EspSuite>,
+        payloads: &[Payload<'_>],
+        ts_local: &[TrafficSelector],
+        ts_remote: &[TrafficSelector],
+        replaces: Option<u32>,
+    ) -> Result<Agreed, Refusal> {
+        let offered_remote = parse_selectors(required(payloads, Kind::TsI)?)?;
+        let offered_local = parse_selectors(required(payloads, Kind::TsR)?)?;
+        let ts_remote = narrow(&offered_remote, ts_remote);
+        let ts_local = narrow(&offered_local, ts_local);
+        if ts_remote.is_empty() || ts_local.is_empty() {
+            return Err(Refusal::Selectors);
+        }
+        let spi_out = chosen.peer_spi_u32().ok_or(Refusal::Syntax(Malformed("SPI")))?;
+        Ok(Agreed { spi_in: self.new_esp_spi(), spi_out, suite: chosen.suite, ts_local, ts_remote, replaces })
+    }
+
+    /// Derives the keys of a Child SA and hands it to the data path.
+    pub(super) fn install(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        agreed: Agreed,
+        shared: Option<&Secret>,
+        nonces: Nonces<'_>,
+        by: InitiatedBy,
+    ) -> Result<(), Refusal> {
+        let client = sa.client.as_ref().ok_or(Refusal::TooManyChildren)?;
+        let aead = agreed.suite.aead;
+        let (i2r, r2i) = child_keys((sa.suite.prf, &sa.sk_d), aead, shared, nonces)?;
+        let (key_in, key_out) = if by == InitiatedBy::Peer { (i2r, r2i) } else { (r2i, i2r) };
+        let Agreed { spi_in, spi_out, ts_local, ts_remote, replaces, .. } = agreed;
+        self.outputs.push_back(Output::Install(Box::new(ChildSa {
+            device: client.device,
+            spi_in,
+            spi_out,
+            aead,
+            key_in,
+            key_out,
+            address: client.address,
+            ts_local: ts_local.clone(),
+            ts_remote: ts_remote.clone(),
+            path: sa.path,
+            replaces,
+        })));
+        if let Some(old) = replaces.and_then(|old| sa.child_mut(old)) {
+            old.replaced_by = Some(spi_in);
+            self.stats.child_rekeys += 1;
+        }
+        let replaced_by = None;
+        sa.children.push(Child { spi_in, spi_out, aead, ts_local, ts_remote, replaced_by, deleting: false });
+        self.children.insert(spi_in, sa.spi_r);
+        self.timers.set(Timer::ChildLifetime(spi_in), now.mono + self.config.policy.child_lifetime);
+        Ok(())
+    }
+
+    /// The data path has a Child SA: the peer may hear of it.
+    pub(super) fn handle_installed(&mut self, now: Now, sa: &mut IkeSa, spi_in: u32) {
+        let old =
+            sa.children.iter().find(|child| child.replaced_by == Some(spi_in)).map(|child| child.spi_in);
+        match sa.pending.take_if(|pending| pending.spi_in == spi_in) {
+            Some(pending) => {
+                self.announce(sa, spi_in);
+                self.answer_pending(sa, pending);
+                if let Some(old) = old {
+                    self.timers.set(Timer::ChildLinger(old), now.mono + self.config.policy.linger);
+                }
+            }
+            // Our own rekey: the peer has the new SA already.
+            None => {
+                if let Some(old) = old {
+                    self.request(now, sa, OwnRequest::DeleteChild(old));
+                }
+            }
+        }
+    }
+
+    fn announce(&mut self, sa: &mut IkeSa, spi_in: u32) {
+        let esp = sa.child(spi_in).map_or("", |child| aead_name(child.aead));
+        let suite = format!("IKE {}, ESP {esp}", sa.suite);
+        if let Some(client) = sa.client.as_mut().filter(|client| !client.announced) {
+            client.announced = true;
+            self.outputs.push_back(Output::Connected {
+                device: client.device,
+                identity: client.identity.clone(),
+                address: client.address,
+                path: sa.path,
+                suite,
+            });
+        }
+    }
+
+    /// Takes a Child SA from the data path; the one that replaced it takes over first.
+    pub(super) fn remove_child(&mut self, sa: &mut IkeSa, spi_in: u32) {
+        let Some(index) = sa.children.iter().position(|child| child.spi_in == spi_in) else { return };
+        let child = sa.children.swap_remove(index);
+        if let Some(new) = child.replaced_by.filter(|new| sa.child(*new).is_some()) {
+            self.outputs.push_back(Output::UseOutbound { spi_in: new });
+        }
+        // The one it replaced, if still there, is in charge again.
+        if let Some(old) = sa.children.iter_mut().find(|old| old.replaced_by == Some(spi_in)) {
+            old.replaced_by = None;
+            self.timers.cancel(Timer::ChildLinger(old.spi_in));
+            self.outputs.push_back(Output::UseOutbound { spi_in: old.spi_in });
+        }
+        self.children.remove(&spi_in);
+        self.timers.cancel(Timer::ChildLinger(spi_in));
+        self.timers.cancel(Timer::ChildLifetime(spi_in));
+        self.outputs.push_back(Output::Remove { spi_in });
+    }
+
+    /// An established IKE SA without Child SA does not stay long.
+    pub(super) fn watch_childless(&mut self, now: Now, sa: &IkeSa) {
+        if matches!(sa.state, State::Established) && sa.children.is_empty() {
+            self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.childless_lifetime);
+        }
+    }
+}
+
+/// The Child SA that REKEY_SA names, by the SPI on which the peer receives.
+fn find_replaced<'s>(sa: &'s IkeSa, payloads: &[Payload<'_>]) -> Result<Option<&'s Child>, Refusal> {
+    let Some(rekey) = notifies(payloads).find(|notify| notify.kind == notify_type::REKEY_SA) else {
+        return Ok(None);
+    };
+    let spi = <[u8; 4]>::try_from(rekey.spi).ok().filter(|_| rekey.protocol == protocol::ESP);
+    let spi = u32::from_be_bytes(spi.ok_or(Refusal::Syntax(Malformed("REKEY_SA notify")))?);
+    let child = sa.children.iter().find(|child| child.spi_out == spi).ok_or(Refusal::ChildNotFound(spi))?;
+    let rekeying =
+        sa.outstanding.as_ref().is_some_and(|own| own.request == OwnRequest::RekeyChild(child.spi_in));
+    if child.deleting || child.replaced_by.is_some() || rekeying {
+        Err(Refusal::Busy)
+    } else {
+        Ok(Some(child))
+    }
+}
+
+fn push_agreement(chain: &mut Chain, chosen: &Chosen<EspSuite>, agreed: &Agreed) {
+    chain.push(Kind::Sa, &emit_proposals(&[chosen.answer(agreed.spi_in)]));
+    chain.push(Kind::TsI, &emit_selectors(&agreed.ts_remote));
+    chain.push(Kind::TsR, &emit_selectors(&agreed.ts_local));
+}

@@ -1,0 +1,241 @@
+//! Sealing and opening of messages, whole or in fragments (RFC 7296 section 3.14, RFC 5282, RFC 7383).
+
+use std::time::Duration;
+
+use crate::crypto::aead::AeadKey;
+use crate::crypto::{Aead, Error, Secret};
+use crate::wire::Malformed;
+use crate::wire::ike::{Chain, FragmentNumber, Header, Protected, emit_protected_head, protected_head_len};
+
+/// Longest datagram that we send to a peer that takes fragments: with the marker and an IPv6 header it makes 1280.
+const LONGEST_DATAGRAM: usize = 1280 - 40 - 8 - 4;
+
+/// Most fragments of one message; Windows was seen to send 29.
+const MAX_FRAGMENTS: u16 = 64;
+
+/// Most octets of one reassembled message.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// How long the pieces of one message may take.
+const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
+
+/// IV, Pad Length and tag.
+const OVERHEAD: usize = Aead::IV_LEN + 1 + Aead::TAG_LEN;
+
+/// The protection of one IKE SA, seen from the responder.
+#[derive(Debug)]
+pub(super) struct Channel {
+    open: AeadKey,
+    seal: AeadKey,
+    next_iv: u64,
+}
+
+impl Channel {
+    /// `open` and `seal` are key material with salt.
+    pub(super) fn new(aead: Aead, open: &Secret, seal: &Secret) -> Result<Self, Error> {
+        Ok(Self {
+            open: AeadKey::new(aead, open.expose())?,
+            seal: AeadKey::new(aead, seal.expose())?,
+            next_iv: 0,
+        })
+    }
+
+    /// Seals a message into one datagram, or into several where the peer takes fragments and it is long.
+    pub(super) fn seal(
+        &mut self,
+        header: Header,
+        chain: &Chain,
+        may_fragment: bool,
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let payloads = chain.bytes();
+        if !may_fragment || protected_head_len(false) + OVERHEAD + payloads.len() <= LONGEST_DATAGRAM {
+            return Ok(vec![self.seal_one(header, chain.first(), None, payloads)?]);
+        }
+        let pieces = payloads.chunks(LONGEST_DATAGRAM - protected_head_len(true) - OVERHEAD);
+        let total = u16::try_from(pieces.len()).map_err(|_| Error::Internal)?;
+        let numbered = (1..=total).zip(pieces);
+        numbered
+            .map(|(number, piece)| {
+                let first = if number == 1 { chain.first() } else { 0 };
+                self.seal_one(header, first, Some(FragmentNumber { number, total }), piece)
+            })
+            .collect()
+    }
+
+    fn seal_one(
+        &mut self,
+        header: Header,
+        first: u8,
+        fragment: Option<FragmentNumber>,
+        payloads: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let iv = self.next_iv.to_be_bytes();
+        self.next_iv = self.next_iv.checked_add(1).ok_or(Error::Internal)?;
+        let mut message = emit_protected_head(header, first, fragment, OVERHEAD + payloads.len());
+        let mut plaintext = [payloads, &[0]].concat();
+        let tag = self.seal.seal(iv, &message, &mut plaintext)?;
+        message.extend(iv);
+        message.extend(plaintext);
+        message.extend(tag);
+        Ok(message)
+    }
+
+    /// Checks and decrypts a message or fragment; what comes back are payloads without padding.
+    pub(super) fn open(&self, protected: &Protected<'_>) -> Result<Vec<u8>, OpenError> {
+        let mut buffer = protected.sealed.to_vec();
+        let len = self.open.open(protected.iv, protected.aad, &mut buffer).map_err(|_| OpenError::BadTag)?;
+        buffer.truncate(len);
+        let stripped = Protected::strip_padding(&buffer).map_err(OpenError::Malformed)?.len();
+        buffer.truncate(stripped);
+        Ok(buffer)
+    }
+}
+
+/// Why a protected message was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OpenError {
+    /// Not authentic.
+    BadTag,
+    /// Authentic, and still wrong.
+    Malformed(Malformed),
+}
+
+/// The fragments of one message (RFC 7383 section 2.6).
+#[derive(Debug)]
+pub(super) struct Reassembly {
+    /// Message ID, and whether it is a response.
+    message: (u32, bool),
+    total: u16,
+    since: Duration,
+    first: u8,
+    octets: usize,
+    pieces: Vec<Option<Vec<u8>>>,
+}
+
+impl Reassembly {
+    /// Adds an authenticated fragment to the set in `slot`; gives the first payload type and the payloads when the
+    /// message is complete. A larger total starts again (the peer cut it smaller), a smaller one is late.
+    pub(super) fn add(
+        slot: &mut Option<Self>,
+        now: Duration,
+        message: (u32, bool),
+        fragment: FragmentNumber,
+        first: u8,
+        piece: Vec<u8>,
+    ) -> Option<(u8, Vec<u8>)> {
+        let FragmentNumber { number, total } = fragment;
+        if total > MAX_FRAGMENTS {
+            return None;
+        }
+        let current = slot.as_ref().is_some_and(|set| {
+            set.message == message && set.total >= total && now < set.since + REASSEMBLY_TIME
+        });
+        if !current {
+            *slot = Some(Self {
+                message,
+                total,
+                since: now,
+                first: 0,
+                octets: 0,
+                pieces: vec![None; usize::from(total)],
+            });
+        }
+        let set = slot.as_mut()?;
+        if set.total != total {
+            return None;
+        }
+        let place = set.pieces.get_mut(usize::from(number.checked_sub(1)?))?;
+        if place.is_some() {
+            return None;
+        }
+        if number == 1 {
+            set.first = first;
+        }
+        set.octets += piece.len();
+        if set.octets > MAX_MESSAGE {
+            *slot = None;
+            return None;
+        }
+        *place = Some(piece);
+        if set.pieces.iter().any(Option::is_none) {
+            return None;
+        }
+        let set = slot.take()?;
+        Some((set.first, set.pieces.into_iter().flatten().flatten().collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ike::{Exchange, Kind};
+
+    fn second(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn sets_complete_in_any_order_and_restart_on_a_larger_total() {
+        let mut slot = None;
+        let mut add = |at, id, number, total, piece: &[u8]| {
+            let first = if number == 1 { 35 } else { 0 };
+            Reassembly::add(
+                &mut slot,
+                second(at),
+                (id, false),
+                FragmentNumber { number, total },
+                first,
+                piece.to_vec(),
+            )
+        };
+        assert_eq!(add(0, 1, 1, 1, b"one"), Some((35, b"one".to_vec())), "a total of one is legal");
+        assert_eq!(add(0, 1, 2, 2, b"b"), None);
+        assert_eq!(add(0, 1, 2, 2, b"x"), None, "a duplicate is ignored");
+        assert_eq!(add(0, 1, 1, 2, b"a"), Some((35, b"ab".to_vec())));
+        assert_eq!(add(0, 2, 1, 2, b"a"), None);
+        assert_eq!(add(0, 2, 3, 3, b"z"), None, "cut smaller: starts again");
+        assert_eq!(add(0, 2, 2, 2, b"b"), None, "late piece of the old cut");
+        assert_eq!(add(0, 2, 1, 3, b"x"), None);
+        assert_eq!(add(0, 2, 2, 3, b"y"), Some((35, b"xyz".to_vec())));
+        assert_eq!(add(0, 3, 1, 2, b"a"), None);
+        assert_eq!(add(31, 3, 2, 2, b"b"), None, "took too long");
+        assert_eq!(add(32, 3, 1, 2, b"a"), Some((35, b"ab".to_vec())));
+        assert_eq!(add(0, 4, 1, 65535, b"a"), None, "more fragments than we keep");
+        assert_eq!(add(0, 5, 1, 2, &[0; MAX_MESSAGE]), None);
+        assert_eq!(add(0, 5, 2, 2, &[0]), None, "too long");
+    }
+
+    #[test]
+    fn long_messages_are_cut_below_the_limit_and_come_back() {
+        let key = Secret::new(vec![7; Aead::Aes256Gcm.keymat_len()]);
+        let mut channel = Channel::new(Aead::Aes256Gcm, &key, &key).unwrap();
+        let mut chain = Chain::new();
+        chain.push(Kind::Cert, &[9; 5000]);
+        let header = Header {
+            spi_i: 1,
+            spi_r: 2,
+            next_payload: 0,
+            major: 2,
+            exchange: Exchange::IkeAuth,
+            initiator: false,
+            response: true,
+            message_id: 1,
+            length: 0,
+        };
+        assert_eq!(channel.seal(header, &chain, false).unwrap().len(), 1);
+        let datagrams = channel.seal(header, &chain, true).unwrap();
+        assert_eq!(datagrams.len(), 5);
+        let mut slot = None;
+        let mut whole = None;
+        for datagram in datagrams.iter().rev() {
+            assert!(datagram.len() <= LONGEST_DATAGRAM);
+            let header = Header::parse(datagram).unwrap();
+            assert!(header.covers(datagram));
+            let protected = Protected::parse(&header, datagram).unwrap();
+            let piece = channel.open(&protected).unwrap();
+            let number = protected.fragment.unwrap();
+            whole = Reassembly::add(&mut slot, second(0), (1, false), number, protected.first, piece);
+        }
+        assert_eq!(whole, Some((Kind::Cert as u8, chain.bytes().to_vec())));
+    }
+}

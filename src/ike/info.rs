@@ -1,0 +1,244 @@
+//! INFORMATIONAL (RFC 7296 section 1.4), our own requests, timers, and the ends of connections.
+
+use super::error::GoneReason;
+use super::sa::{IkeSa, Outstanding, OwnRequest, State};
+use super::{Output, Responder, Timer};
+use crate::base::Now;
+use crate::wire::Malformed;
+use crate::wire::ike::{Chain, Delete, Exchange, Header, Kind, Payload, Protected, parse_chain};
+
+impl Responder {
+    pub(super) fn handle_informational(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        message_id: u32,
+        payloads: &[Payload<'_>],
+    ) {
+        let deletes = payloads.iter().filter(|payload| payload.kind == Kind::Delete);
+        let deletes: Result<Vec<_>, Malformed> = deletes.map(|payload| Delete::parse(payload.body)).collect();
+        let deletes = match deletes {
+            Ok(deletes) => deletes,
+            Err(why) => {
+                let header = sa.header(Exchange::Informational, message_id, false);
+                return self.refuse_request(now, sa, &header, why.into());
+            }
+        };
+        let mut chain = Chain::new();
+        if deletes.contains(&Delete::Ike) {
+            self.answer(sa, Exchange::Informational, message_id, &chain);
+            self.end_client(sa, Some(GoneReason::PeerDeleted));
+            return self.close_silently(now, sa);
+        }
+        let deleted: Vec<u32> = deletes
+            .iter()
+            .flat_map(|delete| if let Delete::Esp(spis) = delete { spis.as_slice() } else { &[] })
+            .filter_map(|spi| sa.children.iter().find(|child| child.spi_out == *spi))
+            .map(|child| child.spi_in)
+            .collect();
+        if !deleted.is_empty() {
+            deleted.iter().for_each(|spi_in| self.remove_child(sa, *spi_in));
+            chain.push(Kind::Delete, &Delete::Esp(deleted).emit());
+            self.watch_childless(now, sa);
+        }
+        self.answer(sa, Exchange::Informational, message_id, &chain);
+    }
+
+    /// Queues a request of ours and sends it as soon as the one before is answered.
+    pub(super) fn request(&mut self, now: Now, sa: &mut IkeSa, request: OwnRequest) {
+        let under_way = sa.outstanding.as_ref().is_some_and(|own| own.request == request);
+        if !under_way && !sa.queued.contains(&request) {
+            sa.queued.push_back(request);
+            self.start_request(now, sa);
+        }
+    }
+
+    pub(super) fn start_request(&mut self, now: Now, sa: &mut IkeSa) {
+        while sa.outstanding.is_none() {
+            let Some(request) = sa.queued.pop_front() else { return };
+            let mut chain = Chain::new();
+            let mut rekey = None;
+            match request {
+                OwnRequest::Liveness => {}
+                OwnRequest::DeleteIke => chain.push(Kind::Delete, &Delete::Ike.emit()),
+                OwnRequest::DeleteChild(spi_in) => {
+                    let Some(child) = sa.child_mut(spi_in) else { continue };
+                    child.deleting = true;
+                    let replaced_by = child.replaced_by;
+                    self.outputs.extend(replaced_by.map(|spi_in| Output::UseOutbound { spi_in }));
+                    chain.push(Kind::Delete, &Delete::Esp(vec![spi_in]).emit());
+                }
+                OwnRequest::RekeyChild(spi_in) => {
+                    let Some((payloads, own)) = self.rekey_request(sa, spi_in) else { continue };
+                    (chain, rekey) = (payloads, Some(own));
+                }
+            }
+            let exchange = if rekey.is_some() { Exchange::CreateChildSa } else { Exchange::Informational };
+            let id = sa.next_request_id;
+            let header = sa.header(exchange, id, false);
+            match (sa.channel.seal(header, &chain, sa.fragmentation), id.checked_add(1)) {
+                (Ok(datagrams), Some(next)) => {
+                    sa.next_request_id = next;
+                    sa.outstanding = Some(Outstanding::new(request, (id, exchange), datagrams, rekey));
+                    self.send_request(now, sa);
+                }
+                _ => return self.abandon(sa, GoneReason::Expired),
+            }
+        }
+    }
+
+    /// Sends the outstanding request, again and again, until the peer is taken for dead.
+    fn send_request(&mut self, now: Now, sa: &mut IkeSa) {
+        let path = sa.path;
+        let Some(own) = sa.outstanding.as_mut() else { return };
+        match own.next_wait() {
+            Some(wait) => {
+                self.timers.set(Timer::Retransmit(sa.spi_r), now.mono + wait);
+                self.send_all(path, &own.datagrams);
+            }
+            None => self.abandon(sa, GoneReason::DeadPeer),
+        }
+    }
+
+    /// An answer to our request: only to the one outstanding, and only of its exchange.
+    pub(super) fn handle_own_answer(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        header: &Header,
+        protected: &Protected<'_>,
+    ) {
+        let awaited = sa
+            .outstanding
+            .as_ref()
+            .is_some_and(|own| own.message_id == header.message_id && own.exchange == header.exchange);
+        if !awaited || matches!(sa.state, State::Closed | State::Dead) {
+            self.stats.out_of_place += 1;
+            return;
+        }
+        let Some((first, payloads)) = self.open(now, sa, (header.message_id, true), protected) else {
+            return;
+        };
+        sa.heard = now.mono;
+        let Some(own) = sa.outstanding.take() else { return };
+        self.timers.cancel(Timer::Retransmit(sa.spi_r));
+        let payloads = parse_chain(first, &payloads).unwrap_or_default();
+        match own.request {
+            OwnRequest::Liveness => {}
+            OwnRequest::DeleteIke => sa.state = State::Dead,
+            OwnRequest::DeleteChild(spi_in) => {
+                self.remove_child(sa, spi_in);
+                self.watch_childless(now, sa);
+            }
+            OwnRequest::RekeyChild(spi_in) => {
+                if let Some(rekey) = own.rekey {
+                    self.finish_rekey(now, sa, spi_in, rekey, &payloads);
+                }
+            }
+        }
+        if !matches!(sa.state, State::Dead) {
+            self.start_request(now, sa);
+        }
+    }
+
+    /// Ends the connection from our side, with a Delete.
+    pub(super) fn close(&mut self, now: Now, sa: &mut IkeSa, why: GoneReason) {
+        match sa.state {
+            State::Established => {
+                self.end_client(sa, Some(why));
+                sa.pending = None;
+                sa.state = State::Deleting;
+                sa.queued.clear();
+                self.timers.cancel(Timer::Expire(sa.spi_r));
+                self.timers.cancel(Timer::Liveness(sa.spi_r));
+                self.timers.cancel(Timer::Lifetime(sa.spi_r));
+                self.request(now, sa, OwnRequest::DeleteIke);
+            }
+            State::HalfOpen(_) => self.abandon(sa, why),
+            State::Rekeyed | State::Deleting | State::Closed | State::Dead => {}
+        }
+    }
+
+    /// Ends an IKE SA without a word to the peer.
+    pub(super) fn abandon(&mut self, sa: &mut IkeSa, why: GoneReason) {
+        self.leave_half_open(sa);
+        self.end_client(sa, Some(why));
+        sa.state = State::Dead;
+    }
+
+    /// The device is gone: its Child SAs, and its hold on the address. Said aloud if its coming was.
+    pub(super) fn end_client(&mut self, sa: &mut IkeSa, why: Option<GoneReason>) {
+        let mut children: Vec<u32> = sa.children.iter().map(|child| child.spi_in).collect();
+        // All go: none takes over from another.
+        sa.children.iter_mut().for_each(|child| child.replaced_by = None);
+        children.drain(..).for_each(|spi_in| self.remove_child(sa, spi_in));
+        let Some(client) = sa.client.take() else { return };
+        self.leases.release(client.device);
+        self.devices.remove(&client.device);
+        if let Some(why) = why.filter(|_| client.announced) {
+            self.outputs.push_back(Output::Gone { device: client.device, identity: client.identity, why });
+        }
+    }
+
+    pub(super) fn handle_shutdown(&mut self, now: Now) {
+        self.shutting_down = true;
+        let mut all: Vec<u64> = self.sas.keys().copied().collect();
+        all.sort_unstable();
+        for spi_r in all {
+            self.with_sa(spi_r, |this, sa| match sa.state {
+                State::Rekeyed => sa.state = State::Dead,
+                _ => this.close(now, sa, GoneReason::Shutdown),
+            });
+        }
+        self.timers.set(Timer::Shutdown, now.mono + self.config.policy.shutdown_wait);
+    }
+
+    pub(super) fn handle_timer(&mut self, now: Now, timer: Timer) {
+        match timer {
+            Timer::Expire(spi_r) => self.with_sa(spi_r, |this, sa| this.expire(now, sa)),
+            Timer::Retransmit(spi_r) => self.with_sa(spi_r, |this, sa| {
+                this.stats.retransmitted += 1;
+                this.send_request(now, sa);
+            }),
+            Timer::Liveness(spi_r) => self.with_sa(spi_r, |this, sa| this.check_liveness(now, sa)),
+            Timer::Lifetime(spi_r) => {
+                self.with_sa(spi_r, |this, sa| this.close(now, sa, GoneReason::Expired));
+            }
+            Timer::ChildLinger(spi_in) => {
+                self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::DeleteChild(spi_in)));
+            }
+            Timer::ChildLifetime(spi_in) => {
+                self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
+            }
+            Timer::Shutdown => {
+                let all: Vec<u64> = self.sas.keys().copied().collect();
+                for spi_r in all {
+                    self.with_sa(spi_r, |this, sa| this.abandon(sa, GoneReason::Shutdown));
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Now, sa: &mut IkeSa) {
+        match sa.state {
+            State::HalfOpen(_) | State::Closed => self.abandon(sa, GoneReason::Expired),
+            State::Rekeyed => {
+                sa.state = State::Deleting;
+                self.request(now, sa, OwnRequest::DeleteIke);
+            }
+            State::Established if sa.children.is_empty() => self.close(now, sa, GoneReason::Childless),
+            State::Established | State::Deleting | State::Dead => {}
+        }
+    }
+
+    fn check_liveness(&mut self, now: Now, sa: &mut IkeSa) {
+        let after = self.config.policy.liveness_after;
+        let due = sa.heard + after;
+        if now.mono < due {
+            self.timers.set(Timer::Liveness(sa.spi_r), due);
+        } else {
+            self.timers.set(Timer::Liveness(sa.spi_r), now.mono + after);
+            self.request(now, sa, OwnRequest::Liveness);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! IKE_SA_INIT (RFC 7296 section 1.2): the only exchange open to strangers.
+
+use std::net::IpAddr;
+
+use super::error::{Event, Refusal};
+use super::exchange::{notifies, required};
+use super::fragment::Channel;
+use super::half_open::Verdict;
+use super::keymat::{IkeKeys, Nonces};
+use super::proposal::{Chosen, IkeSuite, choose_ike};
+use super::sa::{IkeSa, Init, State};
+use super::signature::HASHES;
+use super::{Responder, Timer};
+use crate::base::{Now, Path};
+use crate::crypto::dh::KeyPair;
+use crate::crypto::hash::{sha1, sha256};
+use crate::crypto::{Error, Group};
+use crate::wire::ike::{
+    Chain, Exchange, HEADER_LEN, Header, Ke, Kind, Notify, Payload, emit_cert_request, emit_proposals,
+    notify_type, parse_chain, parse_nonce, parse_proposals,
+};
+
+/// The acceptable parts of an initial request.
+struct Hello<'a> {
+    chosen: Chosen<IkeSuite>,
+    public: &'a [u8],
+    ni: &'a [u8],
+    fragmentation: bool,
+    hashes: Option<Vec<u16>>,
+}
+
+impl Responder {
+    pub(super) fn handle_init(&mut self, now: Now, path: Path, header: Header, bytes: &[u8]) {
+        let is_request = header.initiator && !header.response && header.message_id == 0;
+        if !is_request || header.exchange != Exchange::IkeSaInit {
+            self.stats.out_of_place += 1;
+            return;
+        }
+        if self.shutting_down {
+            self.stats.refused += 1;
+            return;
+        }
+        let request_hash = sha256(&[bytes]);
+        if let Some(spi_r) = self.half_opens.get(&request_hash) {
+            if let Some(State::HalfOpen(init)) = self.sas.get(spi_r).map(|sa| &sa.state) {
+                let response = init.response.clone();
+                self.stats.answered_again += 1;
+                self.send_all(path, &[response]);
+            }
+            return;
+        }
+        if let Err(why) = self.handle_hello(now, path, header, bytes, request_hash) {
+            let notify = why.notify();
+            self.answer_stranger(now, path, header, &[(Kind::Notify, &notify)]);
+            if matches!(why, Refusal::NoProposal) {
+                self.note_stranger(now, Event::InitRefused { remote: path.remote, why });
+            }
+        }
+    }
+
+    fn handle_hello(
+        &mut self,
+        now: Now,
+        path: Path,
+        header: Header,
+        bytes: &[u8],
+        request_hash: [u8; 32],
+    ) -> Result<(), Refusal> {
+        let payloads = parse_chain(header.next_payload, bytes.get(HEADER_LEN..).unwrap_or_default())?;
+        let ni = parse_nonce(required(&payloads, Kind::Nonce)?)?;
+        let cookie =
+            notifies(&payloads).find(|notify| notify.kind == notify_type::COOKIE).map(|notify| notify.data);
+        let remote = path.remote.ip();
+        match self.admission.judge(&self.config.policy, now.mono, remote, (header.spi_i, ni), cookie) {
+            Verdict::Admit => {}
+            Verdict::Challenge(cookie) => {
+                self.stats.cookies += 1;
+                let notify = Notify::new(notify_type::COOKIE, &cookie).emit();
+                // Outside the budget of errors: a flood must not keep others from their cookie.
+                let mut chain = Chain::new();
+                chain.push(Kind::Notify, &notify);
+                let answer = chain.emit_message(Header { initiator: false, response: true, ..header });
+                self.send_all(path, &[answer]);
+                return Ok(());
+            }
+            Verdict::Refuse => {
+                self.stats.refused += 1;
+                return Ok(());
+            }
+        }
+        let hello = Hello::parse(&payloads, ni)?;
+        self.open_ike_sa(now, path, header, bytes, request_hash, hello)
+    }
+
+    fn open_ike_sa(
+        &mut self,
+        now: Now,
+        path: Path,
+        header: Header,
+        bytes: &[u8],
+        request_hash: [u8; 32],
+        hello: Hello<'_>,
+    ) -> Result<(), Refusal> {
+        let suite = hello.chosen.suite;
+        let pair = KeyPair::generate(suite.group)?;
+        let public = pair.public().to_vec();
+        let shared = pair.agree(hello.public)?;
+        let (spi_i, spi_r) = (header.spi_i, self.new_ike_spi());
+        let nr = self.new_nonce();
+        let nonces = Nonces { ni: hello.ni, nr: &nr };
+        let keys = IkeKeys::initial(suite, &shared, nonces, (spi_i, spi_r))?;
+
+        let mut chain = Chain::new();
+        chain.push(Kind::Sa, &emit_proposals(&[hello.chosen.answer(&[])]));
+        chain.push(Kind::Ke, &Ke { group: suite.group.transform_id(), data: &public }.emit());
+        chain.push(Kind::Nonce, &nr);
+        self.push_nat_detection(&mut chain, (spi_i, spi_r), path);
+        chain.push(Kind::CertReq, &emit_cert_request(self.config.anchors.spki_hashes()));
+        if hello.fragmentation {
+            chain.push(Kind::Notify, &Notify::new(notify_type::FRAGMENTATION_SUPPORTED, &[]).emit());
+        }
+        if hello.hashes.is_some() {
+            let hashes = HASHES.map(u16::to_be_bytes);
+            let notify = Notify::new(notify_type::SIGNATURE_HASH_ALGORITHMS, hashes.as_flattened());
+            chain.push(Kind::Notify, &notify.emit());
+        }
+        let response = chain.emit_message(Header { spi_r, initiator: false, response: true, ..header });
+
+        let init = Init {
+            request: bytes.to_vec(),
+            response: response.clone(),
+            request_hash,
+            ni: hello.ni.to_vec(),
+            nr,
+            sk_pi: keys.sk_pi,
+            sk_pr: keys.sk_pr,
+            hashes: hello.hashes,
+            remote: path.remote.ip(),
+        };
+        let mut sa = IkeSa::new(
+            (spi_i, spi_r),
+            suite,
+            keys.sk_d,
+            Channel::new(suite.aead, &keys.sk_ei, &keys.sk_er)?,
+            path,
+            now.mono,
+        );
+        sa.state = State::HalfOpen(Box::new(init));
+        sa.fragmentation = hello.fragmentation;
+        sa.expected_id = 1;
+        self.admission.enter(path.remote.ip());
+        self.half_opens.insert(request_hash, spi_r);
+        self.sas.insert(spi_r, Box::new(sa));
+        self.timers.set(Timer::Expire(spi_r), now.mono + self.config.policy.half_open_lifetime);
+        self.send_all(path, &[response]);
+        Ok(())
+    }
+
+    /// Both hashes of RFC 7296 section 2.23. Ours of the source is random: whatever lies between, the peer finds a
+    /// NAT and sends ESP in UDP, which is all that we can receive.
+    fn push_nat_detection(&mut self, chain: &mut Chain, (spi_i, spi_r): (u64, u64), path: Path) {
+        let mut random = [0; 20];
+        self.rng.fill(&mut random);
+        chain.push(Kind::Notify, &Notify::new(notify_type::NAT_DETECTION_SOURCE_IP, &random).emit());
+        let (port, v4, v6);
+        let address = match path.remote.ip() {
+            IpAddr::V4(address) => {
+                v4 = address.octets();
+                &v4[..]
+            }
+            IpAddr::V6(address) => {
+                v6 = address.octets();
+                &v6[..]
+            }
+        };
+        port = path.remote.port().to_be_bytes();
+        let hash = sha1(&[&spi_i.to_be_bytes(), &spi_r.to_be_bytes(), address, &port]);
+        chain.push(Kind::Notify, &Notify::new(notify_type::NAT_DETECTION_DESTINATION_IP, &hash).emit());
+    }
+
+    /// Takes an IKE SA out of the half-open ones, if it is one.
+    pub(super) fn leave_half_open(&mut self, sa: &IkeSa) {
+        if let State::HalfOpen(init) = &sa.state {
+            self.admission.leave(init.remote);
+            self.half_opens.remove(&init.request_hash);
+        }
+    }
+}
+
+impl<'a> Hello<'a> {
+    fn parse(payloads: &[Payload<'a>], ni: &'a [u8]) -> Result<Self, Refusal> {
+        let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
+        let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
+        let chosen = choose_ike(&proposals, 0, Some(ke.group)).ok_or(Refusal::NoProposal)?;
+        let public = check_group(chosen.suite.group, &ke)?;
+        let has = |kind| notifies(payloads).any(|notify| notify.kind == kind);
+        let hashes = notifies(payloads).find(|notify| notify.kind == notify_type::SIGNATURE_HASH_ALGORITHMS);
+        let hashes =
+            hashes.map(|n| n.data.as_chunks().0.iter().map(|hash| u16::from_be_bytes(*hash)).collect());
+        Ok(Self { chosen, public, ni, fragmentation: has(notify_type::FRAGMENTATION_SUPPORTED), hashes })
+    }
+}
+
+/// The public value of a KE payload, if it is of the chosen group.
+pub(super) fn check_group<'a>(group: Group, ke: &Ke<'a>) -> Result<&'a [u8], Refusal> {
+    if ke.group != group.transform_id() {
+        Err(Refusal::InvalidKe(group))
+    } else if ke.data.len() != group.public_len() {
+        Err(Refusal::Crypto(Error::BadPublicValue))
+    } else {
+        Ok(ke.data)
+    }
+}

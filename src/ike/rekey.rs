@@ -1,0 +1,151 @@
+//! Rekey of the IKE SA by the peer (RFC 7296 sections 1.3.2, 2.18), and our own rekey of a Child SA.
+
+use super::child::{Agreed, InitiatedBy};
+use super::error::{Event, Refusal};
+use super::exchange::{notifies, required};
+use super::fragment::Channel;
+use super::init::check_group;
+use super::keymat::{IkeKeys, Nonces};
+use super::proposal::{choose_esp, choose_ike, own_esp_offer};
+use super::sa::{IkeSa, OwnRequest, State};
+use super::selector::narrow;
+use super::{GoneReason, Output, Responder, Timer};
+use crate::base::Now;
+use crate::crypto::dh::KeyPair;
+use crate::wire::Malformed;
+use crate::wire::ike::{
+    Chain, Exchange, Ke, Kind, Notify, Payload, Proposal, emit_proposals, emit_selectors, notify_type,
+    parse_nonce, parse_proposals, parse_selectors, protocol,
+};
+
+impl Responder {
+    /// A new IKE SA takes over Child SAs, device and requests; the old one waits for its Delete.
+    pub(super) fn rekey_ike(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        message_id: u32,
+        payloads: &[Payload<'_>],
+        proposals: &[Proposal],
+    ) -> Result<(), Refusal> {
+        let child_exchange =
+            |own: OwnRequest| matches!(own, OwnRequest::DeleteChild(_) | OwnRequest::RekeyChild(_));
+        if sa.outstanding.as_ref().is_some_and(|own| child_exchange(own.request)) {
+            return Err(Refusal::Busy);
+        }
+        let ni = parse_nonce(required(payloads, Kind::Nonce)?)?;
+        let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
+        let chosen = choose_ike(proposals, 8, Some(ke.group)).ok_or(Refusal::NoProposal)?;
+        let suite = chosen.suite;
+        let peer_public = check_group(suite.group, &ke)?;
+        let spi_i = chosen.peer_spi.as_slice().try_into().map_or(0, u64::from_be_bytes);
+        if spi_i == 0 {
+            return Err(Refusal::Syntax(Malformed("SPI")));
+        }
+        let pair = KeyPair::generate(suite.group)?;
+        let public = Ke { group: suite.group.transform_id(), data: pair.public() }.emit();
+        let shared = pair.agree(peer_public)?;
+        let (spi_r, nr) = (self.new_ike_spi(), self.new_nonce());
+        let nonces = Nonces { ni, nr: &nr };
+        let keys = IkeKeys::rekeyed(suite, (sa.suite.prf, &sa.sk_d), &shared, nonces, (spi_i, spi_r))?;
+        let channel = Channel::new(suite.aead, &keys.sk_ei, &keys.sk_er)?;
+
+        let mut chain = Chain::new();
+        chain.push(Kind::Sa, &emit_proposals(&[chosen.answer(&spi_r.to_be_bytes())]));
+        chain.push(Kind::Nonce, &nr);
+        chain.push(Kind::Ke, &public);
+        self.answer(sa, Exchange::CreateChildSa, message_id, &chain);
+        if matches!(sa.state, State::Established) {
+            let new = IkeSa::new((spi_i, spi_r), suite, keys.sk_d, channel, sa.path, now.mono);
+            self.hand_over(now, sa, new);
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, now: Now, old: &mut IkeSa, mut new: IkeSa) {
+        new.fragmentation = old.fragmentation;
+        new.children = std::mem::take(&mut old.children);
+        new.client = old.client.take();
+        new.queued = std::mem::take(&mut old.queued);
+        for child in &new.children {
+            self.children.insert(child.spi_in, new.spi_r);
+        }
+        if let Some(client) = &new.client {
+            self.devices.insert(client.device, new.spi_r);
+        }
+        old.state = State::Rekeyed;
+        self.stats.ike_rekeys += 1;
+        let policy = &self.config.policy;
+        self.timers.cancel(Timer::Liveness(old.spi_r));
+        self.timers.cancel(Timer::Lifetime(old.spi_r));
+        self.timers.set(Timer::Expire(old.spi_r), now.mono + policy.linger);
+        self.timers.set(Timer::Liveness(new.spi_r), now.mono + policy.liveness_after);
+        self.timers.set(Timer::Lifetime(new.spi_r), now.mono + policy.ike_lifetime);
+        self.watch_childless(now, &new);
+        self.start_request(now, &mut new);
+        self.sas.insert(new.spi_r, Box::new(new));
+    }
+
+    /// Our own request to replace a Child SA: with the cipher in use, without a new key exchange (which some
+    /// clients refuse). `None` if there is nothing to replace.
+    pub(super) fn rekey_request(&mut self, sa: &IkeSa, spi_in: u32) -> Option<(Chain, (Vec<u8>, u32))> {
+        let child = sa.child(spi_in).filter(|child| !child.deleting && child.replaced_by.is_none())?;
+        let (nonce, new_spi) = (self.new_nonce(), self.new_esp_spi());
+        let mut chain = Chain::new();
+        let spi = spi_in.to_be_bytes();
+        let notify = Notify { protocol: protocol::ESP, spi: &spi, kind: notify_type::REKEY_SA, data: &[] };
+        chain.push(Kind::Notify, &notify.emit());
+        chain.push(Kind::Sa, &emit_proposals(&[own_esp_offer(child.aead, new_spi)]));
+        chain.push(Kind::Nonce, &nonce);
+        chain.push(Kind::TsI, &emit_selectors(&child.ts_local));
+        chain.push(Kind::TsR, &emit_selectors(&child.ts_remote));
+        Some((chain, (nonce, new_spi)))
+    }
+
+    /// The answer to that. Where the peer does not want, the connection ends: the SA is at the end of its life.
+    pub(super) fn finish_rekey(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        spi_in: u32,
+        own: (Vec<u8>, u32),
+        payloads: &[Payload<'_>],
+    ) {
+        if sa.child(spi_in).is_none() {
+            return; // the peer deleted it meanwhile
+        }
+        if self.accept_rekey(now, sa, spi_in, own, payloads).is_err() {
+            self.outputs.push_back(Output::Note(Event::RekeyFailed { identity: sa.identity() }));
+            self.close(now, sa, GoneReason::Expired);
+        }
+    }
+
+    fn accept_rekey(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        spi_in: u32,
+        (ni, new_spi): (Vec<u8>, u32),
+        payloads: &[Payload<'_>],
+    ) -> Result<(), Refusal> {
+        if notifies(payloads).any(|notify| notify.kind < notify_type::INITIAL_CONTACT) {
+            return Err(Refusal::Busy);
+        }
+        let old = sa.child(spi_in).ok_or(Refusal::ChildNotFound(spi_in))?;
+        let nr = parse_nonce(required(payloads, Kind::Nonce)?)?;
+        let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
+        let chosen = choose_esp(&proposals, true, None).filter(|chosen| {
+            proposals.len() == 1 && chosen.suite.aead == old.aead && chosen.suite.group.is_none()
+        });
+        let chosen = chosen.ok_or(Refusal::NoProposal)?;
+        let ts_local = narrow(&parse_selectors(required(payloads, Kind::TsI)?)?, &old.ts_local);
+        let ts_remote = narrow(&parse_selectors(required(payloads, Kind::TsR)?)?, &old.ts_remote);
+        if ts_local.is_empty() || ts_remote.is_empty() {
+            return Err(Refusal::Selectors);
+        }
+        let spi_out = chosen.peer_spi_u32().ok_or(Refusal::NoProposal)?;
+        let suite = chosen.suite;
+        let agreed = Agreed { spi_in: new_spi, spi_out, suite, ts_local, ts_remote, replaces: Some(spi_in) };
+        self.install(now, sa, agreed, None, Nonces { ni: &ni, nr }, InitiatedBy::Us)
+    }
+}

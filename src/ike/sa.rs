@@ -1,0 +1,230 @@
+//! One IKE SA: its keys, its windows of one message each way (RFC 7296 section 2.3), its Child SAs.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::fragment::{Channel, Reassembly};
+use super::proposal::IkeSuite;
+use crate::base::{DeviceId, Path, TrafficSelector};
+use crate::crypto::{Aead, Secret};
+use crate::wire::ike::{Chain, Exchange, Header};
+
+/// Times between sendings of our own request; after the last one the peer is dead.
+const RETRANSMIT_AFTER: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(8),
+];
+
+/// An IKE SA of which we are the original responder (the peer also initiates every IKE rekey).
+#[derive(Debug)]
+pub(super) struct IkeSa {
+    pub(super) spi_i: u64,
+    pub(super) spi_r: u64,
+    pub(super) suite: IkeSuite,
+    pub(super) sk_d: Secret,
+    pub(super) channel: Channel,
+    pub(super) path: Path,
+    pub(super) state: State,
+    /// Both sides announced FRAGMENTATION_SUPPORTED.
+    pub(super) fragmentation: bool,
+    /// Message ID of the peer's next request.
+    pub(super) expected_id: u32,
+    /// Our answer to the request before that.
+    pub(super) answer: Vec<Vec<u8>>,
+    /// An answer that waits for the data path.
+    pub(super) pending: Option<Pending>,
+    pub(super) reassembly: Option<Reassembly>,
+    /// Message ID of our next request.
+    pub(super) next_request_id: u32,
+    pub(super) outstanding: Option<Outstanding>,
+    pub(super) queued: VecDeque<OwnRequest>,
+    pub(super) children: Vec<Child>,
+    /// Who is behind it, once authenticated and with an address.
+    pub(super) client: Option<Client>,
+    /// When the peer was last heard, authentically.
+    pub(super) heard: Duration,
+}
+
+/// The device of an IKE SA.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    pub(super) device: DeviceId,
+    pub(super) identity: String,
+    pub(super) address: Ipv4Addr,
+    /// `Connected` was said.
+    pub(super) announced: bool,
+}
+
+/// Life of an IKE SA.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Nobody is authenticated: only IKE_AUTH is taken.
+    HalfOpen(Box<Init>),
+    /// Authenticated.
+    Established,
+    /// Replaced by a rekey; waits for its Delete.
+    Rekeyed,
+    /// Our Delete is on its way.
+    Deleting,
+    /// Over; only answers retransmissions of the last request.
+    Closed,
+    /// To be forgotten.
+    Dead,
+}
+
+/// What IKE_AUTH needs from IKE_SA_INIT.
+#[derive(Debug)]
+pub(super) struct Init {
+    pub(super) request: Vec<u8>,
+    pub(super) response: Vec<u8>,
+    /// SHA-256 of the request, by which its retransmissions are found.
+    pub(super) request_hash: [u8; 32],
+    pub(super) ni: Vec<u8>,
+    pub(super) nr: Vec<u8>,
+    pub(super) sk_pi: Secret,
+    pub(super) sk_pr: Secret,
+    /// SIGNATURE_HASH_ALGORITHMS of the peer.
+    pub(super) hashes: Option<Vec<u16>>,
+    /// Where the request came from, for the count of half-opens.
+    pub(super) remote: std::net::IpAddr,
+}
+
+/// A Child SA.
+#[derive(Clone, Debug)]
+pub(super) struct Child {
+    pub(super) spi_in: u32,
+    pub(super) spi_out: u32,
+    pub(super) aead: Aead,
+    pub(super) ts_local: Vec<TrafficSelector>,
+    pub(super) ts_remote: Vec<TrafficSelector>,
+    /// Our SPI of the SA that took over.
+    pub(super) replaced_by: Option<u32>,
+    /// Our Delete for it is on its way.
+    pub(super) deleting: bool,
+}
+
+/// An answer that waits until the data path has the SA.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) spi_in: u32,
+    pub(super) message_id: u32,
+    pub(super) exchange: Exchange,
+    pub(super) chain: Chain,
+}
+
+/// A request of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OwnRequest {
+    /// An empty INFORMATIONAL: is anybody there?
+    Liveness,
+    DeleteIke,
+    /// By our SPI.
+    DeleteChild(u32),
+    /// By our SPI.
+    RekeyChild(u32),
+}
+
+/// A request of ours that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Outstanding {
+    pub(super) request: OwnRequest,
+    pub(super) message_id: u32,
+    pub(super) exchange: Exchange,
+    pub(super) datagrams: Vec<Vec<u8>>,
+    sendings: usize,
+    /// For RekeyChild: our nonce and the SPI of the new SA.
+    pub(super) rekey: Option<(Vec<u8>, u32)>,
+}
+
+impl Outstanding {
+    pub(super) fn new(
+        request: OwnRequest,
+        (message_id, exchange): (u32, Exchange),
+        datagrams: Vec<Vec<u8>>,
+        rekey: Option<(Vec<u8>, u32)>,
+    ) -> Self {
+        Self { request, message_id, exchange, datagrams, sendings: 0, rekey }
+    }
+
+    /// Counts one sending; how long to wait for the answer, or `None` when it is no use to send again.
+    pub(super) fn next_wait(&mut self) -> Option<Duration> {
+        let wait = RETRANSMIT_AFTER.get(self.sendings).copied();
+        self.sendings += 1;
+        wait
+    }
+}
+
+impl IkeSa {
+    /// A new IKE SA, established, with both windows at their start.
+    pub(super) fn new(
+        (spi_i, spi_r): (u64, u64),
+        suite: IkeSuite,
+        sk_d: Secret,
+        channel: Channel,
+        path: Path,
+        now: Duration,
+    ) -> Self {
+        Self {
+            spi_i,
+            spi_r,
+            suite,
+            sk_d,
+            channel,
+            path,
+            state: State::Established,
+            fragmentation: false,
+            expected_id: 0,
+            answer: Vec::new(),
+            pending: None,
+            reassembly: None,
+            next_request_id: 0,
+            outstanding: None,
+            queued: VecDeque::new(),
+            children: Vec::new(),
+            client: None,
+            heard: now,
+        }
+    }
+
+    /// Header of a message of ours; lengths are filled in by the sealing.
+    pub(super) fn header(&self, exchange: Exchange, message_id: u32, response: bool) -> Header {
+        Header {
+            spi_i: self.spi_i,
+            spi_r: self.spi_r,
+            next_payload: 0,
+            major: 2,
+            exchange,
+            initiator: false,
+            response,
+            message_id,
+            length: 0,
+        }
+    }
+
+    /// Whether a request of this exchange has its place in the present state.
+    pub(super) fn takes(&self, exchange: Exchange) -> bool {
+        match self.state {
+            State::HalfOpen(_) => exchange == Exchange::IkeAuth,
+            State::Established => matches!(exchange, Exchange::CreateChildSa | Exchange::Informational),
+            State::Rekeyed | State::Deleting => exchange == Exchange::Informational,
+            State::Closed | State::Dead => false,
+        }
+    }
+
+    /// The identity, or a placeholder before there is one.
+    pub(super) fn identity(&self) -> String {
+        self.client.as_ref().map_or_else(|| self.path.remote.to_string(), |client| client.identity.clone())
+    }
+
+    pub(super) fn child(&self, spi_in: u32) -> Option<&Child> {
+        self.children.iter().find(|child| child.spi_in == spi_in)
+    }
+
+    pub(super) fn child_mut(&mut self, spi_in: u32) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.spi_in == spi_in)
+    }
+}

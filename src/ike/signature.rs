@@ -1,0 +1,188 @@
+//! Identities and AUTH payloads by certificate (RFC 7296 sections 2.15 and 3.8, RFC 4754, RFC 7427).
+
+use std::net::IpAddr;
+
+use super::error::AuthError;
+use crate::crypto::pki::{Certificate, SubjectAltName};
+use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme, ecdsa_der_to_fixed};
+use crate::crypto::{Error, method14};
+use crate::wire::ike::{Auth, Id, IdType, auth_method};
+
+/// Hash numbers of SIGNATURE_HASH_ALGORITHMS: SHA2-256, SHA2-384, SHA2-512.
+pub(super) const HASHES: [u16; 3] = [2, 3, 4];
+
+/// Longest identity shown to people.
+const LONGEST_SHOWN: usize = 256;
+
+/// Whether the identity is one of the certificate's: a subject alternative name of the same kind, or the subject.
+pub(super) fn belongs(id: &Id<'_>, certificate: &Certificate) -> bool {
+    let text = std::str::from_utf8(id.data).ok().filter(|text| !text.is_empty());
+    let equals = |name: &str| text.is_some_and(|text| text.eq_ignore_ascii_case(name));
+    match id.kind {
+        IdType::Dn => id.data == certificate.subject_der(),
+        IdType::Fqdn => {
+            certificate.sans().iter().any(|san| matches!(san, SubjectAltName::Dns(name) if equals(name)))
+        }
+        IdType::Rfc822 => {
+            certificate.sans().iter().any(|san| matches!(san, SubjectAltName::Email(name) if equals(name)))
+        }
+        IdType::Ipv4 | IdType::Ipv6 => {
+            let address = address_of(id);
+            let fits = |san: &SubjectAltName| matches!(san, SubjectAltName::Ip(ip) if Some(*ip) == address);
+            certificate.sans().iter().any(fits)
+        }
+        IdType::KeyId | IdType::Other(_) => false,
+    }
+}
+
+/// The identity as text: for logs, and (once it is known to be the certificate's) as the key of leases.
+pub(super) fn display_id(id: &Id<'_>, certificate: Option<&Certificate>) -> String {
+    let text = match (id.kind, certificate) {
+        (IdType::Dn, Some(certificate)) => certificate.display_name(),
+        (IdType::Fqdn | IdType::Rfc822, _) => String::from_utf8_lossy(id.data).to_ascii_lowercase(),
+        (IdType::Ipv4 | IdType::Ipv6, _) => {
+            address_of(id).map_or_else(|| "?".to_owned(), |ip| ip.to_string())
+        }
+        _ => format!("{:?}", id.kind),
+    };
+    let shown = |c: char| c.is_ascii_graphic() || c == ' ';
+    text.chars().take(LONGEST_SHOWN).map(|c| if shown(c) { c } else { '?' }).collect()
+}
+
+fn address_of(id: &Id<'_>) -> Option<IpAddr> {
+    match id.kind {
+        IdType::Ipv4 => <[u8; 4]>::try_from(id.data).ok().map(IpAddr::from),
+        IdType::Ipv6 => <[u8; 16]>::try_from(id.data).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
+
+/// The body of our IDr: the identity asked for if it is ours, else the default.
+pub(super) fn own_id(
+    asked: Option<&Id<'_>>,
+    id_hostname: &str,
+    certificate: Option<&Certificate>,
+) -> Vec<u8> {
+    let is_default =
+        |id: &Id<'_>| id.kind == IdType::Fqdn && id.data.eq_ignore_ascii_case(id_hostname.as_bytes());
+    let is_ours = |id: &&Id<'_>| {
+        is_default(id)
+            || id.kind != IdType::Dn && certificate.is_some_and(|certificate| belongs(id, certificate))
+    };
+    if let Some(id) = asked.filter(is_ours) {
+        return id.emit();
+    }
+    match id_hostname.parse() {
+        Ok(IpAddr::V4(address)) => Id { kind: IdType::Ipv4, data: &address.octets() }.emit(),
+        Ok(IpAddr::V6(address)) => Id { kind: IdType::Ipv6, data: &address.octets() }.emit(),
+        Err(_) => Id { kind: IdType::Fqdn, data: id_hostname.as_bytes() }.emit(),
+    }
+}
+
+/// Verifies the peer's AUTH payload over `octets`; says with what it signed.
+pub(super) fn verify(
+    auth: &Auth<'_>,
+    certificate: &Certificate,
+    octets: &[u8],
+) -> Result<SignatureScheme, AuthError> {
+    use SignatureScheme as S;
+    let (scheme, form, signature) = match auth.method {
+        auth_method::RSA => {
+            return certificate.verify_rsa_any_hash(octets, auth.data).map_err(AuthError::Signature);
+        }
+        auth_method::ECDSA_256 => (S::EcdsaP256Sha256, EcdsaForm::Fixed, auth.data),
+        auth_method::ECDSA_384 => (S::EcdsaP384Sha384, EcdsaForm::Fixed, auth.data),
+        auth_method::DIGITAL_SIGNATURE => {
+            let (algorithm, signature) = auth.split_digital_signature()?;
+            let scheme =
+                method14::parse_algorithm_identifier(algorithm, certificate).map_err(AuthError::Signature)?;
+            if scheme == S::RsaPkcs1Sha1 {
+                return Err(AuthError::Signature(Error::Unsupported("SHA-1 signatures by method 14")));
+            }
+            (scheme, EcdsaForm::Der, signature)
+        }
+        other => return Err(AuthError::Method(other)),
+    };
+    certificate.verify(scheme, form, octets, signature).map_err(AuthError::Signature)?;
+    Ok(scheme)
+}
+
+/// Makes the body of our AUTH payload over `octets`. `hashes` is what the peer can verify by RFC 7427, `peer` is
+/// what it signed with itself.
+pub(super) fn sign(
+    key: &PrivateKey,
+    hashes: Option<&[u16]>,
+    peer: SignatureScheme,
+    octets: &[u8],
+) -> Result<Vec<u8>, AuthError> {
+    let Some(hashes) = hashes else { return sign_classic(key, octets) };
+    let scheme = choose_scheme(key.kind(), hashes, peer).ok_or(AuthError::NoCommonSignature)?;
+    let algorithm = method14::algorithm_identifier(scheme);
+    let mut data = vec![u8::try_from(algorithm.len()).unwrap_or(u8::MAX)];
+    data.extend(algorithm);
+    data.extend(key.sign(scheme, octets).map_err(AuthError::Signature)?);
+    Ok(Auth { method: auth_method::DIGITAL_SIGNATURE, data: &data }.emit())
+}
+
+/// For peers that do not speak RFC 7427: ECDSA by curve. RSA would mean SHA-1.
+fn sign_classic(key: &PrivateKey, octets: &[u8]) -> Result<Vec<u8>, AuthError> {
+    let (method, scheme, width) = match key.kind() {
+        KeyKind::P256 => (auth_method::ECDSA_256, SignatureScheme::EcdsaP256Sha256, 32),
+        KeyKind::P384 => (auth_method::ECDSA_384, SignatureScheme::EcdsaP384Sha384, 48),
+        KeyKind::Rsa => return Err(AuthError::RsaSha1Wanted),
+    };
+    let der = key.sign(scheme, octets).map_err(AuthError::Signature)?;
+    let data = ecdsa_der_to_fixed(&der, width).map_err(AuthError::Signature)?;
+    Ok(Auth { method, data: &data }.emit())
+}
+
+/// The scheme of our method 14 signature. RSA follows the padding of the peer, because some peers verify only what
+/// they make; a peer that signs with something else gets PSS, as RFC 8247 recommends.
+fn choose_scheme(kind: KeyKind, hashes: &[u16], peer: SignatureScheme) -> Option<SignatureScheme> {
+    use SignatureScheme as S;
+    let pkcs1 = matches!(peer, S::RsaPkcs1Sha1 | S::RsaPkcs1Sha256 | S::RsaPkcs1Sha384 | S::RsaPkcs1Sha512);
+    let ours: &[(u16, S)] = match kind {
+        KeyKind::P256 => &[(2, S::EcdsaP256Sha256)],
+        KeyKind::P384 => &[(3, S::EcdsaP384Sha384)],
+        KeyKind::Rsa if pkcs1 => &[(2, S::RsaPkcs1Sha256), (3, S::RsaPkcs1Sha384), (4, S::RsaPkcs1Sha512)],
+        KeyKind::Rsa => &[(2, S::RsaPssSha256), (3, S::RsaPssSha384), (4, S::RsaPssSha512)],
+    };
+    ours.iter().find(|(hash, _)| hashes.contains(hash)).map(|(_, scheme)| *scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use SignatureScheme as S;
+
+    #[test]
+    fn own_signature_follows_the_peer() {
+        for (kind, hashes, peer, expected) in [
+            (KeyKind::P256, &[1, 2, 3][..], S::RsaPkcs1Sha256, Some(S::EcdsaP256Sha256)),
+            (KeyKind::P256, &[3, 4], S::EcdsaP256Sha256, None),
+            (KeyKind::P384, &[2, 3], S::EcdsaP256Sha256, Some(S::EcdsaP384Sha384)),
+            (KeyKind::Rsa, &[4], S::RsaPkcs1Sha512, Some(S::RsaPkcs1Sha512)),
+            (KeyKind::Rsa, &[2, 3, 4], S::RsaPssSha512, Some(S::RsaPssSha256)),
+            (KeyKind::Rsa, &[3], S::EcdsaP256Sha256, Some(S::RsaPssSha384)),
+            (KeyKind::Rsa, &[1, 5], S::RsaPkcs1Sha1, None),
+        ] {
+            assert_eq!(choose_scheme(kind, hashes, peer), expected, "{kind:?} {hashes:?} {peer:?}");
+        }
+    }
+
+    #[test]
+    fn default_identity_and_names_that_are_not_ours() {
+        let fqdn = |name: &'static str| Id { kind: IdType::Fqdn, data: name.as_bytes() };
+        let own = |asked: Option<&Id<'_>>, host| own_id(asked, host, None);
+        assert_eq!(own(None, "vpn.example"), fqdn("vpn.example").emit());
+        assert_eq!(
+            own(Some(&fqdn("VPN.example")), "vpn.example"),
+            fqdn("VPN.example").emit(),
+            "echoed as asked"
+        );
+        assert_eq!(own(Some(&fqdn("evil.example")), "vpn.example"), fqdn("vpn.example").emit());
+        assert_eq!(own(None, "192.0.2.1"), Id { kind: IdType::Ipv4, data: &[192, 0, 2, 1] }.emit());
+        let noisy = Id { kind: IdType::Fqdn, data: b"a\n\x1b[31m" };
+        assert_eq!(display_id(&noisy, None), "a??[31m");
+    }
+}

@@ -1,0 +1,774 @@
+//! A compact IKEv2 initiator and a world with a clock, for the tests of the responder. It shares `wire` and `crypto`
+//! with it, but derives keys, signs and checks by itself: a symmetric mistake must not pass.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::{Config, Event, Input, Output, Policy, Responder};
+use crate::base::{ChildSa, Now, Path, TrafficSelector};
+use crate::crypto::aead::AeadKey;
+use crate::crypto::dh::KeyPair;
+use crate::crypto::hash::sha1;
+use crate::crypto::method14;
+use crate::crypto::pki::{Certificate, TrustAnchors};
+use crate::crypto::prf::{prf, prf_plus};
+use crate::crypto::rng::SystemRandom;
+use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme, ecdsa_der_to_fixed};
+use crate::crypto::{Aead, Group, Prf};
+use crate::provision::{Authority, Issued, Role, Validity};
+use crate::wire::ike::*;
+
+/// 2026-11-01, the wall clock of all tests.
+pub(super) const WALL: Duration = Duration::from_secs(1_793_491_200);
+
+pub(super) fn rsa_key_pem() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/pki/rsa.key.pem");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The responder, its authority, the time, and everything that came out.
+pub(super) struct World {
+    pub(super) responder: Responder,
+    pub(super) authority: Authority,
+    pub(super) now: Now,
+    pub(super) installed: Vec<ChildSa>,
+    pub(super) notes: Vec<Event>,
+    /// What was said about clients and Child SAs, in order.
+    pub(super) log: Vec<String>,
+    /// Datagrams not taken yet.
+    pub(super) sent: Vec<(Path, Vec<u8>)>,
+    /// Whether the data path acknowledges at once.
+    pub(super) auto_install: bool,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(KeyKind::P256, Policy::default(), 24)
+    }
+
+    pub(super) fn with(server: KeyKind, policy: Policy, pool_prefix_len: u8) -> Self {
+        let authority = Authority::new("Test CA", WALL, 3650).unwrap();
+        let (names, valid) = (["vpn.example", "192.0.2.1"], Validity::days(WALL, 365));
+        let issued = match server {
+            KeyKind::Rsa => authority.issue_with_key(Role::Server, &names, valid, &rsa_key_pem()),
+            kind => authority.issue(Role::Server, &names, valid, kind),
+        };
+        let issued = issued.unwrap();
+        let config = Config {
+            id_hostname: "vpn.example".to_owned(),
+            chain: vec![Certificate::parse(&issued.cert_der).unwrap()],
+            key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
+            anchors: TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
+            pool: Ipv4Addr::new(198, 19, 255, 0),
+            pool_prefix_len,
+            policy,
+        };
+        let now = Now { mono: Duration::from_secs(1000), boot: Duration::from_secs(1000), wall: WALL };
+        let responder = Responder::new(config, Box::new(SystemRandom::new()), now);
+        Self {
+            responder,
+            authority,
+            now,
+            installed: vec![],
+            notes: vec![],
+            log: vec![],
+            sent: vec![],
+            auto_install: true,
+        }
+    }
+
+    pub(super) fn client_cert(&self, name: &str) -> Issued {
+        self.authority.issue_client(name, WALL, 365).unwrap()
+    }
+
+    /// Takes an event and everything that follows from it.
+    pub(super) fn handle(&mut self, input: Input<'_>) {
+        self.responder.handle(self.now, input);
+        self.pump();
+    }
+
+    fn pump(&mut self) {
+        while let Some(output) = self.responder.poll_output() {
+            match output {
+                Output::Send { path, bytes } => self.sent.push((path, bytes)),
+                Output::Install(child) => {
+                    self.log.push("install".to_owned());
+                    let spi_in = child.spi_in;
+                    self.installed.push(*child);
+                    if self.auto_install {
+                        self.responder.handle(self.now, Input::Installed { spi_in });
+                    }
+                }
+                Output::Remove { spi_in } => {
+                    assert!(
+                        self.installed.iter().any(|child| child.spi_in == spi_in),
+                        "removes what it installed"
+                    );
+                    self.installed.retain(|child| child.spi_in != spi_in);
+                    self.log.push("remove".to_owned());
+                }
+                Output::UseOutbound { spi_in } => {
+                    assert!(
+                        self.installed.iter().any(|child| child.spi_in == spi_in),
+                        "uses what is installed"
+                    );
+                    self.log.push("use".to_owned());
+                }
+                Output::Connected { identity, address, .. } => {
+                    self.log.push(format!("connected {identity} {address}"))
+                }
+                Output::Gone { identity, why, .. } => self.log.push(format!("gone {identity}: {why}")),
+                Output::Moved { path, .. } => self.log.push(format!("moved {}", path.remote)),
+                Output::Note(event) => {
+                    assert!(!event.to_string().is_empty());
+                    self.notes.push(event);
+                }
+            }
+        }
+    }
+
+    /// Delivers datagrams and takes what is sent back.
+    pub(super) fn exchange(&mut self, path: Path, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        datagrams.iter().for_each(|bytes| self.handle(Input::Datagram { path, bytes }));
+        self.take_sent()
+    }
+
+    pub(super) fn take_sent(&mut self) -> Vec<Vec<u8>> {
+        self.sent.drain(..).map(|(_, bytes)| bytes).collect()
+    }
+
+    pub(super) fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+
+    /// Lets time pass, timer by timer.
+    pub(super) fn advance(&mut self, by: Duration) {
+        let end = self.now.mono + by;
+        while let Some(at) = self.responder.poll_timeout().filter(|at| *at <= end) {
+            self.set_time(at.max(self.now.mono));
+            self.responder.handle_timeout(self.now);
+            self.pump();
+        }
+        self.set_time(end);
+    }
+
+    fn set_time(&mut self, mono: Duration) {
+        let step = mono - self.now.mono;
+        self.now = Now { mono, boot: self.now.boot + step, wall: self.now.wall + step };
+    }
+
+    /// A client that is connected, and its initiator.
+    pub(super) fn connect(&mut self, name: &str, port: u16) -> Initiator {
+        let mut client = Initiator::new(self, self.client_cert(name), port);
+        client.connect(self).unwrap();
+        client
+    }
+}
+
+pub(super) fn path_from(port: u16) -> Path {
+    Path { socket: 0, local: None, local_port: 4500, remote: ([203, 0, 113, 7], port).into(), marker: true }
+}
+
+/// How the initiator signs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Signing {
+    /// Method 14, announcing hashes.
+    Rfc7427(SignatureScheme),
+    /// Methods 9 and 10, announcing nothing.
+    EcdsaByCurve,
+    /// Method 1, announcing nothing (with SHA-256, as SHA-1 cannot be made).
+    Rsa,
+}
+
+/// What the answer to an initial request was.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum InitAnswer {
+    Done,
+    Nothing,
+    Notify(u16, Vec<u8>),
+}
+
+/// The initiator's half of a Child SA: our inbound SPI first.
+#[derive(Clone, Debug)]
+pub(super) struct HisChild {
+    pub(super) spi: u32,
+    pub(super) peer_spi: u32,
+    pub(super) ts_i: Vec<TrafficSelector>,
+    pub(super) ts_r: Vec<TrafficSelector>,
+}
+
+/// An opened message.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) header: Header,
+    first: u8,
+    bytes: Vec<u8>,
+}
+
+impl Opened {
+    pub(super) fn payloads(&self) -> Vec<Payload<'_>> {
+        parse_chain(self.first, &self.bytes).unwrap()
+    }
+
+    pub(super) fn body(&self, kind: Kind) -> Option<&[u8]> {
+        self.payloads().iter().find(|payload| payload.kind == kind).map(|payload| payload.body)
+    }
+
+    /// The first error notify.
+    pub(super) fn error(&self) -> Option<u16> {
+        let payloads = self.payloads();
+        let notifies = payloads.iter().filter(|payload| payload.kind == Kind::Notify);
+        notifies.map(|payload| Notify::parse(payload.body).unwrap().kind).find(|kind| *kind < 16384)
+    }
+}
+
+type OldSa = ((u64, u64), (AeadKey, AeadKey), (u32, u64));
+
+pub(super) struct Initiator {
+    pub(super) path: Path,
+    pub(super) signing: Signing,
+    pub(super) groups: Vec<Group>,
+    /// Group of the first KE payload.
+    pub(super) guess: Group,
+    pub(super) fragmentation: bool,
+    pub(super) initial_contact: bool,
+    pub(super) cookie: Option<Vec<u8>>,
+    pub(super) id_i: (IdType, Vec<u8>),
+    pub(super) id_r: Option<(IdType, Vec<u8>)>,
+    pub(super) cert: Issued,
+    pub(super) aead: Aead,
+    pub(super) prf: Prf,
+    ca: Vec<u8>,
+    pub(super) spi_i: u64,
+    pub(super) spi_r: u64,
+    pair: Option<KeyPair>,
+    ni: Vec<u8>,
+    nr: Vec<u8>,
+    request: Vec<u8>,
+    response: Vec<u8>,
+    sk_d: Vec<u8>,
+    sk_pi: Vec<u8>,
+    sk_pr: Vec<u8>,
+    keys: Option<(AeadKey, AeadKey)>,
+    iv: u64,
+    pub(super) next_id: u32,
+    next_esp_spi: u32,
+    pub(super) children: Vec<HisChild>,
+    /// SPIs, keys and counters of the IKE SA before the rekey.
+    old: Option<OldSa>,
+    /// What CP answered.
+    pub(super) address: Option<Ipv4Addr>,
+    pub(super) dns: Vec<Ipv4Addr>,
+}
+
+impl Initiator {
+    pub(super) fn new(world: &World, cert: Issued, port: u16) -> Self {
+        let certificate = Certificate::parse(&cert.cert_der).unwrap();
+        let name = certificate.common_name().unwrap().to_owned();
+        let kind = if name.contains('@') { IdType::Rfc822 } else { IdType::Fqdn };
+        let scheme = match certificate.key_kind().unwrap() {
+            KeyKind::P256 => SignatureScheme::EcdsaP256Sha256,
+            KeyKind::P384 => SignatureScheme::EcdsaP384Sha384,
+            KeyKind::Rsa => SignatureScheme::RsaPkcs1Sha256,
+        };
+        let spi_i = u64::from(port) << 32 | u64::from(random::<2>()[0]) << 8 | 1;
+        Self {
+            path: path_from(port),
+            signing: Signing::Rfc7427(scheme),
+            groups: vec![Group::X25519, Group::P256],
+            guess: Group::X25519,
+            fragmentation: true,
+            initial_contact: false,
+            cookie: None,
+            id_i: (kind, name.into_bytes()),
+            id_r: Some((IdType::Fqdn, b"vpn.example".to_vec())),
+            cert,
+            aead: Aead::Aes256Gcm,
+            prf: Prf::HmacSha256,
+            ca: world.authority.cert_der().to_vec(),
+            spi_i,
+            spi_r: 0,
+            pair: None,
+            ni: vec![],
+            nr: vec![],
+            request: vec![],
+            response: vec![],
+            sk_d: vec![],
+            sk_pi: vec![],
+            sk_pr: vec![],
+            keys: None,
+            iv: 0,
+            next_id: 1,
+            next_esp_spi: 0x1000_0000,
+            children: vec![],
+            old: None,
+            address: None,
+            dns: vec![],
+        }
+    }
+
+    /// The whole way to a Child SA; an error is the notify that ended it (0: no answer).
+    pub(super) fn connect(&mut self, world: &mut World) -> Result<(), u16> {
+        loop {
+            let request = self.init_request();
+            let answer = world.exchange(self.path, &[request]);
+            match self.handle_init(&answer) {
+                InitAnswer::Done => break,
+                InitAnswer::Nothing => return Err(0),
+                InitAnswer::Notify(notify_type::COOKIE, cookie) => self.cookie = Some(cookie),
+                InitAnswer::Notify(notify_type::INVALID_KE_PAYLOAD, group) => {
+                    let group = u16::from_be_bytes(group.try_into().unwrap());
+                    self.guess = Group::from_transform_id(group).unwrap();
+                }
+                InitAnswer::Notify(kind, _) => return Err(kind),
+            }
+        }
+        let request = self.auth_request();
+        let answer = world.exchange(self.path, &request);
+        if answer.is_empty() { Err(0) } else { self.handle_auth(&answer) }
+    }
+
+    pub(super) fn ike_proposal(&self, number: u8, spi: &[u8]) -> Proposal {
+        let mut transforms = vec![
+            encr(Aead::ChaCha20Poly1305),
+            encr(self.aead),
+            Transform::new(transform_type::PRF, self.prf.transform_id()),
+            Transform::new(transform_type::KE, 14),
+        ];
+        transforms.extend(self.groups.iter().map(|g| Transform::new(transform_type::KE, g.transform_id())));
+        Proposal { number, protocol: protocol::IKE, spi: spi.to_vec(), transforms }
+    }
+
+    /// An IKE_SA_INIT request; nonce and key pair stay the same when only a cookie is added.
+    pub(super) fn init_request(&mut self) -> Vec<u8> {
+        if self.pair.as_ref().is_none_or(|pair| pair.group() != self.guess) {
+            self.pair = Some(KeyPair::generate(self.guess).unwrap());
+            self.ni = random::<24>().to_vec();
+        }
+        let public = self.pair.as_ref().unwrap().public().to_vec();
+        let mut chain = Chain::new();
+        if let Some(cookie) = &self.cookie {
+            chain.push(Kind::Notify, &Notify::new(notify_type::COOKIE, cookie).emit());
+        }
+        chain.push(Kind::Sa, &emit_proposals(&[self.ike_proposal(3, &[])]));
+        chain.push(Kind::Ke, &Ke { group: self.guess.transform_id(), data: &public }.emit());
+        chain.push(Kind::Nonce, &self.ni);
+        chain.push(Kind::Notify, &Notify::new(notify_type::NAT_DETECTION_SOURCE_IP, &[1; 20]).emit());
+        if self.fragmentation {
+            chain.push(Kind::Notify, &Notify::new(notify_type::FRAGMENTATION_SUPPORTED, &[]).emit());
+        }
+        if let Signing::Rfc7427(_) = self.signing {
+            let hashes = Notify::new(notify_type::SIGNATURE_HASH_ALGORITHMS, &[0, 2, 0, 3, 0, 4]);
+            chain.push(Kind::Notify, &hashes.emit());
+        }
+        let header = Header { spi_r: 0, ..self.header(Exchange::IkeSaInit, 0, false) };
+        self.request = chain.emit_message(header);
+        self.request.clone()
+    }
+
+    pub(super) fn handle_init(&mut self, answer: &[Vec<u8>]) -> InitAnswer {
+        let [answer] = answer else { return InitAnswer::Nothing };
+        let header = Header::parse(answer).unwrap();
+        assert!(header.covers(answer) && header.response && !header.initiator && header.spi_i == self.spi_i);
+        assert!(answer.len() <= 3 * self.request.len(), "no amplification");
+        let payloads = parse_chain(header.next_payload, &answer[HEADER_LEN..]).unwrap();
+        let body = |kind| payloads.iter().find(|payload| payload.kind == kind).map(|payload| payload.body);
+        let Some(sa) = body(Kind::Sa) else {
+            assert_eq!(header.spi_r, 0, "no state, no SPI");
+            let notify = Notify::parse(body(Kind::Notify).unwrap()).unwrap();
+            return InitAnswer::Notify(notify.kind, notify.data.to_vec());
+        };
+        let proposal = &parse_proposals(sa).unwrap()[0];
+        assert_eq!((proposal.number, proposal.transforms.len(), &proposal.spi[..]), (3, 3, &[][..]));
+        assert!(proposal.transforms.contains(&encr(self.aead)), "its preference, not our order");
+        let ke = Ke::parse(body(Kind::Ke).unwrap()).unwrap();
+        assert_eq!(ke.group, self.guess.transform_id());
+        self.spi_r = header.spi_r;
+        self.nr = body(Kind::Nonce).unwrap().to_vec();
+        self.response = answer.clone();
+        let find = |wanted| {
+            let notifies = payloads.iter().filter(|payload| payload.kind == Kind::Notify);
+            notifies.map(|payload| Notify::parse(payload.body).unwrap()).find(|notify| notify.kind == wanted)
+        };
+        let port = self.path.remote.port().to_be_bytes();
+        let seen = sha1(&[&self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes(), &[203, 0, 113, 7], &port]);
+        assert_eq!(find(notify_type::NAT_DETECTION_DESTINATION_IP).unwrap().data, seen);
+        assert_eq!(find(notify_type::FRAGMENTATION_SUPPORTED).is_some(), self.fragmentation);
+        let announced = matches!(self.signing, Signing::Rfc7427(_));
+        assert_eq!(find(notify_type::SIGNATURE_HASH_ALGORITHMS).is_some(), announced);
+        let ca = Certificate::parse(&self.ca).unwrap();
+        assert_eq!(parse_cert_request(body(Kind::CertReq).unwrap()).unwrap(), [ca.spki_sha1()]);
+
+        let shared = self.pair.take().unwrap().agree(ke.data).unwrap();
+        let nonces = [&self.ni[..], &self.nr].concat();
+        let skeyseed = prf(self.prf, &nonces, &[shared.expose()]);
+        self.derive(skeyseed.expose());
+        InitAnswer::Done
+    }
+
+    fn derive(&mut self, skeyseed: &[u8]) {
+        let (p, k) = (self.prf.output_len(), self.aead.keymat_len());
+        let seed = [&self.ni[..], &self.nr, &self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes()].concat();
+        let keymat = prf_plus(self.prf, skeyseed, &[&seed], 3 * p + 2 * k).unwrap();
+        let keymat = keymat.expose();
+        self.sk_d = keymat[..p].to_vec();
+        let ei = AeadKey::new(self.aead, &keymat[p..p + k]).unwrap();
+        let er = AeadKey::new(self.aead, &keymat[p + k..p + 2 * k]).unwrap();
+        self.keys = Some((ei, er));
+        self.sk_pi = keymat[p + 2 * k..2 * p + 2 * k].to_vec();
+        self.sk_pr = keymat[2 * p + 2 * k..].to_vec();
+    }
+
+    pub(super) fn header(&self, exchange: Exchange, message_id: u32, response: bool) -> Header {
+        Header {
+            spi_i: self.spi_i,
+            spi_r: self.spi_r,
+            next_payload: 0,
+            major: 2,
+            exchange,
+            initiator: true,
+            response,
+            message_id,
+            length: 0,
+        }
+    }
+
+    /// Seals a message; with padding, to see that it is taken.
+    pub(super) fn seal(&mut self, header: Header, chain: &Chain) -> Vec<u8> {
+        self.seal_piece(header, chain.first(), None, chain.bytes())
+    }
+
+    /// Seals a message in fragments of `size` octets of payloads.
+    pub(super) fn seal_fragments(&mut self, header: Header, chain: &Chain, size: usize) -> Vec<Vec<u8>> {
+        let total = chain.bytes().len().div_ceil(size) as u16;
+        let pieces = (1..).zip(chain.bytes().chunks(size));
+        pieces
+            .map(|(number, piece)| {
+                let first = if number == 1 { chain.first() } else { 0 };
+                self.seal_piece(header, first, Some(FragmentNumber { number, total }), piece)
+            })
+            .collect()
+    }
+
+    fn seal_piece(
+        &mut self,
+        header: Header,
+        first: u8,
+        fragment: Option<FragmentNumber>,
+        payloads: &[u8],
+    ) -> Vec<u8> {
+        self.iv += 1;
+        let mut plaintext = [payloads, &[0, 0, 0, 3]].concat();
+        let mut message = emit_protected_head(header, first, fragment, 8 + plaintext.len() + 16);
+        let iv = self.iv.to_be_bytes();
+        let tag = self.keys.as_ref().unwrap().0.seal(iv, &message, &mut plaintext).unwrap();
+        message.extend(iv);
+        message.extend(plaintext);
+        message.extend(tag);
+        message
+    }
+
+    /// Opens a message of the responder, whole or in fragments (in order).
+    pub(super) fn open(&self, datagrams: &[Vec<u8>]) -> Opened {
+        let (mut bytes, mut first) = (vec![], 0);
+        for (index, datagram) in datagrams.iter().enumerate() {
+            let header = Header::parse(datagram).unwrap();
+            assert!(header.covers(datagram) && !header.initiator);
+            assert_eq!((header.spi_i, header.spi_r), (self.spi_i, self.spi_r));
+            let protected = Protected::parse(&header, datagram).unwrap();
+            assert_eq!(
+                protected.fragment.map(|f| usize::from(f.number)),
+                (datagrams.len() > 1).then_some(index + 1)
+            );
+            let mut sealed = protected.sealed.to_vec();
+            let len = self.keys.as_ref().unwrap().1.open(protected.iv, protected.aad, &mut sealed).unwrap();
+            bytes.extend(Protected::strip_padding(&sealed[..len]).unwrap());
+            first = first.max(protected.first);
+        }
+        Opened { header: Header::parse(&datagrams[0]).unwrap(), first, bytes }
+    }
+
+    fn id_body(&self) -> Vec<u8> {
+        Id { kind: self.id_i.0, data: &self.id_i.1 }.emit()
+    }
+
+    fn auth_body(&self) -> Vec<u8> {
+        let key = PrivateKey::from_pem(self.cert.key_pem.as_bytes()).unwrap();
+        let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
+        let octets = [&self.request[..], &self.nr, mac.expose()].concat();
+        match self.signing {
+            Signing::Rfc7427(scheme) => {
+                let algorithm = method14::algorithm_identifier(scheme);
+                let mut data = vec![algorithm.len() as u8];
+                data.extend(algorithm);
+                data.extend(key.sign(scheme, &octets).unwrap());
+                Auth { method: auth_method::DIGITAL_SIGNATURE, data: &data }.emit()
+            }
+            Signing::EcdsaByCurve => {
+                let (method, scheme, width) = match key.kind() {
+                    KeyKind::P256 => (auth_method::ECDSA_256, SignatureScheme::EcdsaP256Sha256, 32),
+                    _ => (auth_method::ECDSA_384, SignatureScheme::EcdsaP384Sha384, 48),
+                };
+                let data = ecdsa_der_to_fixed(&key.sign(scheme, &octets).unwrap(), width).unwrap();
+                Auth { method, data: &data }.emit()
+            }
+            Signing::Rsa => {
+                let data = key.sign(SignatureScheme::RsaPkcs1Sha256, &octets).unwrap();
+                Auth { method: auth_method::RSA, data: &data }.emit()
+            }
+        }
+    }
+
+    /// The payloads of IKE_AUTH, by kind, for tests that change them.
+    pub(super) fn auth_payloads(&mut self) -> Vec<(Kind, Vec<u8>)> {
+        let mut payloads = vec![(Kind::IdI, self.id_body())];
+        payloads.push((Kind::Cert, Cert { encoding: Cert::X509, data: &self.cert.cert_der }.emit()));
+        if self.initial_contact {
+            payloads.push((Kind::Notify, Notify::new(notify_type::INITIAL_CONTACT, &[]).emit()));
+        }
+        if let Some((kind, data)) = &self.id_r {
+            payloads.push((Kind::IdR, Id { kind: *kind, data }.emit()));
+        }
+        payloads.push((Kind::Auth, self.auth_body()));
+        let attributes = [1, 2, 3, 8, 23456].map(|kind| Attribute { kind, value: &[] }).to_vec();
+        payloads.push((Kind::Cp, Configuration { cfg_type: CfgType::Request, attributes }.emit()));
+        payloads.extend(self.child_payloads(&[None]));
+        payloads
+    }
+
+    /// SA and selectors for a new Child SA, whose SPI is taken; one proposal per kind of group.
+    pub(super) fn child_payloads(&mut self, groups: &[Option<Group>]) -> Vec<(Kind, Vec<u8>)> {
+        self.next_esp_spi += 1;
+        let spi = self.next_esp_spi.to_be_bytes().to_vec();
+        let proposals: Vec<_> = (5..)
+            .zip(groups)
+            .map(|(number, group)| {
+                let mut transforms = vec![encr(Aead::Aes128Gcm), Transform::new(transform_type::ESN, 0)];
+                transforms.extend(group.map(|g| Transform::new(transform_type::KE, g.transform_id())));
+                Proposal { number, protocol: protocol::ESP, spi: spi.clone(), transforms }
+            })
+            .collect();
+        let all = emit_selectors(&[everything()]);
+        vec![(Kind::Sa, emit_proposals(&proposals)), (Kind::TsI, all.clone()), (Kind::TsR, all)]
+    }
+
+    pub(super) fn auth_request(&mut self) -> Vec<Vec<u8>> {
+        let payloads = self.auth_payloads();
+        self.protected_request(Exchange::IkeAuth, &payloads)
+    }
+
+    /// A request with the next message ID; IKE_AUTH in small fragments where the peer takes them.
+    pub(super) fn protected_request(
+        &mut self,
+        exchange: Exchange,
+        payloads: &[(Kind, Vec<u8>)],
+    ) -> Vec<Vec<u8>> {
+        let chain = chain_of(payloads);
+        let header = self.header(exchange, self.next_id, false);
+        self.next_id += 1;
+        if self.fragmentation && exchange == Exchange::IkeAuth {
+            self.seal_fragments(header, &chain, 200)
+        } else {
+            vec![self.seal(header, &chain)]
+        }
+    }
+
+    /// A whole exchange, our request first.
+    pub(super) fn request(
+        &mut self,
+        world: &mut World,
+        exchange: Exchange,
+        payloads: &[(Kind, Vec<u8>)],
+    ) -> Opened {
+        let request = self.protected_request(exchange, payloads);
+        let answer = world.exchange(self.path, &request);
+        assert!(!answer.is_empty(), "no answer to {exchange:?}");
+        let opened = self.open(&answer);
+        assert!(opened.header.response && opened.header.exchange == exchange);
+        assert_eq!(opened.header.message_id, self.next_id - 1);
+        opened
+    }
+
+    /// Answers the responder's own request with these payloads.
+    pub(super) fn answer(
+        &mut self,
+        world: &mut World,
+        request: &Opened,
+        payloads: &[(Kind, Vec<u8>)],
+    ) -> Vec<Vec<u8>> {
+        assert!(!request.header.response);
+        let header = self.header(request.header.exchange, request.header.message_id, true);
+        let answer = self.seal(header, &chain_of(payloads));
+        world.exchange(self.path, &[answer])
+    }
+
+    pub(super) fn handle_auth(&mut self, answer: &[Vec<u8>]) -> Result<(), u16> {
+        let opened = self.open(answer);
+        assert_eq!((opened.header.message_id, opened.header.exchange), (1, Exchange::IkeAuth));
+        if let (Some(error), None) = (opened.error(), opened.body(Kind::Auth)) {
+            assert_eq!(opened.payloads().len(), 1, "an error tells nothing else");
+            return Err(error);
+        }
+        self.check_server(&opened);
+        if let Some(error) = opened.error() {
+            return Err(error);
+        }
+        let cp = Configuration::parse(opened.body(Kind::Cp).unwrap()).unwrap();
+        assert_eq!(cp.cfg_type, CfgType::Reply);
+        for attribute in &cp.attributes {
+            let value = <[u8; 4]>::try_from(attribute.value).map(Ipv4Addr::from).unwrap();
+            match attribute.kind {
+                attribute::INTERNAL_IP4_ADDRESS => self.address = Some(value),
+                attribute::INTERNAL_IP4_NETMASK => assert_eq!(value, Ipv4Addr::BROADCAST),
+                attribute::INTERNAL_IP4_DNS => self.dns.push(value),
+                other => panic!("attribute {other} was not asked for or is off"),
+            }
+        }
+        self.take_child(&opened);
+        Ok(())
+    }
+
+    fn check_server(&self, opened: &Opened) {
+        let id_r = opened.body(Kind::IdR).unwrap();
+        let certificate =
+            Certificate::parse(Cert::parse(opened.body(Kind::Cert).unwrap()).unwrap().data).unwrap();
+        let anchors = TrustAnchors::new(&[Certificate::parse(&self.ca).unwrap()]).unwrap();
+        anchors.verify_server(&certificate, &[], WALL).unwrap();
+        let mac = prf(self.prf, &self.sk_pr, &[id_r]);
+        let octets = [&self.response[..], &self.ni, mac.expose()].concat();
+        let auth = Auth::parse(opened.body(Kind::Auth).unwrap()).unwrap();
+        let verified = match (self.signing, auth.method) {
+            (Signing::Rfc7427(_), auth_method::DIGITAL_SIGNATURE) => {
+                let (algorithm, signature) = auth.split_digital_signature().unwrap();
+                let scheme = method14::parse_algorithm_identifier(algorithm, &certificate).unwrap();
+                certificate.verify(scheme, EcdsaForm::Der, &octets, signature)
+            }
+            (Signing::EcdsaByCurve | Signing::Rsa, auth_method::ECDSA_256) => {
+                certificate.verify(SignatureScheme::EcdsaP256Sha256, EcdsaForm::Fixed, &octets, auth.data)
+            }
+            (Signing::EcdsaByCurve, auth_method::ECDSA_384) => {
+                certificate.verify(SignatureScheme::EcdsaP384Sha384, EcdsaForm::Fixed, &octets, auth.data)
+            }
+            (signing, method) => panic!("method {method} for {signing:?}"),
+        };
+        verified.unwrap();
+    }
+
+    /// Notes a Child SA that the responder agreed to; says which group it answered.
+    pub(super) fn take_child(&mut self, opened: &Opened) -> Option<u16> {
+        let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
+        let [proposal] = proposals.as_slice() else { panic!("one proposal") };
+        let peer_spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().unwrap());
+        assert!(proposal.transforms.contains(&encr(Aead::Aes128Gcm)));
+        let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
+        let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));
+        self.children.push(HisChild { spi: self.next_esp_spi, peer_spi, ts_i, ts_r });
+        proposal.transforms.iter().find(|t| t.kind == transform_type::KE).map(|t| t.id)
+    }
+
+    /// KEYMAT of a Child SA in which we are the initiator: our outbound key, then the inbound one.
+    pub(super) fn child_keymat(&self, shared: &[u8], ni: &[u8], nr: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let len = Aead::Aes128Gcm.keymat_len();
+        let keymat = prf_plus(self.prf, &self.sk_d, &[shared, ni, nr], 2 * len).unwrap();
+        (keymat.expose()[..len].to_vec(), keymat.expose()[len..].to_vec())
+    }
+
+    pub(super) fn init_nonces(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.ni.clone(), self.nr.clone())
+    }
+
+    /// Rekeys a Child SA; what is wrong with it is the error notify.
+    pub(super) fn rekey_child(
+        &mut self,
+        world: &mut World,
+        old_spi: u32,
+        ke: Option<Group>,
+        offered: &[Option<Group>],
+    ) -> Result<HisChild, u16> {
+        let ni = random::<32>();
+        let pair = ke.map(|group| KeyPair::generate(group).unwrap());
+        let spi = old_spi.to_be_bytes();
+        let notify = Notify { protocol: protocol::ESP, spi: &spi, kind: notify_type::REKEY_SA, data: &[] };
+        let mut payloads = vec![(Kind::Notify, notify.emit())];
+        payloads.extend(self.child_payloads(offered));
+        payloads.push((Kind::Nonce, ni.to_vec()));
+        if let Some(pair) = &pair {
+            let ke = Ke { group: pair.group().transform_id(), data: pair.public() };
+            payloads.push((Kind::Ke, ke.emit()));
+        }
+        let opened = self.request(world, Exchange::CreateChildSa, &payloads);
+        if let Some(error) = opened.error() {
+            return Err(error);
+        }
+        let group = self.take_child(&opened);
+        assert_eq!(group.is_some(), opened.body(Kind::Ke).is_some());
+        let shared = group.map(|group| {
+            let answer = Ke::parse(opened.body(Kind::Ke).unwrap()).unwrap();
+            assert_eq!(answer.group, group);
+            pair.unwrap().agree(answer.data).unwrap()
+        });
+        let shared = shared.as_ref().map_or(&[][..], |shared| shared.expose());
+        let (out, inbound) = self.child_keymat(shared, &ni, opened.body(Kind::Nonce).unwrap());
+        let child = self.children.last().unwrap().clone();
+        let installed = world.installed.iter().find(|sa| sa.spi_in == child.peer_spi).unwrap();
+        assert_eq!((installed.key_in.expose(), installed.key_out.expose()), (&out[..], &inbound[..]));
+        Ok(child)
+    }
+
+    /// Rekeys the IKE SA; from here on this is the new one, and the old one can be brought back by `swap_old`.
+    pub(super) fn rekey_ike(&mut self, world: &mut World, proposal_number: u8) -> Result<(), u16> {
+        let (ni, pair) = (random::<32>().to_vec(), KeyPair::generate(self.guess).unwrap());
+        let new_spi = u64::from_be_bytes(random()) | 1;
+        let payloads = [
+            (Kind::Sa, emit_proposals(&[self.ike_proposal(proposal_number, &new_spi.to_be_bytes())])),
+            (Kind::Nonce, ni.clone()),
+            (Kind::Ke, Ke { group: self.guess.transform_id(), data: pair.public() }.emit()),
+        ];
+        let opened = self.request(world, Exchange::CreateChildSa, &payloads);
+        if let Some(error) = opened.error() {
+            return Err(error);
+        }
+        let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
+        assert_eq!(proposals[0].number, proposal_number);
+        let old_prf_key = self.sk_d.clone();
+        let shared = pair.agree(Ke::parse(opened.body(Kind::Ke).unwrap()).unwrap().data).unwrap();
+        self.old = Some(((self.spi_i, self.spi_r), self.keys.take().unwrap(), (self.next_id, self.iv)));
+        self.spi_i = new_spi;
+        self.spi_r = u64::from_be_bytes(proposals[0].spi.as_slice().try_into().unwrap());
+        self.ni = ni;
+        self.nr = opened.body(Kind::Nonce).unwrap().to_vec();
+        let skeyseed = prf(self.prf, &old_prf_key, &[shared.expose(), &self.ni, &self.nr]);
+        self.derive(skeyseed.expose());
+        (self.next_id, self.iv) = (0, 0);
+        Ok(())
+    }
+
+    /// Changes between the IKE SA and the one before its rekey (to send, not to derive keys).
+    pub(super) fn swap_old(&mut self) {
+        let (spis, keys, counters) = self.old.take().unwrap();
+        self.old = Some(((self.spi_i, self.spi_r), self.keys.take().unwrap(), (self.next_id, self.iv)));
+        ((self.spi_i, self.spi_r), self.keys, (self.next_id, self.iv)) = (spis, Some(keys), counters);
+    }
+}
+
+pub(super) fn chain_of(payloads: &[(Kind, Vec<u8>)]) -> Chain {
+    let mut chain = Chain::new();
+    payloads.iter().for_each(|(kind, body)| chain.push(*kind, body));
+    chain
+}
+
+pub(super) fn everything() -> TrafficSelector {
+    super::selector::any_between(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)
+}
+
+pub(super) fn encr(aead: Aead) -> Transform {
+    let key_length = aead.key_bits().map_or(KeyLength::Absent, KeyLength::Bits);
+    Transform { kind: transform_type::ENCR, id: aead.transform_id(), key_length }
+}
+
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    use crate::base::Random;
+    let mut octets = [0; N];
+    SystemRandom::new().fill(&mut octets);
+    octets
+}
