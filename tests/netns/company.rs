@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::lab::{CORP, Lab, Process, wait_for};
 
 /// Where the servers listen.
-pub const ADDRESS: &str = "10.98.0.1";
+pub const ADDRESS: &str = "10.77.0.53";
 /// A name that only the company's DNS server knows; it is that of [`ADDRESS`].
 pub const NAME: &str = "www.corp.example";
 /// A name whose TXT records do not fit into a plain UDP answer.

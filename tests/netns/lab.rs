@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cli  10.99.1.2 -- 10.99.1.1 \
-//!                              srv  10.99.2.1 -- 10.99.2.2  corp (company network 10.98.0.0/16 behind it)
+//!                              srv  10.99.2.1 -- 10.99.2.2  corp (company network 10.77.0.0/16 behind it)
 //! cli2 10.99.3.2 -- 10.99.3.1 /
 //! ```
 
@@ -171,7 +171,7 @@ impl Lab {
         done.text
     }
 
-    /// Starts a program that runs until the value is dropped. Its output goes to `NAME.log` in the lab's directory.
+    /// Starts a program that runs until the value is dropped. Its input stays open and empty, its output goes to `NAME.log` in the lab's directory.
     pub fn start<S: AsRef<OsStr>>(
         &self,
         role: &str,
@@ -184,7 +184,7 @@ impl Lab {
         let mut line = self.inside(role);
         // The kernel ends it with us, should we die without running any destructor.
         line.args(["setpriv", "--pdeathsig", "KILL"]).args(command).envs(env.iter().copied());
-        line.stdin(Stdio::null()).stderr(out.try_clone().expect("log file")).stdout(out);
+        line.stdin(Stdio::piped()).stderr(out.try_clone().expect("log file")).stdout(out);
         let child = line.spawn().unwrap_or_else(|e| panic!("starting {name}: {e}"));
         Process { name: name.to_owned(), child, log }
     }

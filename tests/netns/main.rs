@@ -121,6 +121,7 @@ fn traffic_passes_in_every_size_and_direction() {
     let service = Service::start(&lab, Key::P256);
     let client = service.connected(CLI, "alice");
     traffic::ping(&lab, CLI, ADDRESS, 20);
+    traffic::ping(&lab, CLI, &traffic::dns_server(&lab, CLI), 5);
     traffic::names(&lab, CLI);
     traffic::web(&lab, CLI);
 
@@ -218,6 +219,14 @@ fn two_clients_at_once() {
     bob.wait_gone(Duration::from_secs(3));
     traffic::ping(&lab, CLI, ADDRESS, 5);
     assert!(!lab.run(CLI2, 5, &format!("ping -c 1 -W 1 {ADDRESS}")).ok, "bob is out");
+    drop(bob);
+
+    // A second device of the same person, with a certificate of its own, does not push out the first.
+    let tablet = service.connected(CLI2, "alice");
+    assert_ne!(alice.inner_address(), tablet.inner_address());
+    for role in [CLI, CLI2] {
+        traffic::ping(&lab, role, ADDRESS, 5);
+    }
 }
 
 #[test]
@@ -307,6 +316,7 @@ fn strangers_are_refused() {
 
     let _client = service.connected(CLI, "alice");
     traffic::ping(&lab, CLI, ADDRESS, 5);
+    println!("{}", service.log());
 }
 
 #[test]
