@@ -59,7 +59,7 @@ impl Responder {
         let mine = self.plan.selectors();
         let agreed = self.agree(&chosen, payloads, &mine, &[any_between(address, address)], None);
         let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
-        self.next_device += 1;
+        self.next_device = self.next_device.wrapping_add(1);
         self.devices.insert(device, sa.spi_r);
         sa.client = Some(Client { device, identity: identity.to_owned(), address, announced: false });
 

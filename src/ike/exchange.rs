@@ -143,10 +143,10 @@ impl Responder {
 
     /// Ends a half-open IKE SA, whatever it became; the last answer stays for retransmissions a while.
     pub(super) fn close_silently(&mut self, now: Now, sa: &mut IkeSa) {
-        self.leave_half_open(sa);
         sa.pending = None;
         if !matches!(sa.state, State::Dead) {
-            sa.state = State::Closed;
+            sa.state =
+                State::Closed(if let State::HalfOpen(init) = &sa.state { Some(init.admitted) } else { None });
             self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.half_open_lifetime);
         }
         self.timers.cancel(Timer::Retransmit(sa.spi_r));

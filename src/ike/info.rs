@@ -1,5 +1,7 @@
 //! INFORMATIONAL (RFC 7296 section 1.4), our own requests, timers, and the ends of connections.
 
+use std::time::Duration;
+
 use super::error::GoneReason;
 use super::sa::{IkeSa, Outstanding, OwnRequest, State};
 use super::{Output, Responder, Timer};
@@ -112,7 +114,7 @@ impl Responder {
             .outstanding
             .as_ref()
             .is_some_and(|own| own.message_id == header.message_id && own.exchange == header.exchange);
-        if !awaited || matches!(sa.state, State::Closed | State::Dead) {
+        if !awaited || matches!(sa.state, State::Closed(_) | State::Dead) {
             self.stats.out_of_place += 1;
             return;
         }
@@ -155,7 +157,7 @@ impl Responder {
                 self.request(now, sa, OwnRequest::DeleteIke);
             }
             State::HalfOpen(_) => self.abandon(sa, why),
-            State::Rekeyed | State::Deleting | State::Closed | State::Dead => {}
+            State::Rekeyed | State::Deleting | State::Closed(_) | State::Dead => {}
         }
     }
 
@@ -221,7 +223,7 @@ impl Responder {
 
     fn expire(&mut self, now: Now, sa: &mut IkeSa) {
         match sa.state {
-            State::HalfOpen(_) | State::Closed => self.abandon(sa, GoneReason::Expired),
+            State::HalfOpen(_) | State::Closed(_) => self.abandon(sa, GoneReason::Expired),
             State::Rekeyed => {
                 sa.state = State::Deleting;
                 self.request(now, sa, OwnRequest::DeleteIke);
@@ -232,7 +234,7 @@ impl Responder {
     }
 
     fn check_liveness(&mut self, now: Now, sa: &mut IkeSa) {
-        let after = self.config.policy.liveness_after;
+        let after = self.config.policy.liveness_after.max(Duration::from_secs(1));
         let due = sa.heard + after;
         if now.mono < due {
             self.timers.set(Timer::Liveness(sa.spi_r), due);

@@ -8,7 +8,7 @@ use super::fragment::Channel;
 use super::half_open::Verdict;
 use super::keymat::{IkeKeys, Nonces};
 use super::proposal::{Chosen, IkeSuite, choose_ike};
-use super::sa::{IkeSa, Init, State};
+use super::sa::{Admitted, IkeSa, Init, State};
 use super::signature::HASHES;
 use super::{Responder, Timer};
 use crate::base::{Now, Path};
@@ -19,6 +19,9 @@ use crate::wire::ike::{
     Chain, Exchange, HEADER_LEN, Header, Ke, Kind, Notify, Payload, emit_cert_request, emit_proposals,
     notify_type, parse_chain, parse_nonce, parse_proposals,
 };
+
+/// Longest initial request: it is kept until the peer is authenticated.
+const MAX_INIT_LEN: usize = 8 * 1024;
 
 /// The acceptable parts of an initial request.
 struct Hello<'a> {
@@ -32,7 +35,7 @@ struct Hello<'a> {
 impl Responder {
     pub(super) fn handle_init(&mut self, now: Now, path: Path, header: Header, bytes: &[u8]) {
         let is_request = header.initiator && !header.response && header.message_id == 0;
-        if !is_request || header.exchange != Exchange::IkeSaInit {
+        if !is_request || bytes.len() > MAX_INIT_LEN || header.exchange != Exchange::IkeSaInit {
             self.stats.out_of_place += 1;
             return;
         }
@@ -129,13 +132,12 @@ impl Responder {
         let init = Init {
             request: bytes.to_vec(),
             response: response.clone(),
-            request_hash,
             ni: hello.ni.to_vec(),
             nr,
             sk_pi: keys.sk_pi,
             sk_pr: keys.sk_pr,
             hashes: hello.hashes,
-            remote: path.remote.ip(),
+            admitted: Admitted { request_hash, remote: path.remote.ip() },
         };
         let mut sa = IkeSa::new(
             (spi_i, spi_r),
@@ -180,9 +182,14 @@ impl Responder {
 
     /// Takes an IKE SA out of the half-open ones, if it is one.
     pub(super) fn leave_half_open(&mut self, sa: &IkeSa) {
-        if let State::HalfOpen(init) = &sa.state {
-            self.admission.leave(init.remote);
-            self.half_opens.remove(&init.request_hash);
+        let admitted = match &sa.state {
+            State::HalfOpen(init) => Some(init.admitted),
+            State::Closed(admitted) => *admitted,
+            _ => None,
+        };
+        if let Some(admitted) = admitted {
+            self.admission.leave(admitted.remote);
+            self.half_opens.remove(&admitted.request_hash);
         }
     }
 }

@@ -200,7 +200,7 @@ impl Responder {
 
     /// After [`Input::Shutdown`]: every client has answered our Delete, or had its time.
     pub fn is_idle(&self) -> bool {
-        self.shutting_down && self.sas.values().all(|sa| matches!(sa.state, State::Closed | State::Dead))
+        self.shutting_down && self.sas.values().all(|sa| matches!(sa.state, State::Closed(_) | State::Dead))
     }
 
     fn handle_datagram(&mut self, now: Now, path: Path, bytes: &[u8]) {

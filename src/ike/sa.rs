@@ -1,7 +1,7 @@
 //! One IKE SA: its keys, its windows of one message each way (RFC 7296 section 2.3), its Child SAs.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::fragment::{Channel, Reassembly};
@@ -70,8 +70,9 @@ pub(super) enum State {
     Rekeyed,
     /// Our Delete is on its way.
     Deleting,
-    /// Over; only answers retransmissions of the last request.
-    Closed,
+    /// Over; only answers retransmissions of the last request. One that was never authenticated still counts as
+    /// half-open, so that failing is no way around the limits.
+    Closed(Option<Admitted>),
     /// To be forgotten.
     Dead,
 }
@@ -81,16 +82,23 @@ pub(super) enum State {
 pub(super) struct Init {
     pub(super) request: Vec<u8>,
     pub(super) response: Vec<u8>,
-    /// SHA-256 of the request, by which its retransmissions are found.
-    pub(super) request_hash: [u8; 32],
+
     pub(super) ni: Vec<u8>,
     pub(super) nr: Vec<u8>,
     pub(super) sk_pi: Secret,
     pub(super) sk_pr: Secret,
     /// SIGNATURE_HASH_ALGORITHMS of the peer.
     pub(super) hashes: Option<Vec<u16>>,
-    /// Where the request came from, for the count of half-opens.
-    pub(super) remote: std::net::IpAddr,
+    pub(super) admitted: Admitted,
+}
+
+/// The place of a half-open IKE SA.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admitted {
+    /// SHA-256 of the request, by which its retransmissions are found.
+    pub(super) request_hash: [u8; 32],
+    /// Where the request came from.
+    pub(super) remote: IpAddr,
 }
 
 /// A Child SA.
@@ -211,7 +219,7 @@ impl IkeSa {
             State::HalfOpen(_) => exchange == Exchange::IkeAuth,
             State::Established => matches!(exchange, Exchange::CreateChildSa | Exchange::Informational),
             State::Rekeyed | State::Deleting => exchange == Exchange::Informational,
-            State::Closed | State::Dead => false,
+            State::Closed(_) | State::Dead => false,
         }
     }
 

@@ -65,10 +65,8 @@ pub(super) fn own_id(
 ) -> Vec<u8> {
     let is_default =
         |id: &Id<'_>| id.kind == IdType::Fqdn && id.data.eq_ignore_ascii_case(id_hostname.as_bytes());
-    let is_ours = |id: &&Id<'_>| {
-        is_default(id)
-            || id.kind != IdType::Dn && certificate.is_some_and(|certificate| belongs(id, certificate))
-    };
+    let is_ours =
+        |id: &&Id<'_>| is_default(id) || certificate.is_some_and(|certificate| belongs(id, certificate));
     if let Some(id) = asked.filter(is_ours) {
         return id.emit();
     }

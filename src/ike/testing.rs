@@ -56,7 +56,9 @@ impl World {
         let issued = issued.unwrap();
         let config = Config {
             id_hostname: "vpn.example".to_owned(),
-            chain: vec![Certificate::parse(&issued.cert_der).unwrap()],
+            chain: [&issued.cert_der, authority.cert_der()]
+                .map(|der| Certificate::parse(der).unwrap())
+                .to_vec(),
             key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
             anchors: TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
             pool: Ipv4Addr::new(198, 19, 255, 0),
@@ -127,10 +129,14 @@ impl World {
         }
     }
 
-    /// Delivers datagrams and takes what is sent back.
+    /// Delivers datagrams of one peer and takes what is sent back to it; the rest stays in `sent`.
     pub(super) fn exchange(&mut self, path: Path, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
         datagrams.iter().for_each(|bytes| self.handle(Input::Datagram { path, bytes }));
-        self.take_sent()
+        let spi_i = datagrams.first().and_then(|bytes| bytes.first_chunk::<8>());
+        let (back, rest): (Vec<_>, Vec<_>) =
+            self.sent.drain(..).partition(|(_, bytes)| bytes.first_chunk() == spi_i);
+        self.sent = rest;
+        back.into_iter().map(|(_, bytes)| bytes).collect()
     }
 
     pub(super) fn take_sent(&mut self) -> Vec<Vec<u8>> {
@@ -436,6 +442,11 @@ impl Initiator {
     /// Seals a message; with padding, to see that it is taken.
     pub(super) fn seal(&mut self, header: Header, chain: &Chain) -> Vec<u8> {
         self.seal_piece(header, chain.first(), None, chain.bytes())
+    }
+
+    /// Seals octets that may be no payloads at all.
+    pub(super) fn seal_raw(&mut self, header: Header, first: u8, payloads: &[u8]) -> Vec<u8> {
+        self.seal_piece(header, first, None, payloads)
     }
 
     /// Seals a message in fragments of `size` octets of payloads.

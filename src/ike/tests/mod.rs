@@ -1,0 +1,6 @@
+//! The responder against an initiator in memory, with a virtual clock.
+
+mod connect;
+mod hostile;
+mod life;
+mod rekey;
