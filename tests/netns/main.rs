@@ -316,7 +316,18 @@ fn strangers_are_refused() {
 
     let _client = service.connected(CLI, "alice");
     traffic::ping(&lab, CLI, ADDRESS, 5);
-    println!("{}", service.log());
+    if !service.is_reference() {
+        let log = service.log();
+        for line in [
+            "(expired) was not let in: the client's certificate is not trusted: certificate has expired",
+            "(mallory) was not let in: the client's certificate is not trusted",
+            "(alice) was not let in: the client's certificate is not trusted",
+            "(alice) was not let in: the client's identity is not in its certificate",
+            "alice is gone: the client does not accept our certificate",
+        ] {
+            assert!(log.contains(line), "the daemon does not say that {line}:\n{log}");
+        }
+    }
 }
 
 #[test]
@@ -335,6 +346,10 @@ fn disconnecting_is_noticed_by_the_other_side() {
     // The responder goes: it tells the client.
     assert!(service.stop(), "the responder did not end well:\n{}", service.log());
     client.wait_gone(Duration::from_secs(5));
+    if !service.is_reference() {
+        let log = service.log();
+        assert_eq!(log.matches("alice is gone: disconnected by the client").count(), 2, "{log}");
+    }
 }
 
 /// Rekeys the Child SA: another one takes its place, and it is the only one soon.
