@@ -2,6 +2,7 @@
 //! as the kernel's PPP is not needed. Each test runs itself again in a network namespace that has only a loopback
 //! interface. Without root or the programs it says why it skips; with CI=true that is a failure.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,8 +13,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use pterodapter::demo::gateway::{
-    self, CloseStyle, DenyMode, Entry, Event, FarSide, Gateway, HostCheck, LoginOutcome, Scenario, TunnelEnd,
-    User,
+    self, CloseStyle, DenyMode, DnsOffer, Entry, Event, FarSide, Gateway, HostCheck, LoginOutcome, Mru,
+    PppKnobs, Scenario, TunnelEnd, User,
 };
 
 const INSIDE: &str = "PTERODAPTER_TEST_NAMESPACE";
@@ -119,7 +120,9 @@ impl Client {
 
     /// Asks the program to end, as Ctrl-C does; `timeout` passes it on.
     fn interrupt(&mut self) -> Option<i32> {
-        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        if self.child.try_wait().unwrap().is_none() {
+            let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        }
         self.wait()
     }
 
@@ -140,19 +143,17 @@ impl Drop for Client {
     }
 }
 
-fn start_gateway(dir: &Path, scenario: Scenario) -> Gateway {
-    let command = gateway::Command {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        far_side: FarSide::Builtin,
+fn start_gateway(dir: &Path, far_side: FarSide, scenario: Scenario) -> Gateway {
+    let options = gateway::Options {
+        far_side,
         users: vec![
             User { realm: "staff".into(), ..User::new("alice", "p@ss+word & more") },
             User::new("bob", "pw"),
         ],
-        names: Vec::new(),
-        ca_file: None,
         scenario,
+        ..Default::default()
     };
-    let (config, ca_pem) = command.into_config().unwrap();
+    let (config, ca_pem) = options.into_config().unwrap();
     fs::write(dir.join("ca.pem"), ca_pem).unwrap();
     let script = dir.join("script");
     fs::write(&script, SCRIPT).unwrap();
@@ -237,7 +238,7 @@ fn transfer(octets: u64) {
 #[test]
 fn openconnect_moves_traffic() {
     in_namespace("openconnect_moves_traffic", "openconnect", |dir| {
-        let gateway = start_gateway(dir, Scenario::default());
+        let gateway = start_gateway(dir, FarSide::Builtin, Scenario::default());
         let mut client = openconnect(dir, &gateway, "alice", "p@ss+word & more", "staff", &[]);
         let env = wait_up(dir, &mut client);
         for line in [
@@ -295,7 +296,7 @@ fn openconnect_survives_odd_records_and_a_drop() {
             second_tunnel: gateway::SecondTunnel::ReplaceOld,
             ..Scenario::default()
         };
-        let gateway = start_gateway(dir, scenario.clone());
+        let gateway = start_gateway(dir, FarSide::Builtin, scenario.clone());
         let mut client = openconnect(dir, &gateway, "bob", "pw", "", &[]);
         wait_up(dir, &mut client);
         ping("10.77.0.1", 1000);
@@ -319,16 +320,49 @@ fn openconnect_survives_odd_records_and_a_drop() {
 }
 
 #[test]
+fn openconnect_copes_with_odd_negotiations() {
+    in_namespace("openconnect_copes_with_odd_negotiations", "openconnect", |dir| {
+        let usual = PppKnobs::default;
+        for ppp in [
+            PppKnobs { offer_vj: true, ..usual() },
+            PppKnobs { own_mru: Some(1400), dns: DnsOffer::Reject, ..usual() },
+            PppKnobs { mru: Mru::Nak(1280), ..usual() },
+            PppKnobs { mru: Mru::Reject, ..usual() },
+            PppKnobs { ask_auth: true, ..usual() },
+            PppKnobs { echo_every: Some(Duration::from_millis(50)), answer_echo: false, ..usual() },
+        ] {
+            let scenario = Scenario {
+                ppp: ppp.clone(),
+                host_check: HostCheck::Off,
+                script_entry: true,
+                chunk_padding: false,
+                ..Scenario::default()
+            };
+            let gateway = start_gateway(dir, FarSide::Builtin, scenario);
+            let mut client = openconnect(dir, &gateway, "bob", "pw", "", &[]);
+            eprintln!("{ppp:?}");
+            wait_up(dir, &mut client);
+            ping("10.77.0.1", 1000);
+            client.interrupt();
+        }
+    });
+}
+
+#[test]
 fn openconnect_understands_denials() {
     in_namespace("openconnect_understands_denials", "openconnect", |dir| {
         for deny_mode in [DenyMode::Body, DenyMode::Status405, DenyMode::EmptyCookie] {
-            let gateway = start_gateway(dir, Scenario { deny_mode, ..Scenario::default() });
+            let gateway = start_gateway(dir, FarSide::Builtin, Scenario { deny_mode, ..Scenario::default() });
             let mut client = openconnect(dir, &gateway, "bob", "wrong", "", &["--non-inter"]);
             assert_ne!(client.wait(), Some(0), "{deny_mode:?}");
             let denied = |event: &Event| matches!(event, Event::Login { outcome: LoginOutcome::Denied, .. });
             assert!(count(&gateway.journal(), denied) > 0, "{deny_mode:?}");
         }
-        let gateway = start_gateway(dir, Scenario { tunnel_status: Some(403), ..Scenario::default() });
+        let gateway = start_gateway(
+            dir,
+            FarSide::Builtin,
+            Scenario { tunnel_status: Some(403), ..Scenario::default() },
+        );
         let mut client = openconnect(dir, &gateway, "bob", "pw", "", &[]);
         assert_ne!(client.wait(), Some(0));
         assert!(client.log().contains("HTTP/1.1 403 Forbidden"), "{}", client.log());
@@ -336,10 +370,58 @@ fn openconnect_understands_denials() {
 }
 
 #[test]
+fn far_side_is_a_device() {
+    in_namespace("far_side_is_a_device", "openconnect", |dir| {
+        // The client's end of the tunnel moves to a namespace of its own, so that packets cannot take a short cut.
+        let mut other = Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap();
+        let pid = other.id().to_string();
+        let run = |program: &str, args: &[&str]| {
+            let output = Command::new(program).args(args).output().unwrap();
+            assert!(
+                output.status.success(),
+                "{program} {args:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        };
+        let inside = |args: &[&str]| run("nsenter", &[["-t", pid.as_str(), "-n"].as_slice(), args].concat());
+
+        let far_side = FarSide::Tun { name: "corp0".into() };
+        let gateway = start_gateway(dir, far_side, Scenario::default());
+        run("ip", &["addr", "add", "10.77.0.1/16", "dev", "corp0"]);
+        run("ip", &["link", "set", "corp0", "mtu", "1354", "up"]);
+        run("ip", &["route", "add", "10.212.134.0/24", "dev", "corp0"]);
+        fs::write(dir.join("script"), format!("#!/bin/sh\n[ \"$reason\" = connect ] && ip link set octun netns {pid} && touch \"$PTERODAPTER_ENV\"\n")).unwrap();
+        let mut client = openconnect(dir, &gateway, "bob", "pw", "", &[]);
+        wait_up(dir, &mut client);
+        inside(&["ip", "addr", "add", "10.212.134.200/32", "dev", "octun"]);
+        inside(&["ip", "link", "set", "octun", "mtu", "1354", "up"]);
+        inside(&["ip", "route", "add", "10.77.0.0/16", "dev", "octun"]);
+        inside(&["ping", "-n", "-c", "3", "-i", "0.2", "-W", "3", "10.77.0.1"]);
+        let served = std::thread::spawn(|| {
+            let listener = std::net::TcpListener::bind("10.77.0.1:4000").unwrap();
+            let (mut stream, peer) = listener.accept().unwrap();
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).unwrap();
+            (bytes.len(), peer.ip())
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        inside(&[
+            "sh",
+            "-c",
+            "head -c 1000000 /dev/zero | timeout 20 bash -c 'cat > /dev/tcp/10.77.0.1/4000'",
+        ]);
+        assert_eq!(served.join().unwrap(), (1_000_000, CLIENT.into()));
+        client.interrupt();
+        let _ = other.kill();
+        let _ = other.wait();
+    });
+}
+
+#[test]
 fn openfortivpn_gets_its_configuration() {
     in_namespace("openfortivpn_gets_its_configuration", "openfortivpn", |dir| {
         let scenario = Scenario { host_check: HostCheck::Off, ..Scenario::default() };
-        let gateway = start_gateway(dir, scenario);
+        let gateway = start_gateway(dir, FarSide::Builtin, scenario);
         let port = gateway.addr().port();
         let ca = format!("--ca-file={}", dir.join("ca.pem").display());
         let args = [

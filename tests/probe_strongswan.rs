@@ -197,8 +197,6 @@ impl Testbed {
             key_pem: issued.key_pem.clone(),
             identity: Some(name.to_owned()),
             fragment_size: 500,
-            // strongSwan's receive buffer holds about 90 packets.
-            tcp_buffer: 64 * 1024,
             ..ClientConfig::new(SocketAddr::new(OUTER.1.parse().unwrap(), 500), 4500, SERVER_NAME)
         }
     }

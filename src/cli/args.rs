@@ -335,7 +335,9 @@ mod tests {
     fn options_behind_gateway_only_are_the_gateways() {
         let argv = ["pterodapter", "demo", "--gateway-only", "--listen", "127.0.0.1:0", "--user=a:b"];
         match parse(argv).unwrap().command {
-            Command::Demo(demo) => assert_eq!(demo.gateway_only.unwrap(), ["--listen", "127.0.0.1:0", "--user=a:b"]),
+            Command::Demo(demo) => {
+                assert_eq!(demo.gateway_only.unwrap(), ["--listen", "127.0.0.1:0", "--user=a:b"])
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -1,7 +1,7 @@
 //! `pterodapter ikev2`: the daemon in the foreground, until a signal ends it.
 
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process;
 use std::thread;
 
@@ -18,34 +18,33 @@ use super::settings::{self, System};
 pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     let system = System {
         wall: Clock::start().now().wall,
-        has_ipv6: has_ipv6(),
         cores: thread::available_parallelism().map_or(1, usize::from),
     };
-    let (config, warnings) =
-        settings::load(args, system, io::stdin()).map_err(|error| Failure::Configuration(error.to_string()))?;
+    let (config, warnings) = settings::load(args, system, io::stdin())
+        .map_err(|error| Failure::Configuration(error.to_string()))?;
     for warning in warnings {
         log::warn!("{warning}");
     }
     // From here on a signal waits for its thread instead of ending us in the middle.
-    let signals = Signals::new([SIGINT, SIGTERM]).map_err(|e| Failure::Runtime(format!("cannot catch signals: {e}")))?;
+    let signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|e| Failure::Runtime(format!("cannot catch signals: {e}")))?;
     let daemon = engine::start(config).map_err(start_failure)?;
     for (ike, nat) in daemon.addresses() {
         log::info!("listening on UDP {ike} and {nat}");
     }
     stop_on_signal(signals, daemon.stopper())?;
-    if daemon.wait() { Ok(()) } else { Err(Failure::Runtime("the event loop failed; see the log above".to_owned())) }
-}
-
-/// True unless the kernel has no IPv6 at all: a socket for both families can be made without an IPv6 address too.
-fn has_ipv6() -> bool {
-    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+    if daemon.wait() {
+        Ok(())
+    } else {
+        Err(Failure::Runtime("the event loop failed; see the log above".to_owned()))
+    }
 }
 
 fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure> {
     let wait = move || {
         let mut arrived = signals.forever();
         if arrived.next().is_some() {
-            log::info!("stopping: clients are disconnected, then the tunnel is closed; a second signal ends at once");
+            log::info!("asked to stop; a second signal ends at once");
             stopper.stop();
         }
         if arrived.next().is_some() {
@@ -75,7 +74,8 @@ fn start_failure(error: StartError) -> Failure {
 }
 
 fn not_permitted(address: SocketAddr) -> String {
-    let program = std::env::current_exe().map_or_else(|_| "pterodapter".to_owned(), |path| path.display().to_string());
+    let program =
+        std::env::current_exe().map_or_else(|_| "pterodapter".to_owned(), |path| path.display().to_string());
     format!(
         "port {} ({address}, UDP): permission denied. Three ways out: 'sudo setcap cap_net_bind_service=+ep {program}'; \
          the systemd service, which may use it; or --ike-port and --nat-port above 1023 for clients that can use those",
@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn a_port_that_cannot_be_had_is_named_with_three_ways_out() {
         let bind = |kind: io::ErrorKind| {
-            let failure = start_failure(StartError::Bind { address: ([192, 0, 2, 1], 500).into(), error: kind.into() });
+            let failure =
+                start_failure(StartError::Bind { address: ([192, 0, 2, 1], 500).into(), error: kind.into() });
             let (code, text) = failure.parts();
             assert_eq!(text.lines().count(), 1);
             (code, text.to_owned())

@@ -59,7 +59,9 @@ pub fn main() -> ExitCode {
 /// Prints help, the version, or in one line what is wrong with the command line.
 fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Without an output there is nobody to tell.
             let _ = error.print();
         }
@@ -68,12 +70,15 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// What clap says in paragraphs, without its usage text.
+/// What clap says in paragraphs, without its usage text: the fault, and what is similar to a wrong word.
 fn one_line(report: &str) -> String {
-    let said = report.split("\n\nUsage:").next().and_then(|said| said.split("\n\nFor more").next()).unwrap_or(report);
-    let said = said.strip_prefix("error: ").unwrap_or(said);
-    let words: Vec<&str> = said.split_whitespace().collect();
-    format!("{} (see --help)", words.join(" "))
+    let mut paragraphs =
+        report.split("\n\n").map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+    let fault = paragraphs.next().unwrap_or_default();
+    let similar = paragraphs
+        .find_map(|text| text.strip_prefix("tip: ").filter(|tip| tip.contains("similar")).map(str::to_owned));
+    let hint = similar.unwrap_or_else(|| "see --help".to_owned());
+    format!("{} ({hint})", fault.strip_prefix("error: ").unwrap_or(&fault))
 }
 
 #[cfg(test)]
@@ -84,9 +89,10 @@ mod tests {
     fn usage_errors_become_one_line() {
         let line = |argv: &[&str]| one_line(&args::parse(argv.iter().copied()).unwrap_err().to_string());
         assert_eq!(
-            line(&["pterodapter", "ikev2", "--kye=x"]),
-            "unexpected argument '--kye' found tip: a similar argument exists: '--key' (see --help)"
+            line(&["pterodapter", "ikev2", "--list-ip=::"]),
+            "unexpected argument '--list-ip' found (a similar argument exists: '--listen-ip')"
         );
+        assert_eq!(line(&["pterodapter", "ikev2", "--x"]), "unexpected argument '--x' found (see --help)");
         assert_eq!(
             line(&["pterodapter", "ikev2", "--key=k", "--cert=c", "--cacert=a"]),
             "the following required arguments were not provided: --destination <HOST:PORT> (see --help)"

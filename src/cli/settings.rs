@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,8 +80,6 @@ impl fmt::Display for Error {
 /// What works, but deserves a look.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// The system has no IPv6, so we serve IPv4 only.
-    NoIpv6,
     /// Our certificate is not from the clients' authority.
     OtherIssuer(ChainError),
     /// Clients compare our name with the certificate.
@@ -97,7 +95,6 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoIpv6 => f.write_str("IPv6 is off on this system: serving 0.0.0.0 only"),
             Self::OtherIssuer(why) => write!(
                 f,
                 "our certificate does not chain to --cacert ({why}): clients must trust its issuer by other means"
@@ -137,8 +134,6 @@ impl fmt::Display for Days {
 pub struct System {
     /// Wall clock, since 1970-01-01 UTC.
     pub wall: Duration,
-    /// Whether sockets of that family can be made.
-    pub has_ipv6: bool,
     /// Cores that we may use.
     pub cores: usize,
 }
@@ -149,8 +144,11 @@ pub struct System {
 /// The first rule that is broken.
 pub fn load(args: &Ikev2Args, system: System, stdin: impl Read) -> Result<(Config, Vec<Warning>), Error> {
     let mut warnings = Vec::new();
+    // The engine falls back to 0.0.0.0 where the system has no IPv6.
+    let listen =
+        if args.listen_ip.is_empty() { vec![Ipv6Addr::UNSPECIFIED.into()] } else { args.listen_ip.clone() };
     let config = Config {
-        listen: listen(&args.listen_ip, system, &mut warnings),
+        listen,
         ike_port: args.ike_port.get(),
         nat_port: args.nat_port.get(),
         identity: identity(args, system, &mut warnings)?,
@@ -161,17 +159,6 @@ pub fn load(args: &Ikev2Args, system: System, stdin: impl Read) -> Result<(Confi
         saml_listen: args.saml_listen,
     };
     Ok((config, warnings))
-}
-
-fn listen(asked: &[IpAddr], system: System, warnings: &mut Vec<Warning>) -> Vec<IpAddr> {
-    if !asked.is_empty() {
-        return asked.to_vec();
-    }
-    if system.has_ipv6 {
-        return vec![Ipv6Addr::UNSPECIFIED.into()];
-    }
-    warnings.push(Warning::NoIpv6);
-    vec![Ipv4Addr::UNSPECIFIED.into()]
 }
 
 fn identity(args: &Ikev2Args, system: System, warnings: &mut Vec<Warning>) -> Result<Identity, Error> {
@@ -318,7 +305,7 @@ mod tests {
     use crate::provision::{Authority, Issued};
 
     const WALL: Duration = Duration::from_secs(1_800_000_000);
-    const SYSTEM: System = System { wall: WALL, has_ipv6: true, cores: 4 };
+    const SYSTEM: System = System { wall: WALL, cores: 4 };
 
     /// A directory with a CA, a server certificate and a password, all in order.
     struct Files(TempDir);
@@ -430,15 +417,6 @@ mod tests {
         );
         fs::set_permissions(files.path("server.key"), Permissions::from_mode(0o644)).unwrap();
         assert_eq!(warnings(&[]), [Warning::WorldReadable(files.path("server.key"))]);
-    }
-
-    #[test]
-    fn without_ipv6_the_default_is_ipv4_with_a_note() {
-        let files = Files::new();
-        let system = System { has_ipv6: false, ..SYSTEM };
-        let (config, warnings) = load(&files.args(&[]), system, io::empty()).unwrap();
-        assert_eq!(config.listen, [IpAddr::from(Ipv4Addr::UNSPECIFIED)]);
-        assert_eq!(warnings, [Warning::NoIpv6]);
     }
 
     #[test]

@@ -106,8 +106,9 @@ impl DataPath {
         self.host.set_servers(servers);
     }
 
-    /// The uplink went down. Flows and DNS servers are kept: it may come back with the same address.
+    /// The uplink went down. Flows are kept: it may come back with the same address.
     pub fn uplink_down(&mut self) {
+        self.host.set_servers(&[]);
         self.flows.set_external(None);
     }
 

@@ -157,6 +157,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         saml: None,
         saml_address: config.saml_listen,
         counters: Arc::clone(&counters),
+        browser_missed: false,
         phase: Phase::Running,
         housekeeping: Duration::ZERO,
     };
@@ -216,6 +217,8 @@ struct EventLoop {
     saml: Option<Listener>,
     saml_address: SocketAddr,
     counters: Arc<Counters>,
+    /// Nobody signed in in time: a device that connects is a person who may do it now.
+    browser_missed: bool,
     phase: Phase,
     housekeeping: Duration,
 }
@@ -354,6 +357,9 @@ impl EventLoop {
             ike::Output::Moved { device, path } => self.data.moved(device, path),
             ike::Output::Connected { identity, address, path, suite, .. } => {
                 log::info!("{identity} connected from {}, has {address}, {suite}", path.remote);
+                if std::mem::take(&mut self.browser_missed) {
+                    self.uplink.handle(now, fortivpn::Input::Retry);
+                }
             }
             ike::Output::Gone { identity, why, .. } => log::info!("{identity} is gone: {why}"),
             ike::Output::Note(event) => log::info!("{event}"),
@@ -374,7 +380,10 @@ impl EventLoop {
                     log::warn!("the tunnel is down: {reason}");
                     self.data.uplink_down();
                 }
-                fortivpn::Output::Failed(error) => log::error!("{error}"),
+                fortivpn::Output::Failed(error) => {
+                    log::error!("{error}");
+                    self.browser_missed = matches!(error, fortivpn::Error::SignInTimeout);
+                }
                 fortivpn::Output::Note(event) => log::info!("{event}"),
                 fortivpn::Output::Stopped => {
                     if let Phase::LeavingGateway { .. } = self.phase {

@@ -1,6 +1,6 @@
 //! Sign-in with the browser: the link to open, and the request with which the browser comes back to us.
 
-use crate::wire::http::percent_encode;
+use crate::wire::http::{parse_request, percent_encode};
 
 /// Where FortiGates send the browser back to, unless configured otherwise.
 pub const DEFAULT_PORT: u16 = 8020;
@@ -51,13 +51,9 @@ impl std::fmt::Debug for Answer {
 /// Answers one request on the loopback port. Favicons, preflights, probes and bad ids get an answer that does not
 /// disturb the sign-in.
 pub fn handle_request(bytes: &[u8]) -> Answer {
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut request = httparse::Request::new(&mut headers);
-    let (method, target) = match request.parse(bytes) {
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_REQUEST => return Answer::NeedMore,
-        Ok(httparse::Status::Complete(_)) => {
-            (request.method.unwrap_or_default(), request.path.unwrap_or_default())
-        }
+    let (method, target) = match parse_request(bytes) {
+        Ok(None) if bytes.len() < MAX_REQUEST => return Answer::NeedMore,
+        Ok(Some(line)) => line,
         _ => return reply("400 Bad Request", "This is not a request that a browser sends."),
     };
     match method {

@@ -1,20 +1,27 @@
 //! The session: sign in, fetch the configuration, open the tunnel, and all of that again when it drops.
 
+mod answers;
+mod io;
+mod recovery;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use super::config::{self, TunnelConfig};
+use super::config::TunnelConfig;
 use super::error::{CloseReason, DownReason, Error, Event};
-use super::login::{self, CookieJar, LOGIN_CHECK, SESSION_COOKIE, TEMPORARY_COOKIE, Verdict};
-use super::policy::{self, Drop};
+use super::login::{self, CookieJar, LOGIN_CHECK, SESSION_COOKIE, TEMPORARY_COOKIE};
+use super::policy::Drop;
 use super::saml;
-use super::tunnel::{Interrupt, Stats, Tunnel};
+use super::tunnel::{Stats, Tunnel};
 use crate::base::{Now, Random};
 use crate::crypto::Secret;
-use crate::ppp::{self, Closed, Link, Settings};
+use crate::ppp::{self, Link, Settings};
 use crate::wire::forti::{DATA_HEADER_LEN, emit_header};
-use crate::wire::http::{Request, Response, ResponseReader};
+use crate::wire::http::{Request, ResponseReader};
+
+pub use io::{Config, Credentials, Input, Output};
+use recovery::End;
 
 const CONFIG: &str = "/remote/fortisslvpn_xml?dual_stack=1";
 const TUNNEL: &str = "/remote/sslvpn-tunnel";
@@ -29,124 +36,6 @@ const LOGIN_HEAD: Duration = Duration::from_secs(40);
 const BROWSER: Duration = Duration::from_secs(600);
 /// From `Input::Stop` to `Output::Stopped`.
 const STOP: Duration = Duration::from_secs(3);
-/// A tunnel that was up for so long makes earlier failures forgotten.
-const SETTLED: Duration = Duration::from_secs(60);
-/// No address is free: this many failures put the next try a minute away.
-const POOL_EMPTY: usize = 6;
-const MAX_HOST_CHECKS: u8 = 2;
-/// Tunnels that may fail on one fresh cookie.
-const MAX_TUNNEL_FAILURES: u8 = 2;
-
-/// Where to connect and who we are.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Host name or address of the gateway.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Realm, where the account is not in the default one.
-    pub realm: Option<String>,
-    /// How to sign in.
-    pub credentials: Credentials,
-    /// `User-Agent`; [`super::DEFAULT_USER_AGENT`] unless the gateway is special.
-    pub user_agent: String,
-    /// The MRU to offer, in octets; [`super::DEFAULT_MRU`] is what gateways expect.
-    pub mru: u16,
-}
-
-/// How to sign in.
-#[derive(Clone, Debug)]
-pub enum Credentials {
-    /// With the browser; it comes back to this port on loopback.
-    Saml {
-        /// `saml-redirect-port` of the gateway.
-        port: u16,
-    },
-    /// With a password.
-    Password {
-        /// User name.
-        username: String,
-        /// Password.
-        password: Secret,
-    },
-}
-
-/// What the session is told.
-pub enum Input {
-    /// Connect the uplink. A person's action.
-    Start,
-    /// TLS is up, and the gateway's certificate was accepted.
-    Connected,
-    /// The connection ended, or did not come up.
-    Closed(CloseReason),
-    /// The browser came back with this id.
-    SamlId(String),
-    /// A person's action: try again now, also what was refused.
-    Retry,
-    /// End the session, within three seconds.
-    Stop,
-}
-
-impl fmt::Debug for Input {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start => f.write_str("Start"),
-            Self::Connected => f.write_str("Connected"),
-            Self::Closed(reason) => write!(f, "Closed({reason:?})"),
-            Self::SamlId(_) => f.write_str("SamlId([redacted])"),
-            Self::Retry => f.write_str("Retry"),
-            Self::Stop => f.write_str("Stop"),
-        }
-    }
-}
-
-/// What the session wants.
-#[derive(PartialEq, Eq)]
-pub enum Output {
-    /// Open a TLS connection to the gateway; answer with `Connected` or `Closed`.
-    Connect,
-    /// Close the connection, or give up opening it. Nothing about it is told to the session any more.
-    Disconnect {
-        /// Flush and send close_notify first.
-        graceful: bool,
-    },
-    /// Send these octets inside TLS. They may be secret.
-    Write(Vec<u8>),
-    /// A person has to open this link; listen on loopback for the browser.
-    LoginNeeded {
-        /// The link.
-        url: String,
-    },
-    /// Stop listening.
-    LoginDone,
-    /// IPv4 packets may flow. Comes again when PPP changed something.
-    Up(TunnelConfig),
-    /// The tunnel is gone; the session goes on by itself.
-    Down(DownReason),
-    /// The session waits for [`Input::Retry`].
-    Failed(Error),
-    /// Something to log.
-    Note(Event),
-    /// After [`Input::Stop`]: there is nothing more to do.
-    Stopped,
-}
-
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect => f.write_str("Connect"),
-            Self::Disconnect { graceful } => write!(f, "Disconnect {{ graceful: {graceful} }}"),
-            Self::Write(bytes) => write!(f, "Write([{} octets redacted])", bytes.len()),
-            Self::LoginNeeded { url } => write!(f, "LoginNeeded({url})"),
-            Self::LoginDone => f.write_str("LoginDone"),
-            Self::Up(config) => write!(f, "Up({config:?})"),
-            Self::Down(reason) => write!(f, "Down({reason:?})"),
-            Self::Failed(error) => write!(f, "Failed({error:?})"),
-            Self::Note(event) => write!(f, "Note({event:?})"),
-            Self::Stopped => f.write_str("Stopped"),
-        }
-    }
-}
 
 /// One thing to do on a connection.
 enum Step {
@@ -196,13 +85,6 @@ enum Connection {
     Open { used: bool },
 }
 
-/// How a tunnel ended.
-enum End {
-    Connection(CloseReason),
-    Interrupt(Interrupt),
-    Link(Closed),
-}
-
 /// The client's side of a FortiVPN session, over as many TLS connections as it takes.
 pub struct Session {
     config: Config,
@@ -217,6 +99,8 @@ pub struct Session {
     may_sign_in: bool,
     /// No tunnel has come up yet with the present cookie.
     fresh: bool,
+    /// The last configuration with this cookie gave no address.
+    no_address: bool,
     host_checks: u8,
     tunnel_failures: u8,
     /// Failures in a row, for the backoff.
@@ -252,6 +136,7 @@ impl Session {
             tunnel_config: None,
             may_sign_in: false,
             fresh: false,
+            no_address: false,
             host_checks: 0,
             tunnel_failures: 0,
             failures: 0,
@@ -340,8 +225,8 @@ impl Session {
                 }
             }
             Input::Connected => {}
-            Input::Closed(reason) if self.connection != Connection::Closed => self.closed(now, reason),
-            Input::Closed(_) => {}
+            Input::Closed(_) if self.connection == Connection::Closed || self.has_parted() => {}
+            Input::Closed(reason) => self.closed(now, reason),
             Input::SamlId(id) if matches!(self.state, State::Browser { .. }) && saml::is_valid_id(&id) => {
                 self.outputs.push_back(Output::LoginDone);
                 self.begin(now, Step::TradeId(id));
@@ -373,6 +258,11 @@ impl Session {
             },
             _ => {}
         }
+    }
+
+    /// A `Disconnect` still waits to be taken: what is told about a connection concerns the one before it.
+    fn has_parted(&self) -> bool {
+        self.outputs.iter().any(|output| matches!(output, Output::Disconnect { .. }))
     }
 
     fn start(&mut self, now: Now) {
@@ -504,92 +394,6 @@ impl Session {
         }
     }
 
-    /// Nothing was sent, so everything may be tried again.
-    fn not_connected(&mut self, now: Now, step: Step, reason: CloseReason) {
-        if let CloseReason::Trust(why) = reason {
-            return self.fail(Error::Trust(why));
-        }
-        match step {
-            Step::Logout => self.stopped(),
-            // The id is old by the time the gateway is back.
-            Step::TradeId(_) => self.retry(now, Step::Probe, reason.to_string()),
-            step => self.retry(now, step, reason.to_string()),
-        }
-    }
-
-    /// A request was sent, and no answer came.
-    fn unanswered(&mut self, now: Now, step: Step, why: String) {
-        match step {
-            Step::Login => self.fail(Error::LoginUnanswered(why)),
-            Step::TradeId(_) => self.retry(now, Step::Probe, why),
-            Step::Logout => self.stopped(),
-            step => self.retry(now, step, why),
-        }
-    }
-
-    fn answered(&mut self, now: Now, step: Step, response: Response) {
-        if !response.head.keep_alive {
-            self.disconnect(true);
-        }
-        self.jar.absorb(&response.head);
-        match step {
-            Step::Logout => self.stopped(),
-            Step::Config => self.configured(now, &response),
-            _ => self.judged(now, &response),
-        }
-    }
-
-    fn judged(&mut self, now: Now, response: &Response) {
-        let by_browser = matches!(self.config.credentials, Credentials::Saml { .. });
-        match login::judge(response, &self.jar, &self.authority) {
-            Verdict::Accepted => {
-                self.fresh = true;
-                self.tunnel_failures = 0;
-                self.begin(now, Step::Config);
-            }
-            Verdict::HostCheck(_) if self.host_checks >= MAX_HOST_CHECKS => self.fail(Error::HostCheck),
-            Verdict::HostCheck(target) => {
-                self.host_checks += 1;
-                self.begin(now, Step::HostCheck(target));
-            }
-            // Each id is a person's action, so asking for another one repeats nothing.
-            Verdict::Failed(Error::Denied) if by_browser => {
-                self.outputs.push_back(Output::Note(Event::SignInRefused));
-                self.begin(now, Step::Probe);
-            }
-            Verdict::Failed(Error::LoginUnanswered(why)) if by_browser => self.retry(now, Step::Probe, why),
-            Verdict::Failed(error) => self.fail(error),
-        }
-    }
-
-    fn configured(&mut self, now: Now, response: &Response) {
-        let parsed = match response.head.status {
-            200 => TunnelConfig::parse(&response.body),
-            300..=399 | 401 | 403 => Err(config::Error::LoginPage),
-            404 => return self.fail(Error::NoTunnelMode),
-            status @ 500.. => {
-                return self.retry(now, Step::Config, format!("the gateway answers with status {status}"));
-            }
-            status => return self.fail(Error::BadStatus(status)),
-        };
-        match parsed {
-            Ok(config) => {
-                if config.skipped_routes > 0 {
-                    self.outputs.push_back(Output::Note(Event::RoutesSkipped(config.skipped_routes)));
-                }
-                self.tunnel_config = Some(config);
-                self.begin(now, Step::Tunnel);
-            }
-            Err(config::Error::LoginPage) if self.fresh => self.fail(Error::SessionRefused),
-            Err(config::Error::NoAddress) if self.fresh => {
-                self.failures = self.failures.max(POOL_EMPTY);
-                self.retry(now, Step::Config, Error::BadConfig(config::Error::NoAddress).to_string());
-            }
-            Err(config::Error::LoginPage | config::Error::NoAddress) => self.sign_in_again(now),
-            Err(error) => self.fail(Error::BadConfig(error)),
-        }
-    }
-
     /// Sends what the link wants to send, and acts on its events.
     fn flush_link(&mut self, now: Now) {
         while let State::Tunnel { tunnel, .. } = &mut self.state {
@@ -637,109 +441,6 @@ impl Session {
             return;
         }
         self.outputs.push_back(Output::Up(config));
-    }
-
-    fn tunnel_ended(&mut self, now: Now, end: End) {
-        let State::Tunnel { tunnel, reused } = self.take_state() else { return };
-        self.disconnect(matches!(end, End::Link(Closed::ByUs | Closed::ByPeer(_))));
-        if self.stop_by.is_some() {
-            return self.log_out(now);
-        }
-        match self.up_since.take() {
-            Some(since) => self.went_down(now, since, down_reason(end)),
-            None => self.did_not_come_up(now, end, tunnel.has_frames(), reused),
-        }
-    }
-
-    fn went_down(&mut self, now: Now, since: Duration, why: DownReason) {
-        if now.mono.saturating_sub(since) >= SETTLED {
-            self.failures = 0;
-        }
-        let reuse = self.tunnel_config.as_ref().map(|config| config.reuse).unwrap_or_default();
-        self.drop = Some(Drop::new(now.boot, reuse));
-        let ended = matches!(why, DownReason::Terminated(_));
-        self.outputs.push_back(Output::Down(why));
-        if ended { self.sign_in_again(now) } else { self.resume(now) }
-    }
-
-    fn did_not_come_up(&mut self, now: Now, end: End, has_frames: bool, reused: bool) {
-        if matches!(&end, End::Connection(_)) && !has_frames && reused {
-            return self.begin(now, Step::Tunnel);
-        }
-        if let End::Interrupt(Interrupt::Refused(status @ 500..)) = end {
-            return self.retry(now, Step::Tunnel, format!("the gateway answers with status {status}"));
-        }
-        if !self.fresh {
-            return match end {
-                End::Connection(_) => self.resume(now),
-                End::Interrupt(Interrupt::Refused(_))
-                    if self.drop.as_mut().is_some_and(Drop::may_refetch) =>
-                {
-                    self.begin(now, Step::Config);
-                }
-                _ => self.sign_in_again(now),
-            };
-        }
-        let error = match end {
-            End::Connection(reason) if has_frames => {
-                return self.retry(now, Step::Tunnel, reason.to_string());
-            }
-            End::Connection(_) | End::Link(Closed::ByPeer(_) | Closed::ByUs | Closed::Unanswered) => {
-                Error::TunnelRefused(None)
-            }
-            End::Interrupt(Interrupt::Refused(404)) => return self.fail(Error::NoTunnelMode),
-            End::Interrupt(Interrupt::Refused(status)) => {
-                return self.fail(Error::TunnelRefused(Some(status)));
-            }
-            End::Interrupt(Interrupt::BadAnswer(error)) => return self.fail(Error::BadAnswer(error)),
-            End::Interrupt(Interrupt::OutOfSync) => Error::NoFrames,
-            End::Link(Closed::Fault(fault)) => Error::Ppp(fault),
-        };
-        self.tunnel_failures += 1;
-        if self.tunnel_failures >= MAX_TUNNEL_FAILURES {
-            return self.fail(error);
-        }
-        self.retry(now, Step::Tunnel, error.to_string());
-    }
-
-    /// Opens the tunnel again with the cookie that we have, if that may work.
-    fn resume(&mut self, now: Now) {
-        let delay = self.drop.as_ref().and_then(|drop| drop.next_resume(now.boot, &mut *self.rng));
-        match delay.filter(|_| self.jar.session().is_some()) {
-            None => self.sign_in_again(now),
-            Some(delay) => {
-                self.outputs.push_back(Output::Note(Event::Resuming));
-                self.state = State::Waiting { step: Step::Tunnel, at: now.mono + delay };
-            }
-        }
-    }
-
-    /// The cookie is dead. A password that opened a tunnel may be sent once more; a browser is asked for.
-    fn sign_in_again(&mut self, now: Now) {
-        self.jar.clear();
-        let step = self.sign_in_step();
-        if matches!(step, Step::Login) && !self.may_sign_in {
-            return self.fail(Error::SessionRefused);
-        }
-        self.disconnect(true);
-        self.outputs.push_back(Output::Note(Event::SigningIn));
-        let delay = self.next_backoff();
-        self.state = State::Waiting { step, at: now.mono + delay };
-    }
-
-    fn retry(&mut self, now: Now, step: Step, why: String) {
-        if self.stop_by.is_some() {
-            return self.stopped();
-        }
-        self.disconnect(false);
-        let after = self.next_backoff();
-        self.outputs.push_back(Output::Note(Event::Retrying { after, why }));
-        self.state = State::Waiting { step, at: now.mono + after };
-    }
-
-    fn next_backoff(&mut self) -> Duration {
-        self.failures += 1;
-        policy::backoff(self.failures - 1, &mut *self.rng)
     }
 
     fn fail(&mut self, error: Error) {
@@ -798,17 +499,6 @@ fn exchange_limit(step: &Step, reader: &ResponseReader) -> Duration {
         _ if reader.has_head() => HTTP_WHOLE,
         Step::Login | Step::TradeId(_) | Step::HostCheck(_) => LOGIN_HEAD,
         _ => HTTP_HEAD,
-    }
-}
-
-fn down_reason(end: End) -> DownReason {
-    match end {
-        End::Connection(reason) => DownReason::Connection(reason),
-        End::Interrupt(_) => DownReason::OutOfSync,
-        End::Link(Closed::ByPeer(text)) => DownReason::Terminated(text),
-        End::Link(Closed::Unanswered) => DownReason::Unanswered,
-        End::Link(Closed::Fault(fault)) => DownReason::Ppp(fault),
-        End::Link(Closed::ByUs) => DownReason::Stopped,
     }
 }
 

@@ -63,14 +63,14 @@ impl Deframer {
         if std::mem::take(&mut self.spent) {
             self.partial.clear();
         }
-        if self.partial.is_empty() {
-            if let Some(header) = input.first_chunk::<HEADER_LEN>() {
-                let total = HEADER_LEN + forti::parse_header(*header)?;
-                if total <= input.len() {
-                    let (frame, rest) = std::mem::take(input).split_at_mut(total);
-                    *input = rest;
-                    return Ok(frame.get_mut(HEADER_LEN..));
-                }
+        if self.partial.is_empty()
+            && let Some(header) = input.first_chunk::<HEADER_LEN>()
+        {
+            let total = HEADER_LEN + forti::parse_header(*header)?;
+            if total <= input.len() {
+                let (frame, rest) = std::mem::take(input).split_at_mut(total);
+                *input = rest;
+                return Ok(frame.get_mut(HEADER_LEN..));
             }
         }
         if !self.fill(input, HEADER_LEN) {
@@ -298,6 +298,23 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
             cuts.sort_unstable();
             prop_assert_eq!(deframe(&stream, &cuts), Ok(packets));
+        }
+    }
+
+    #[test]
+    fn whole_frames_stay_in_place_and_the_buffer_is_used_again() {
+        let (mut deframer, mut capacity) = (Deframer::default(), None);
+        for round in 0..100 {
+            let mut stream = [frame(&[1; 1400]), frame(&[2; 1400])].concat();
+            let range = stream.as_ptr_range();
+            let (mut first, mut second) = stream.split_at_mut(1406 + 1 + round * 13);
+            let packet = deframer.next(&mut first).unwrap().unwrap();
+            assert!(range.contains(&packet.as_ptr()), "not copied");
+            assert!(deframer.next(&mut first).unwrap().is_none());
+            let packet = deframer.next(&mut second).unwrap().unwrap();
+            assert!(packet == [2; 1400] && !range.contains(&packet.as_ptr()));
+            let now = deframer.partial.capacity();
+            assert_eq!(*capacity.get_or_insert(now), now, "no allocation after the first round");
         }
     }
 

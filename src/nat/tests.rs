@@ -189,6 +189,25 @@ fn udp_without_a_checksum_stays_without() {
     let mut packet = udp((A, 4000), (SERVER, 80), b"odd");
     packet[26..28].fill(0);
     assert_eq!(out(&mut flows, at(0), packet)[26..28], [0, 0]);
+    // And one with a checksum never gets to look as if it had none.
+    for word in 0..=u16::MAX {
+        let packet = out(&mut flows, at(0), udp((A, 4000), (SERVER, 80), &word.to_be_bytes()));
+        assert_ne!(packet[26..28], [0, 0]);
+    }
+}
+
+#[test]
+fn identifications_are_ours_where_a_packet_may_be_fragmented() {
+    let mut flows = flows(8);
+    let id = |packet: &[u8]| Ipv4::parse(packet).unwrap().id;
+    let ids = [A, B].map(|device| id(&out(&mut flows, at(0), udp((device, 1), (SERVER, 80), b""))));
+    assert_ne!(ids[0], ids[1]);
+    let mut atomic = udp((A, 1), (SERVER, 80), b"");
+    atomic[6] = 0x40;
+    atomic[10..12].fill(0);
+    let sum = checksum::of(&atomic[..20]).to_be_bytes();
+    atomic[10..12].copy_from_slice(&sum);
+    assert_eq!(id(&out(&mut flows, at(0), atomic)), 0x4242);
 }
 
 #[test]
@@ -260,6 +279,18 @@ fn icmp_errors_follow_the_quoted_packet_both_ways() {
     for from in [A, HOST] {
         let told = out(&mut flows, at(0), error(from, Kind::PortUnreachable, &got));
         assert_eq!(endpoints(&told[28..]), (SERVER, 80, EXTERNAL, 5001));
+    }
+    // What came in unsolicited has no mapping, and its port is as it was, unless the port is another's.
+    for (port, expected) in [(6000, Ok(())), (5001, Err(Reason::NatNoFlow))] {
+        flows = self::flows(64);
+        out(&mut flows, at(0), udp((A, 5001), (SERVER, 80), b"x"));
+        let got = udp((SERVER, 80), (B, port), b"odd");
+        let mut told = error(B, Kind::PortUnreachable, &got);
+        assert_eq!(flows.translate_outbound(at(0), &mut told), expected);
+        if expected.is_ok() {
+            assert_right(&told);
+            assert_eq!(endpoints(&told[28..]), (SERVER, 80, EXTERNAL, port));
+        }
     }
     let mut spoofed = error(B, Kind::PortUnreachable, &got);
     assert_eq!(flows.translate_outbound(at(0), &mut spoofed), Err(Reason::InnerSpoofed));
@@ -366,6 +397,10 @@ fn inbound_pieces_wait_for_their_first() {
     flows.handle_timeout(at(63));
     back(&mut flows, at(63), sent[0].clone()).unwrap();
     assert!(flows.poll_held().is_none());
+    // An identification that is used again is remembered as long as any.
+    back(&mut flows, at(80), sent[0].clone()).unwrap();
+    flows.handle_timeout(at(95));
+    back(&mut flows, at(95), sent[1].clone()).unwrap();
     // Unsolicited packets: the engine's choice counts for all pieces.
     let sent = pieces(udp((SERVER, 80), (EXTERNAL, 9), &[3; 1501]), 100);
     assert_eq!(back(&mut flows, at(63), sent[1].clone()), Err(Reason::NatFragment));
@@ -406,6 +441,11 @@ fn mappings_expire_by_kind_and_state() {
         ("half closed", &[(true, tcp::ACK), (false, tcp::ACK), (true, fin)], 7440),
         ("closed", &[(true, tcp::ACK), (false, tcp::ACK), (true, fin), (false, fin), (true, tcp::ACK)], 240),
         ("reset", &[(true, tcp::ACK), (false, tcp::ACK), (false, tcp::RST)], 240),
+        (
+            "again from outside",
+            &[(true, tcp::RST), (false, tcp::SYN), (true, synack), (false, tcp::ACK), (true, tcp::ACK)],
+            7440,
+        ),
         ("scanned", &[(true, tcp::ACK), (false, tcp::ACK), (false, tcp::SYN)], 7440),
     ];
     for (name, segments, lifetime) in cases {
@@ -462,6 +502,13 @@ fn a_port_of_an_expired_mapping_is_free_again() {
     out(&mut flows, at(0), udp((A, 2000), (SERVER, 80), b"x"));
     let mapped = endpoints(&out(&mut flows, at(301), udp((B, 2000), (SERVER, 80), b"x")));
     assert_eq!((mapped.1, flows.len()), (2000, 1));
+    // The first device is back: the port is no longer its own.
+    let moved = endpoints(&out(&mut flows, at(302), udp((A, 2000), (SERVER, 80), b"x")));
+    assert_ne!(moved.1, 2000);
+    for (port, device) in [(2000, B), (moved.1, A)] {
+        let answer = back(&mut flows, at(302), udp((SERVER, 80), (EXTERNAL, port), b"x")).unwrap();
+        assert_eq!(endpoints(&answer), (SERVER, 80, device, 2000));
+    }
 }
 
 #[test]

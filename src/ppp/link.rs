@@ -78,7 +78,7 @@ pub struct Link {
     settings: Settings,
     phase: Phase,
     lcp: Negotiation<Lcp>,
-    /// When a half-open LCP counts as open.
+    /// When a half-open negotiation counts as open.
     grace: Option<Duration>,
     ipcp: Option<Negotiation<Ipcp>>,
     answers: RateLimit,
@@ -142,7 +142,10 @@ impl Link {
                     result = result.and(ipcp.handle_timeout(now.mono, &mut self.outbox));
                 }
                 if self.grace.is_some_and(|grace| grace <= now.mono) {
-                    self.lcp.presume();
+                    match &mut self.ipcp {
+                        Some(ipcp) if self.lcp.is_open() => ipcp.presume(),
+                        _ => self.lcp.presume(),
+                    }
                 }
                 self.settle(now, result);
             }
@@ -261,11 +264,8 @@ impl Link {
         if matches!(self.phase, Phase::Terminating { .. } | Phase::Closed) {
             return;
         }
-        self.grace = match self.grace {
-            _ if !self.lcp.is_half_open() => None,
-            None => Some(now.mono + GRACE),
-            grace => grace,
-        };
+        let half_open = self.lcp.is_half_open() || self.ipcp.as_ref().is_some_and(Negotiation::is_half_open);
+        self.grace = if half_open { self.grace.or(Some(now.mono + GRACE)) } else { None };
         if !self.lcp.is_open() {
             self.ipcp = None;
         } else if self.ipcp.is_none() {

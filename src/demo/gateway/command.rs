@@ -11,9 +11,9 @@ use crate::provision::Authority;
 /// Validity of the certificates.
 const DAYS: u32 = 30;
 
-/// The options of `--gateway-only`.
+/// What a person or a test chooses about a gateway; certificates are made to fit.
 #[derive(Clone, Debug)]
-pub struct Command {
+pub struct Options {
     /// Where to listen.
     pub listen: SocketAddr,
     /// The network behind.
@@ -28,33 +28,40 @@ pub struct Command {
     pub scenario: Scenario,
 }
 
-impl Command {
-    /// Understands `--listen IP:PORT`, `--far-side builtin|tun:NAME`, `--user NAME:PASSWORD[:REALM]`, `--name NAME`
-    /// and `--ca-file PATH`. The error is what to tell the user.
-    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
-        let mut command = Self {
+impl Default for Options {
+    /// A free port of 127.0.0.1, the built-in network, nobody who may log in.
+    fn default() -> Self {
+        Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             far_side: FarSide::Builtin,
             users: Vec::new(),
             names: Vec::new(),
             ca_file: None,
             scenario: Scenario::default(),
-        };
+        }
+    }
+}
+
+impl Options {
+    /// Understands `--listen IP:PORT`, `--far-side builtin|tun:NAME`, `--user NAME:PASSWORD[:REALM]`, `--name NAME`
+    /// and `--ca-file PATH`. The error is what to tell the user.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
+        let mut options = Self::default();
         let mut args = args.into_iter();
         while let Some(option) = args.next() {
             let option = option.to_string_lossy().into_owned();
             let value = args.next().ok_or_else(|| format!("{option} needs a value"))?;
             let text = value.to_string_lossy().into_owned();
             match option.as_str() {
-                "--listen" => command.listen = text.parse().map_err(|e| format!("--listen {text}: {e}"))?,
-                "--far-side" => command.far_side = parse_far_side(&text)?,
-                "--user" => command.users.push(parse_user(&text)?),
-                "--name" => command.names.push(text),
-                "--ca-file" => command.ca_file = Some(value.into()),
+                "--listen" => options.listen = text.parse().map_err(|e| format!("--listen {text}: {e}"))?,
+                "--far-side" => options.far_side = parse_far_side(&text)?,
+                "--user" => options.users.push(parse_user(&text)?),
+                "--name" => options.names.push(text),
+                "--ca-file" => options.ca_file = Some(value.into()),
                 _ => return Err(format!("unknown option {option}")),
             }
         }
-        Ok(command)
+        Ok(options)
     }
 
     /// The configuration with a certificate of a new authority, and that authority's certificate in PEM.
@@ -104,21 +111,71 @@ pub fn parse_user(text: &str) -> Result<User, String> {
     }
 }
 
-/// Runs a gateway until the standard input ends. Prints one line when it is ready: `ready`, its address, and the
-/// path of the authority's certificate.
+/// Runs a gateway made of `args` until the standard input ends, so that it never outlives who started it.
 pub fn main_from_args(args: impl IntoIterator<Item = OsString>) -> Result<(), String> {
-    let command = Command::parse(args)?;
-    let ca_file = command.ca_file.clone().unwrap_or_else(|| {
+    run(Options::parse(args)?, &mut io::stdin(), &mut io::stdout())
+}
+
+/// Runs a gateway until `input` ends. When it is ready it says so in one line of `output`: the word `ready`, its
+/// address, and the path of its authority's certificate.
+pub fn run(options: Options, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
+    let ca_file = options.ca_file.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("pterodapter-gateway-{}.pem", std::process::id()))
     });
-    let (config, ca_pem) = command.into_config()?;
+    let (config, ca_pem) = options.into_config()?;
     std::fs::write(&ca_file, ca_pem).map_err(|e| format!("{}: {e}", ca_file.display()))?;
     let gateway = Gateway::start(config).map_err(|e| format!("cannot start the gateway: {e}"))?;
-    let mut out = io::stdout();
     // Nobody may be reading; the gateway is up all the same.
-    let _ = writeln!(out, "ready {} {}", gateway.addr(), ca_file.display()).and_then(|()| out.flush());
-    let mut rest = Vec::new();
-    let _ = io::stdin().read_to_end(&mut rest);
+    let _ = writeln!(output, "ready {} {}", gateway.addr(), ca_file.display()).and_then(|()| output.flush());
+    let _ = io::copy(input, &mut io::sink());
     gateway.stop();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, String> {
+        Options::parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn options() {
+        let options = parse(&[
+            "--listen",
+            "127.0.0.1:4443",
+            "--far-side",
+            "tun:corp0",
+            "--user",
+            "a:b:c:d",
+            "--name",
+            "gw",
+        ]);
+        let options = options.unwrap();
+        assert_eq!(options.listen.port(), 4443);
+        assert_eq!(options.far_side, FarSide::Tun { name: "corp0".into() });
+        let user = &options.users[0];
+        assert_eq!((user.name.as_str(), user.password.as_str(), user.realm.as_str()), ("a", "b", "c:d"));
+        let (config, ca_pem) = options.into_config().unwrap();
+        assert!(config.chain_pem.contains("BEGIN CERTIFICATE") && ca_pem.contains("BEGIN CERTIFICATE"));
+        for bad in [&["--listen"], &["--no-such"]] {
+            assert!(parse(bad).is_err());
+        }
+        for bad in [["--user", "name"], ["--far-side", "moon"], ["--listen", "here"]] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn runs_until_its_input_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca_file = dir.path().join("ca.pem");
+        let mut output = Vec::new();
+        let options = Options { ca_file: Some(ca_file.clone()), ..Options::default() };
+        run(options, &mut io::empty(), &mut output).unwrap();
+        let line = String::from_utf8(output).unwrap();
+        assert!(line.starts_with("ready 127.0.0.1:") && line.ends_with("ca.pem\n"), "{line}");
+        assert!(std::fs::read_to_string(ca_file).unwrap().contains("BEGIN CERTIFICATE"));
+    }
 }

@@ -28,11 +28,6 @@ impl Frames {
         result
     }
 
-    /// Appends a frame with a PPP packet of `protocol`.
-    pub fn push(&mut self, protocol: u16, payload: &[u8]) {
-        self.push_with(protocol, payload.len(), |buf| buf.copy_from_slice(payload));
-    }
-
     /// Appends an IPv4 packet: header and checksum here, payload written by `fill`.
     pub fn push_ipv4(&mut self, header: Ipv4Out, payload_len: usize, fill: impl FnOnce(&mut [u8])) {
         self.push_with(super::ppp::IPV4, 20 + payload_len, |packet| {
@@ -151,8 +146,9 @@ mod tests {
     #[test]
     fn frames_have_the_captured_form() {
         let mut frames = Frames::default();
-        frames.push(0xc021, &LCP[8..]);
-        frames.push(0xc021, &ACK[8..]);
+        for frame in [LCP, ACK] {
+            frames.push_with(0xc021, frame.len() - 8, |payload| payload.copy_from_slice(&frame[8..]));
+        }
         assert_eq!(frames.bytes(), [LCP, ACK].concat());
         assert_eq!(frames.iter().collect::<Vec<_>>(), [LCP, ACK]);
     }

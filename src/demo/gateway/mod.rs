@@ -16,7 +16,7 @@ mod scenario;
 mod session;
 mod tunnel;
 
-pub use command::{Command, main_from_args};
+pub use command::{Options, main_from_args, parse_far_side, parse_user, run};
 pub use far_side::FarSide;
 pub use journal::{Counts, Entry, Event, LoginOutcome, RequestHead, TunnelEnd};
 pub use scenario::{
@@ -41,6 +41,9 @@ use far_side::{FarSides, Network};
 use journal::Journal;
 use session::Sessions;
 use tunnel::Kick;
+
+use crate::base::Random;
+use crate::crypto::SystemRandom;
 
 /// Connections served at the same time; more are closed at once.
 const CONNECTIONS: usize = 256;
@@ -91,7 +94,6 @@ impl Gateway {
             scenario: Mutex::new(Arc::new(config.scenario)),
             sessions: Mutex::default(),
             journal: Journal::default(),
-            provider,
             started: clock(),
             stop: AtomicBool::new(false),
         });
@@ -160,7 +162,6 @@ struct Shared {
     scenario: Mutex<Arc<Scenario>>,
     sessions: Mutex<Sessions>,
     journal: Journal,
-    provider: Arc<CryptoProvider>,
     started: Instant,
     stop: AtomicBool,
 }
@@ -193,8 +194,7 @@ impl Shared {
 
     fn random<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
-        // ring's generator fails only where the system has none; zeros make a poor cookie, but this is a double.
-        let _ = self.provider.secure_random.fill(&mut bytes);
+        SystemRandom::new().fill(&mut bytes);
         bytes
     }
 
@@ -258,3 +258,6 @@ fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener
 fn clock() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests;

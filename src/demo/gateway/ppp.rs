@@ -25,6 +25,8 @@ const PROTOCOL_REJECT: u8 = 8;
 const ECHO_REQUEST: u8 = 9;
 const ECHO_REPLY: u8 = 10;
 
+/// Octets of an unknown packet that a Protocol-Reject quotes.
+const MAX_REJECTED: usize = 1280;
 const RESTART: Duration = Duration::from_secs(3);
 /// From this identifier on a client that keeps refusing our address is offered the deprecated option 1 (RFC 1172).
 const LAST_ADDRESS_ID: u8 = 0x65;
@@ -125,7 +127,9 @@ impl Ppp {
             CCP if self.lcp.is_open() => handle_ccp(payload, out),
             _ if self.lcp.is_open() => {
                 self.next_id = self.next_id.wrapping_add(1);
-                push_control(out, LCP, PROTOCOL_REJECT, self.next_id, packet);
+                // Cut to fit (RFC 1661, 5.7).
+                let rejected = packet.get(..MAX_REJECTED).unwrap_or(packet);
+                push_control(out, LCP, PROTOCOL_REJECT, self.next_id, rejected);
                 Received::Control
             }
             _ => Received::Ignored,

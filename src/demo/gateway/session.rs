@@ -11,6 +11,8 @@ use super::tunnel::Kick;
 
 /// Wrong passwords before a source address is blocked.
 const STRIKES: u32 = 2;
+/// Entries of each table.
+const TABLE: usize = 4096;
 
 /// An account of the gateway.
 #[derive(Clone)]
@@ -121,12 +123,12 @@ impl Sessions {
             tunnel: None,
             idle_since: now,
         };
-        self.by_cookie.insert(cookie, session);
+        insert(&mut self.by_cookie, cookie, session);
     }
 
     /// Remembers that `user` needs one more step, under a temporary cookie.
     pub fn wait(&mut self, user: String, cookie: String) {
-        self.waiting.insert(cookie, user);
+        insert(&mut self.waiting, cookie, user);
     }
 
     /// The user who waits under a temporary cookie.
@@ -251,7 +253,7 @@ impl Sessions {
 
     /// A browser starts the SAML login; `magic` will come back as its RelayState.
     pub fn saml_start(&mut self, magic: String, to_listener: bool) {
-        self.saml_flows.insert(magic, SamlFlow { to_listener, user: None });
+        insert(&mut self.saml_flows, magic, SamlFlow { to_listener, user: None });
     }
 
     /// The identity provider has signed `user` in. False for an unknown flow.
@@ -268,7 +270,7 @@ impl Sessions {
 
     /// Makes `id` good for one trade.
     pub fn saml_offer(&mut self, now: Duration, id: String, user: String) {
-        self.saml_ids.insert(id, (user, now));
+        insert(&mut self.saml_ids, id, (user, now));
     }
 
     /// Trades an id for its user, once.
@@ -276,4 +278,12 @@ impl Sessions {
         let (user, since) = self.saml_ids.remove(id)?;
         (now <= since + scenario.saml_id_lifetime).then_some(user)
     }
+}
+
+/// Adds to a table; one that has grown beyond all use starts anew.
+fn insert<T>(table: &mut HashMap<String, T>, key: String, value: T) {
+    if table.len() >= TABLE {
+        table.clear();
+    }
+    table.insert(key, value);
 }

@@ -156,7 +156,8 @@ impl Stack {
     }
 
     /// Starts a TCP connection with `buffer` octets each way.
-    pub fn connect(&mut self, to: (Ipv4Addr, u16), buffer: usize) -> Option<SocketHandle> {
+    pub fn connect(&mut self, to: (Ipv4Addr, u16), buffer: u16) -> Option<SocketHandle> {
+        let buffer = usize::from(buffer);
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; buffer]),
             tcp::SocketBuffer::new(vec![0; buffer]),

@@ -146,6 +146,8 @@ mod tests {
             &[(0, 16, true), (24, 3, false)][..],
             &[(0, 16, true), (8, 8, true), (16, 3, false)],
             &[(0, 16, true), (8, 16, false)],
+            &[(0, 16, true), (8, 8, true), (24, 3, false)],
+            &[(0, 8, true), (48, 8, true), (16, 8, false)],
             &[(0, 15, true), (16, 3, false)],
             &[(0, 16, true), (40, 3, false), (16, 20, false)],
             &[(0, 16, true), (48, 8, true), (16, 24, false)],

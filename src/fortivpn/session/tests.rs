@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::fortivpn::config;
 use crate::fortivpn::{DEFAULT_USER_AGENT, SecondFactor};
 use crate::wire::ppp::{Packet, code, protocol};
 
@@ -421,6 +424,20 @@ fn a_stale_connection_is_noticed_and_replaced() {
 }
 
 #[test]
+fn the_end_of_a_connection_that_we_left_is_no_news() {
+    let Http(login) = accepted("c1") else { unreachable!() };
+    let login = login.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    let mut b = Bench::password().script("/remote/logincheck", vec![Silence]);
+    b.handle(Input::Start);
+    // Answer and end of stream come in one read, before the outputs are taken.
+    b.bytes(login.as_bytes());
+    b.session.handle(b.now, Input::Closed(CloseReason::Eof));
+    b.pump();
+    assert!(b.session.is_up());
+    assert_eq!((b.connects, b.events.len()), (2, 1), "{:?}", b.events);
+}
+
+#[test]
 fn configuration_answers() {
     for (reply, error) in [
         (status("401 Unauthorized"), Error::SessionRefused),
@@ -449,6 +466,12 @@ fn configuration_answers() {
     assert_eq!(b.requests.len(), 2);
     b.run(40.0);
     assert!(b.session.is_up() && b.sent("/remote/logincheck") == 1);
+    // By then the gateway may have forgotten the sign-in: the reason is still the address.
+    let mut b =
+        Bench::password().script("/remote/fortisslvpn_xml", vec![xml("error", 0), status("403 Forbidden")]);
+    b.handle(Input::Start);
+    b.run(80.0);
+    assert_eq!(b.failed(), Some(&Error::BadConfig(config::Error::NoAddress)));
 }
 
 #[test]
@@ -727,4 +750,32 @@ fn no_secret_in_debug_output() {
         assert!(!format!("{output:?}").contains("66"), "{output:?}");
     }
     assert!(!format!("{:?}", Output::Write(b"Cookie: SVPNCOOKIE=c1".to_vec())).contains("c1"));
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_gateway_sends_nothing_panics_and_stop_ends_it(
+        login in prop::collection::vec(any::<u8>(), 0..200),
+        frames in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..40)), 0..20),
+        seconds in 0..100u32,
+    ) {
+        let mut b = Bench::password().script("/remote/logincheck", vec![Silence]);
+        b.handle(Input::Start);
+        b.bytes(&login);
+        b.pump();
+        let mut b = Bench::password().up();
+        b.alive = false;
+        for (protocol, payload) in frames {
+            let protocol = if protocol & 1 == 0 { protocol::LCP } else { protocol };
+            b.bytes(&frame_of(protocol, &payload));
+            b.pump();
+        }
+        b.bytes(&login);
+        b.pump();
+        b.run(f64::from(seconds));
+        b.handle(Input::Stop);
+        b.run(3.0);
+        prop_assert_eq!(b.events.last(), Some(&Output::Stopped));
+        prop_assert_eq!(b.session.poll_timeout(), None);
+    }
 }

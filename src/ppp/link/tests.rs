@@ -167,6 +167,14 @@ fn peer_without_a_request_of_its_own() {
     b.give(LCP, PEER_REQUEST);
     assert_eq!(b.one().1[0], code::CONFIGURE_ACK);
     assert!(b.link.is_open());
+    // The same in IPCP.
+    let mut b = Bench::new();
+    b.open_lcp();
+    b.ack();
+    b.run(1.9);
+    assert!(!b.link.is_open());
+    b.run(2.0);
+    assert!(matches!(b.link.poll_event(), Some(Event::Opened { peer: None, .. })));
     // Or as soon as IPCP comes.
     let mut b = Bench::new();
     b.ack();

@@ -237,3 +237,118 @@ impl phy::TxToken for Outgoing<'_> {
         self.0.push_with(IPV4, len, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::frame::Ipv4Out;
+    use super::*;
+
+    const CLIENT: [u8; 4] = [10, 212, 134, 200];
+
+    fn packet(protocol: u8, dst: [u8; 4], fragment: u16, payload: &[u8]) -> Vec<u8> {
+        let mut frames = Frames::default();
+        let ip = Ipv4Out { src: CLIENT, dst, protocol, id: 9, fragment };
+        frames.push_ipv4(ip, payload.len(), |buf| buf.copy_from_slice(payload));
+        frames.bytes()[8..].to_vec()
+    }
+
+    /// The answers to a packet, without their frame headers.
+    fn answers(network: &mut Builtin, packet: &[u8]) -> Vec<Vec<u8>> {
+        let mut out = Frames::default();
+        network.handle_packet(Duration::ZERO, packet, &mut out);
+        network.poll(Duration::ZERO, &mut out, 1 << 20);
+        out.iter().map(|frame| frame[8..].to_vec()).collect()
+    }
+
+    fn echo(len: usize) -> Vec<u8> {
+        let mut message = vec![0; 8 + len];
+        message[0] = 8;
+        let sum = checksum::of(&message);
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        message
+    }
+
+    /// UDP without a checksum.
+    fn udp(port: u16, data: &[u8]) -> Vec<u8> {
+        let len = (data.len() + 8) as u16;
+        [&4000_u16.to_be_bytes(), &port.to_be_bytes(), &len.to_be_bytes(), &[0, 0], data].concat()
+    }
+
+    fn syn(dst: [u8; 4], port: u16) -> Vec<u8> {
+        let ports = [4000_u16.to_be_bytes(), port.to_be_bytes()].concat();
+        let mut segment = [ports.as_slice(), &[0; 8], &[0x50, 2, 4, 0, 0, 0, 0, 0]].concat();
+        let sum = !checksum::fold(checksum::sum(&segment, checksum::pseudo_v4(CLIENT, dst, 6, 20)));
+        segment[16..18].copy_from_slice(&sum.to_be_bytes());
+        segment
+    }
+
+    #[test]
+    fn answers_each_protocol() {
+        let web = [10, 77, 0, 80];
+        let table: [(&str, Vec<u8>, u8, usize, u8); 8] = [
+            // what; packet; protocol of the answer, octet in it, value there
+            ("echo", packet(1, [10, 77, 9, 9], 0, &echo(20)), 1, 20, 0),
+            ("UDP echo", packet(17, web, 0, &udp(7, b"hello")), 17, 28, b'h'),
+            ("closed UDP port", packet(17, web, 0, &udp(99, b"x")), 1, 21, 3),
+            ("no such protocol", packet(99, web, 0, b"x"), 1, 21, 2),
+            ("no such network", packet(17, [8, 8, 8, 8], 0, &udp(7, b"x")), 1, 21, 0),
+            ("SYN", packet(6, web, 0, &syn(web, 80)), 6, 33, 0x12),
+            ("SYN to a closed port", packet(6, web, 0, &syn(web, 81)), 6, 33, 0x14),
+            ("narrow path", packet(17, [10, 77, 5, 5], 0x4000, &udp(7, &[0; 1300])), 1, 21, 4),
+        ];
+        for (what, packet, protocol, at, value) in table {
+            let mut network = Builtin::new();
+            network.set_narrow_path(Some((Ipv4Addr::new(10, 77, 5, 5), 1280)));
+            let answers = answers(&mut network, &packet);
+            assert_eq!(answers.len(), 1, "{what}");
+            assert!(Header::parse(&answers[0]).is_ok(), "{what}");
+            assert_eq!((answers[0][9], answers[0][at]), (protocol, value), "{what}");
+            assert_eq!(answers[0][16..20], CLIENT, "{what}");
+        }
+    }
+
+    #[test]
+    fn puts_fragments_together() {
+        let mut network = Builtin::new();
+        let message = echo(2992);
+        let dst = [10, 77, 9, 9];
+        assert!(
+            answers(&mut network, &packet(1, dst, 250, &message[2000..])).is_empty(),
+            "the last one first"
+        );
+        assert!(answers(&mut network, &packet(1, dst, 0x2000, &message[..1000])).is_empty());
+        let reply = answers(&mut network, &packet(1, dst, 0x2000 | 125, &message[1000..2000]));
+        let sizes: Vec<_> = reply.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1348, 1348, 20 + 3000 - 2 * 1328]);
+    }
+
+    #[test]
+    fn no_packet_breaks_it() {
+        let web = [10, 77, 0, 80];
+        let mut network = Builtin::new();
+        for sample in [
+            packet(1, web, 0, &echo(8)),
+            packet(17, web, 0, &udp(7, b"hello")),
+            packet(17, [10, 77, 0, 53], 0, &udp(53, b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01")),
+            packet(6, web, 0, &syn(web, 80)),
+            packet(1, web, 0x2001, &echo(8)),
+        ] {
+            for at in 0..sample.len() {
+                answers(&mut network, &sample[..at]);
+                for bit in 0..8 {
+                    let mut packet = sample.clone();
+                    packet[at] ^= 1 << bit;
+                    // Once as it is, and once with a right header checksum.
+                    answers(&mut network, &packet);
+                    let len = usize::from(packet[0] & 15) * 4;
+                    if let Some(header) = packet.get_mut(..len).filter(|header| header.len() >= 20) {
+                        header[10..12].fill(0);
+                        let sum = checksum::of(header);
+                        header[10..12].copy_from_slice(&sum.to_be_bytes());
+                        answers(&mut network, &packet);
+                    }
+                }
+            }
+        }
+    }
+}

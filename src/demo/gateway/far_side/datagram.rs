@@ -13,6 +13,8 @@ pub(super) const TCP: u8 = 6;
 const UDP: u8 = 17;
 /// Packets of which pieces are kept at the same time.
 const INCOMPLETE: usize = 16;
+/// Pieces of one packet; 65,535 octets in fragments of 576 are 119.
+const PIECES: usize = 128;
 
 /// Why a packet cannot be delivered.
 #[derive(Clone, Copy)]
@@ -127,6 +129,8 @@ struct Pieces {
 impl Reassembly {
     /// Adds a fragment; the whole packet when it was the last one missing.
     pub fn add(&mut self, packet: &[u8], header: &Header) -> Option<Vec<u8>> {
+        // Only senders that go wrong reach these limits: their pieces are forgotten.
+        self.0.retain(|_, pieces| pieces.parts.len() < PIECES);
         let key =
             (u32::from_be_bytes(header.src), u32::from_be_bytes(header.dst), header.protocol, header.id);
         if self.0.len() >= INCOMPLETE && !self.0.contains_key(&key) {

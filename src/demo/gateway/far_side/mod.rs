@@ -51,7 +51,8 @@ impl FarSides {
         }
     }
 
-    /// The network as the tunnel of `client` sees it.
+    /// The network as the tunnel of `client` sees it; `kick` wakes that tunnel.
+    #[cfg_attr(not(target_os = "linux"), expect(unused_variables, reason = "only a device wakes tunnels"))]
     pub(super) fn attach(&self, client: Ipv4Addr, scenario: &Scenario, kick: &Arc<Kick>) -> Network {
         match self {
             Self::Builtin(stacks) => {

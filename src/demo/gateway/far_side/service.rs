@@ -96,7 +96,9 @@ impl Service {
             Self::Http(http) => http.step(socket),
             Self::Dns { input, output } => {
                 receive(socket, input, HEAD_LIMIT);
-                while let Some((&[l0, l1], rest)) = input.split_first_chunk() {
+                while output.len() < SMALL
+                    && let Some((&[l0, l1], rest)) = input.split_first_chunk()
+                {
                     let len = usize::from(u16::from_be_bytes([l0, l1]));
                     let Some(query) = rest.get(..len) else { break };
                     if let Some(answer) = dns::answer(query, dns::Transport::Tcp) {

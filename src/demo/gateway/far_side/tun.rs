@@ -112,7 +112,7 @@ impl Port {
     pub fn poll(&mut self, out: &mut Frames, limit: usize) {
         while out.size() < limit {
             let Some(packet) = self.held.take().or_else(|| self.packets.try_recv().ok()) else { break };
-            out.push(IPV4, &packet);
+            out.push_with(IPV4, packet.len(), |payload| payload.copy_from_slice(&packet));
         }
     }
 

@@ -1,0 +1,164 @@
+//! The whole daemon on loopback: the gateway double on one side, the probe client on the other.
+
+#[path = "daemon/lab.rs"]
+mod lab;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use lab::{Lab, eventually, password};
+use pterodapter::crypto::Aead;
+use pterodapter::demo::gateway::{CloseStyle, Entry, Event, HostCheck, Scenario, TunnelEnd};
+use pterodapter::demo::probe::{Client, RecordType, Transport};
+use pterodapter::fortivpn::Credentials;
+
+const WEB_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 80);
+const SINK: u16 = 9002;
+const SOURCE: u16 = 9001;
+
+#[test]
+fn a_client_works_from_connect_to_disconnect() {
+    let mut lab = Lab::start(Scenario::default(), 0);
+    let client = lab.connect("laptop.example").unwrap();
+    assert_eq!(client.dns_servers(), [Ipv4Addr::new(198, 19, 255, 1)], "the in-tunnel host");
+    wait_for_uplink(&client);
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let answer = client.dns("www.corp.example", RecordType::A, transport).unwrap();
+        assert_eq!(answer.ipv4(), Some(WEB_SERVER), "{transport:?}");
+    }
+    assert_eq!(client.http_get("http://10.77.0.80/").unwrap().status, 200);
+    move_bytes(&client, 3_000_000);
+    client.rekey_child(true).unwrap();
+    client.ping(WEB_SERVER).unwrap();
+    client.rekey_ike().unwrap();
+    client.rekey_child(false).unwrap();
+    move_bytes(&client, 1_000_000);
+    client.dpd().unwrap();
+    client.rebind().unwrap();
+    client.ping(WEB_SERVER).unwrap();
+    client.disconnect().unwrap();
+    assert!(lab.stop());
+}
+
+#[test]
+fn workers_keep_the_order_of_a_dear_cipher() {
+    let lab = Lab::start(Scenario::default(), 1);
+    let mut config = lab.client_config("laptop.example");
+    config.esp = vec![Aead::ChaCha20Poly1305];
+    let client = Client::connect(config).unwrap();
+    wait_for_uplink(&client);
+    move_bytes(&client, 5_000_000);
+    let counters = lab.daemon().counters().snapshot();
+    assert!(counters.jobs_offloaded > 0, "{counters:?}");
+    assert_eq!(client.counters().esp_replayed, 0);
+}
+
+#[test]
+fn two_devices_share_the_one_address() {
+    let lab = Lab::start(Scenario::default(), 0);
+    let (one, two) = (lab.connect("one.example").unwrap(), lab.connect("two.example").unwrap());
+    assert_ne!(one.address(), two.address());
+    wait_for_uplink(&one);
+    std::thread::scope(|scope| {
+        scope.spawn(|| move_bytes(&one, 1_000_000));
+        scope.spawn(|| move_bytes(&two, 1_000_000));
+    });
+}
+
+#[test]
+fn clients_stay_connected_while_the_tunnel_drops() {
+    let lab = Lab::start(Scenario::default(), 0);
+    let client = lab.connect("laptop.example").unwrap();
+    wait_for_uplink(&client);
+    for style in [CloseStyle::Fin, CloseStyle::Reset, CloseStyle::Terminate] {
+        lab.gateway.kick_tunnels(style);
+        eventually(Duration::from_secs(30), "the tunnel comes back", || client.ping(WEB_SERVER).is_ok());
+        client.dpd().unwrap();
+    }
+}
+
+#[test]
+fn the_browser_signs_in_and_the_end_is_orderly() {
+    if skipped_without("curl") {
+        return;
+    }
+    // A port that is free now: the gateway must know it before the daemon listens.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let scenario = Scenario { saml_port: port, host_check: HostCheck::Hop, ..Scenario::default() };
+    let mut lab = Lab::with_credentials(scenario, 0, Credentials::Saml { port });
+    let client = lab.connect("laptop.example").unwrap();
+    eventually(Duration::from_secs(10), "the daemon waits for the browser", || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    // What a browser and its neighbours do: ask for an icon, connect in advance, bring nonsense.
+    let _speculative = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    curl(&[&format!("http://127.0.0.1:{port}/favicon.ico")]);
+    curl(&[&format!("http://127.0.0.1:{port}/?id=..%2f..%0d%0aX")]);
+    let start = format!("https://{}/remote/saml/start?redirect=1", lab.gateway.addr());
+    let page = curl(&["--insecure", "--location", &start]);
+    assert!(page.contains("signed in") || page.contains("close"), "{page}");
+    wait_for_uplink(&client);
+    assert!(lab.stop());
+    let journal = lab.gateway.journal();
+    let trades = journal.iter().filter(|entry| matches!(entry.event, Event::SamlTrade(_))).count();
+    assert_eq!(trades, 1, "only the good id was traded");
+    let ended = |entry: &&Entry| matches!(entry.event, Event::TunnelDown { .. } | Event::Logout(_));
+    let end: Vec<&Event> = journal.iter().filter(ended).map(|entry| &entry.event).collect();
+    let [Event::TunnelDown { why: TunnelEnd::ClientTerminated, .. }, Event::Logout(_)] = end[..] else {
+        panic!("Terminate, then logout: {end:?}");
+    };
+    eventually(Duration::from_secs(2), "the client was told", || client.is_closed());
+}
+
+#[test]
+fn a_refused_password_is_sent_once() {
+    let lab = Lab::with_credentials(Scenario::default(), 0, password("wrong"));
+    let attempts = || {
+        let logins = |entry: &&Entry| matches!(entry.event, Event::Login { .. });
+        lab.gateway.journal().iter().filter(logins).count()
+    };
+    eventually(Duration::from_secs(10), "the password is tried", || attempts() == 1);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(attempts(), 1);
+    // Clients connect all the same.
+    lab.connect("laptop.example").unwrap().dpd().unwrap();
+}
+
+/// True if a program is missing. On CI nothing may be.
+fn skipped_without(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok();
+    assert!(found || std::env::var_os("CI").is_none(), "{program} is missing");
+    if !found {
+        println!("skipped: {program} is not installed");
+    }
+    !found
+}
+
+fn curl(arguments: &[&str]) -> String {
+    let output =
+        Command::new("curl").args(["--silent", "--max-time", "10"]).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Signing in takes a moment; pings meanwhile get ICMP unreachable.
+fn wait_for_uplink(client: &Client) {
+    eventually(Duration::from_secs(15), "the tunnel comes up", || client.ping(WEB_SERVER).is_ok());
+}
+
+/// Moves `count` octets each way.
+fn move_bytes(client: &Client, count: usize) {
+    let mut up = client.tcp_connect(SocketAddrV4::new(WEB_SERVER, SINK)).unwrap();
+    up.write_all(&vec![7; count]).unwrap();
+    up.shutdown_write();
+    let mut counted = [0; 8];
+    up.read_exact(&mut counted).unwrap();
+    assert_eq!(u64::from_be_bytes(counted), count as u64);
+
+    let mut down = client.tcp_connect(SocketAddrV4::new(WEB_SERVER, SOURCE)).unwrap();
+    down.write_all(&(count as u64).to_be_bytes()).unwrap();
+    let mut all = Vec::new();
+    down.take(count as u64).read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), count);
+}

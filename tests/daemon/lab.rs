@@ -1,0 +1,142 @@
+//! A gateway double, the daemon and certificates, all in this process and on loopback.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pterodapter::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
+use pterodapter::demo::gateway::{FarSide, Gateway, GatewayConfig, Scenario, User};
+use pterodapter::demo::probe::{Client, ClientConfig, ProbeError};
+use pterodapter::engine::{self, Config, Handle, Identity, Pool};
+use pterodapter::fortivpn::{self, Credentials};
+use pterodapter::provision::{Authority, Issued};
+use rustls::pki_types::CertificateDer;
+
+/// The name that clients ask for.
+pub const SERVER_ID: &str = "vpn.example";
+/// The account that the gateway knows.
+pub const PASSWORD: &str = "correct horse";
+
+/// Everything that one test needs; stops when dropped.
+pub struct Lab {
+    /// The gateway double.
+    pub gateway: Gateway,
+    /// Issues client certificates that the daemon trusts.
+    pub authority: Authority,
+    daemon: Option<Handle>,
+}
+
+impl Lab {
+    /// A lab with a gateway that behaves as `scenario` says, and the daemon with `workers` workers.
+    pub fn start(scenario: Scenario, workers: usize) -> Self {
+        Self::with_credentials(scenario, workers, password(PASSWORD))
+    }
+
+    /// The same, with another way to sign in.
+    pub fn with_credentials(scenario: Scenario, workers: usize, credentials: Credentials) -> Self {
+        if std::env::var_os("TEST_LOG").is_some() {
+            // Already set by an earlier lab of this process.
+            let _ = simplelog::SimpleLogger::init(log::LevelFilter::Debug, simplelog::Config::default());
+        }
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let web = Authority::new("Gateway test authority", wall(), 2).unwrap();
+        let certificate = web.issue_server(&["127.0.0.1"], wall(), 2).unwrap();
+        let saml_port = scenario.saml_port;
+        let gateway = Gateway::start(GatewayConfig {
+            listen: SocketAddr::new(loopback, 0),
+            chain_pem: certificate.cert_pem,
+            key_pem: certificate.key_pem,
+            users: vec![User::new("alice", PASSWORD)],
+            scenario,
+            far_side: FarSide::Builtin,
+        })
+        .unwrap();
+
+        let authority = Authority::new("Device test authority", wall(), 2).unwrap();
+        let identity = authority.issue_server(&[SERVER_ID], wall(), 2).unwrap();
+        let daemon = engine::start(Config {
+            listen: vec![loopback],
+            ike_port: 0,
+            nat_port: 0,
+            identity: Identity {
+                hostname: SERVER_ID.into(),
+                chain: vec![Certificate::parse(&identity.cert_der).unwrap()],
+                key: PrivateKey::from_pem(identity.key_pem.as_bytes()).unwrap(),
+                anchors: TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
+            },
+            pool: Pool::DEFAULT,
+            workers,
+            uplink: fortivpn::Config {
+                host: "127.0.0.1".into(),
+                port: gateway.addr().port(),
+                realm: None,
+                credentials,
+                user_agent: fortivpn::DEFAULT_USER_AGENT.into(),
+                mru: fortivpn::DEFAULT_MRU,
+            },
+            gateway_roots: vec![CertificateDer::from(web.cert_der().to_vec())],
+            saml_listen: SocketAddr::new(loopback, saml_port),
+        })
+        .unwrap();
+        Self { gateway, authority, daemon: Some(daemon) }
+    }
+
+    /// The running daemon.
+    pub fn daemon(&self) -> &Handle {
+        self.daemon.as_ref().unwrap()
+    }
+
+    /// Settings of a client with a certificate for `name`.
+    pub fn client_config(&self, name: &str) -> ClientConfig {
+        let Issued { cert_pem, key_pem, .. } = self.authority.issue_client(name, wall(), 2).unwrap();
+        let (ike, nat) = self.daemon().addresses()[0];
+        let mut config = ClientConfig::new(ike, nat.port(), SERVER_ID);
+        config.timeout = Duration::from_secs(3);
+        config.ca_pem = self.authority.cert_pem().to_owned();
+        config.cert_pem = cert_pem;
+        config.key_pem = key_pem;
+        config
+    }
+
+    /// Connects a client with a certificate for `name`.
+    pub fn connect(&self, name: &str) -> Result<Client, ProbeError> {
+        Client::connect(self.client_config(name))
+    }
+
+    /// Stops the daemon in order; true if its threads ended well.
+    pub fn stop(&mut self) -> bool {
+        let daemon = self.daemon.take().unwrap();
+        daemon.stopper().stop();
+        daemon.wait()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.daemon.is_some() {
+            self.stop();
+        }
+    }
+}
+
+/// Signs in as alice with `password`.
+pub fn password(password: &str) -> Credentials {
+    Credentials::Password { username: "alice".into(), password: Secret::from(password.as_bytes()) }
+}
+
+/// Waits until `condition` holds, at most `limit`.
+pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let steps = limit.as_millis() / 20;
+    for _ in 0..steps {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("did not happen within {limit:?}: {what}");
+}
+
+/// The wall clock.
+#[expect(clippy::disallowed_methods, reason = "tests make certificates that are valid now")]
+pub fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}

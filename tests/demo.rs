@@ -1,0 +1,10 @@
+//! The demonstration as a test: the gateway, the daemon and the probe on loopback.
+
+use pterodapter::demo::run::{DemoOptions, run};
+
+#[test]
+fn every_step_works() {
+    if let Err(error) = run(DemoOptions { stay: false, bytes: 5_000_000 }) {
+        panic!("{error}");
+    }
+}
