@@ -1,4 +1,5 @@
 //! The whole daemon on loopback: the gateway double on one side, the probe client on the other.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 #[path = "daemon/lab.rs"]
 mod lab;
@@ -23,7 +24,7 @@ fn a_client_works_from_connect_to_disconnect() {
     let mut lab = Lab::start(Scenario::default(), 0);
     let client = lab.connect("laptop.example").unwrap();
     assert_eq!(client.dns_servers(), [Ipv4Addr::new(198, 19, 255, 1)], "the in-tunnel host");
-    wait_for_uplink(&client);
+    lab.wait_for_tunnel(1);
     for transport in [Transport::Udp, Transport::Tcp] {
         let answer = client.dns("www.corp.example", RecordType::A, transport).unwrap();
         assert_eq!(answer.ipv4(), Some(WEB_SERVER), "{transport:?}");
@@ -48,7 +49,7 @@ fn workers_keep_the_order_of_a_dear_cipher() {
     let mut config = lab.client_config("laptop.example");
     config.esp = vec![Aead::ChaCha20Poly1305];
     let client = Client::connect(config).unwrap();
-    wait_for_uplink(&client);
+    lab.wait_for_tunnel(1);
     move_bytes(&client, 5_000_000);
     let counters = lab.daemon().counters().snapshot();
     assert!(counters.jobs_offloaded > 0, "{counters:?}");
@@ -60,7 +61,7 @@ fn two_devices_share_the_one_address() {
     let lab = Lab::start(Scenario::default(), 0);
     let (one, two) = (lab.connect("one.example").unwrap(), lab.connect("two.example").unwrap());
     assert_ne!(one.address(), two.address());
-    wait_for_uplink(&one);
+    lab.wait_for_tunnel(1);
     std::thread::scope(|scope| {
         scope.spawn(|| move_bytes(&one, 1_000_000));
         scope.spawn(|| move_bytes(&two, 1_000_000));
@@ -71,11 +72,12 @@ fn two_devices_share_the_one_address() {
 fn clients_stay_connected_while_the_tunnel_drops() {
     let lab = Lab::start(Scenario::default(), 0);
     let client = lab.connect("laptop.example").unwrap();
-    wait_for_uplink(&client);
-    for style in [CloseStyle::Fin, CloseStyle::Reset, CloseStyle::Terminate] {
+    lab.wait_for_tunnel(1);
+    for (tunnels, style) in (2..).zip([CloseStyle::Fin, CloseStyle::Reset, CloseStyle::Terminate]) {
         lab.gateway.kick_tunnels(style);
-        eventually(Duration::from_secs(30), "the tunnel comes back", || client.ping(WEB_SERVER).is_ok());
         client.dpd().unwrap();
+        lab.wait_for_tunnel(tunnels);
+        client.ping(WEB_SERVER).unwrap();
     }
 }
 
@@ -99,16 +101,18 @@ fn the_browser_signs_in_and_the_end_is_orderly() {
     let start = format!("https://{}/remote/saml/start?redirect=1", lab.gateway.addr());
     let page = curl(&["--insecure", "--location", &start]);
     assert!(page.contains("signed in") || page.contains("close"), "{page}");
-    wait_for_uplink(&client);
+    lab.wait_for_tunnel(1);
     assert!(lab.stop());
     let journal = lab.gateway.journal();
     let trades = journal.iter().filter(|entry| matches!(entry.event, Event::SamlTrade(_))).count();
     assert_eq!(trades, 1, "only the good id was traded");
-    let ended = |entry: &&Entry| matches!(entry.event, Event::TunnelDown { .. } | Event::Logout(_));
-    let end: Vec<&Event> = journal.iter().filter(ended).map(|entry| &entry.event).collect();
-    let [Event::TunnelDown { why: TunnelEnd::ClientTerminated, .. }, Event::Logout(_)] = end[..] else {
-        panic!("Terminate, then logout: {end:?}");
-    };
+    let terminated =
+        |entry: &Entry| matches!(entry.event, Event::TunnelDown { why: TunnelEnd::ClientTerminated, .. });
+    let logged_out =
+        |entry: &Entry| matches!(&entry.event, Event::Request(head) if head.path == "/remote/logout");
+    let at = |found: &dyn Fn(&Entry) -> bool| journal.iter().position(found);
+    let order = (at(&terminated), at(&logged_out));
+    assert!(order.0.is_some() && order.0 < order.1, "Terminate, then logout: {order:?}");
     eventually(Duration::from_secs(2), "the client was told", || client.is_closed());
 }
 
@@ -140,11 +144,6 @@ fn curl(arguments: &[&str]) -> String {
     let output =
         Command::new("curl").args(["--silent", "--max-time", "10"]).args(arguments).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Signing in takes a moment; pings meanwhile get ICMP unreachable.
-fn wait_for_uplink(client: &Client) {
-    eventually(Duration::from_secs(15), "the tunnel comes up", || client.ping(WEB_SERVER).is_ok());
 }
 
 /// Moves `count` octets each way.

@@ -437,7 +437,7 @@ fn stay(
     let files = Files::write(authority, device)?;
     let directory = files.path().display();
     let address = outside.unwrap_or(Ipv4Addr::LOCALHOST);
-    say(&format!("\nStill up, until Ctrl-C. A client of your own connects with:\n"));
+    say("\nStill up, until Ctrl-C. A client of your own connects with:\n");
     say(&format!("  server         {address}, UDP ports {ike} and {nat}"));
     say(&format!("  server's name  {SERVER_NAME}"));
     say(&format!("  authority      {directory}/ca.pem"));

@@ -57,6 +57,7 @@ pub struct DataPath {
     /// Largest inner packet that the uplink carries.
     mtu: u16,
     /// Batches not in use.
+    #[expect(clippy::vec_box, reason = "a batch goes through queues as one pointer")]
     free: Vec<Box<Batch>>,
     /// Devices with packets collected in this turn, by direction.
     dirty_up: Vec<usize>,

@@ -165,8 +165,11 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     Ok(Handle { stopper, thread, counters, addresses })
 }
 
+/// The sockets, and for each listening address the two that were bound.
+type Bound = (Vec<Udp>, Vec<(SocketAddr, SocketAddr)>);
+
 /// Binds both ports on every address.
-fn bind_all(config: &Config, poll: &Poll) -> Result<(Vec<Udp>, Vec<(SocketAddr, SocketAddr)>), StartError> {
+fn bind_all(config: &Config, poll: &Poll) -> Result<Bound, StartError> {
     let mut sockets = Vec::new();
     let mut addresses = Vec::new();
     for listen in &config.listen {
@@ -377,7 +380,9 @@ impl EventLoop {
                     self.data.uplink_up(config.address, config.mtu, &config.dns);
                 }
                 fortivpn::Output::Down(reason) => {
-                    log::warn!("the tunnel is down: {reason}");
+                    let stopped = matches!(reason, fortivpn::DownReason::Stopped);
+                    let level = if stopped { log::Level::Info } else { log::Level::Warn };
+                    log::log!(level, "the tunnel is down: {reason}");
                     self.data.uplink_down();
                 }
                 fortivpn::Output::Failed(error) => {

@@ -1,5 +1,7 @@
 //! IKE_AUTH (RFC 7296 section 1.2): who the peer is, and its first Child SA.
 
+use std::time::Duration;
+
 use super::error::{AuthError, Event, Refusal};
 use super::exchange::{notifies, required, single};
 use super::keymat::Nonces;
@@ -18,8 +20,10 @@ const MAX_CERTIFICATES: usize = 6;
 const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
 
 /// An authenticated peer, and our half of the authentication.
-struct Peer {
-    identity: String,
+pub(super) struct Peer {
+    pub(super) identity: String,
+    /// When its certificate ends, in monotonic time.
+    pub(super) valid_until: Duration,
     /// Bodies of our payloads.
     id_r: Vec<u8>,
     auth: Vec<u8>,
@@ -77,7 +81,8 @@ impl Responder {
         let id_r = own_id(asked.as_ref(), &self.config.id_hostname, self.config.chain.first());
         let octets = signed_octets(alg, &init.response, &init.ni, &init.sk_pr, &id_r);
         let auth = sign(&self.config.key, init.hashes.as_deref(), scheme, &octets)?;
-        Ok(Peer { identity: display_id(&id, Some(&certificate)), id_r, auth })
+        let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
+        Ok(Peer { identity: display_id(&id, Some(&certificate)), valid_until, id_r, auth })
     }
 
     /// The peer is authenticated: it gets an address and a Child SA, or is told why not.
@@ -86,7 +91,8 @@ impl Responder {
         let State::HalfOpen(init) = std::mem::replace(&mut sa.state, State::Established) else { return };
         self.timers.cancel(Timer::Expire(sa.spi_r));
         self.timers.set(Timer::Liveness(sa.spi_r), now.mono + self.config.policy.liveness_after);
-        self.timers.set(Timer::Lifetime(sa.spi_r), now.mono + self.config.policy.ike_lifetime);
+        let end = peer.valid_until.min(now.mono + self.config.policy.ike_lifetime);
+        self.timers.set(Timer::Lifetime(sa.spi_r), end);
 
         let initial_contact = notifies(payloads).any(|notify| notify.kind == notify_type::INITIAL_CONTACT);
         self.replace_connections(now, sa, &peer.identity, initial_contact);
@@ -98,7 +104,7 @@ impl Responder {
         }
         chain.push(Kind::Auth, &peer.auth);
         let nonces = Nonces { ni: &init.ni, nr: &init.nr };
-        match self.create_first_child(now, sa, &peer.identity, payloads, nonces, &mut chain) {
+        match self.create_first_child(now, sa, &peer, payloads, nonces, &mut chain) {
             Ok(spi_in) => {
                 sa.pending = Some(Pending { spi_in, message_id, exchange: Exchange::IkeAuth, chain });
             }

@@ -1,5 +1,6 @@
 //! Child SAs: the first one, further ones, and their rekey by the peer (RFC 7296 sections 1.3, 2.8, 2.9, 3.15).
 
+use super::auth::Peer;
 use super::error::Refusal;
 use super::exchange::{notifies, required, single};
 use super::init::check_group;
@@ -41,7 +42,7 @@ impl Responder {
         &mut self,
         now: Now,
         sa: &mut IkeSa,
-        identity: &str,
+        peer: &Peer,
         payloads: &[Payload<'_>],
         nonces: Nonces<'_>,
         chain: &mut Chain,
@@ -55,13 +56,14 @@ impl Responder {
         let chosen = choose_esp(&proposals, false, None).ok_or(Refusal::NoProposal)?;
 
         let device = DeviceId(self.next_device);
-        let address = self.leases.acquire(identity, device)?;
+        let address = self.leases.acquire(&peer.identity, device)?;
         let mine = self.plan.selectors();
         let agreed = self.agree(&chosen, payloads, &mine, &[any_between(address, address)], None);
         let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
         self.next_device = self.next_device.wrapping_add(1);
         self.devices.insert(device, sa.spi_r);
-        sa.client = Some(Client { device, identity: identity.to_owned(), address, announced: false });
+        let (identity, valid_until) = (peer.identity.clone(), peer.valid_until);
+        sa.client = Some(Client { device, identity, address, valid_until, announced: false });
 
         let (address, netmask) = (address.octets(), [255; 4]);
         let mut attributes = vec![Attribute { kind: attribute::INTERNAL_IP4_ADDRESS, value: &address }];

@@ -250,6 +250,8 @@ pub enum GoneReason {
     Disconnected,
     /// Its SA came to the end of its life and was not rekeyed.
     Expired,
+    /// Its certificate came to its end.
+    CertificateExpired,
     /// It has no Child SA any more.
     Childless,
     /// We shut down.
@@ -265,6 +267,7 @@ impl fmt::Display for GoneReason {
             Self::Replaced => "replaced by a new connection",
             Self::Disconnected => "disconnected on request",
             Self::Expired => "not rekeyed in time",
+            Self::CertificateExpired => "its certificate has expired",
             Self::Childless => "no Child SA left",
             Self::Shutdown => "shutting down",
         })

@@ -210,9 +210,11 @@ impl Responder {
                 this.send_request(now, sa);
             }),
             Timer::Liveness(spi_r) => self.with_sa(spi_r, |this, sa| this.check_liveness(now, sa)),
-            Timer::Lifetime(spi_r) => {
-                self.with_sa(spi_r, |this, sa| this.close(now, sa, GoneReason::Expired));
-            }
+            Timer::Lifetime(spi_r) => self.with_sa(spi_r, |this, sa| {
+                let ended = sa.client.as_ref().is_some_and(|client| client.valid_until <= now.mono);
+                let why = if ended { GoneReason::CertificateExpired } else { GoneReason::Expired };
+                this.close(now, sa, why);
+            }),
             Timer::ChildLinger(spi_in) => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::DeleteChild(spi_in)));
             }

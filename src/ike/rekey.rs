@@ -1,5 +1,7 @@
 //! Rekey of the IKE SA by the peer (RFC 7296 sections 1.3.2, 2.18), and our own rekey of a Child SA.
 
+use std::time::Duration;
+
 use super::child::{Agreed, InitiatedBy};
 use super::error::{Event, Refusal};
 use super::exchange::{notifies, required};
@@ -80,7 +82,8 @@ impl Responder {
         self.timers.cancel(Timer::Lifetime(old.spi_r));
         self.timers.set(Timer::Expire(old.spi_r), now.mono + policy.linger);
         self.timers.set(Timer::Liveness(new.spi_r), now.mono + policy.liveness_after);
-        self.timers.set(Timer::Lifetime(new.spi_r), now.mono + policy.ike_lifetime);
+        let end = new.client.as_ref().map_or(Duration::MAX, |client| client.valid_until);
+        self.timers.set(Timer::Lifetime(new.spi_r), end.min(now.mono + policy.ike_lifetime));
         self.watch_childless(now, &new);
         self.start_request(now, &mut new);
         self.sas.insert(new.spi_r, Box::new(new));

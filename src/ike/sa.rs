@@ -55,6 +55,8 @@ pub(super) struct Client {
     pub(super) device: DeviceId,
     pub(super) identity: String,
     pub(super) address: Ipv4Addr,
+    /// When its certificate ends, in monotonic time.
+    pub(super) valid_until: Duration,
     /// `Connected` was said.
     pub(super) announced: bool,
 }

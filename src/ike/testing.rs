@@ -1,7 +1,7 @@
 //! A compact IKEv2 initiator and a world with a clock, for the tests of the responder. It shares `wire` and `crypto`
 //! with it, but derives keys, signs and checks by itself: a symmetric mistake must not pass.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::{Config, Event, Input, Output, Policy, Responder};
@@ -397,7 +397,11 @@ impl Initiator {
             notifies.map(|payload| Notify::parse(payload.body).unwrap()).find(|notify| notify.kind == wanted)
         };
         let port = self.path.remote.port().to_be_bytes();
-        let seen = sha1(&[&self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes(), &[203, 0, 113, 7], &port]);
+        let address = match self.path.remote.ip() {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        let seen = sha1(&[&self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes(), &address, &port]);
         assert_eq!(find(notify_type::NAT_DETECTION_DESTINATION_IP).unwrap().data, seen);
         assert_eq!(find(notify_type::FRAGMENTATION_SUPPORTED).is_some(), self.fragmentation);
         let announced = matches!(self.signing, Signing::Rfc7427(_));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pterodapter::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
-use pterodapter::demo::gateway::{FarSide, Gateway, GatewayConfig, Scenario, User};
+use pterodapter::demo::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use pterodapter::demo::probe::{Client, ClientConfig, ProbeError};
 use pterodapter::engine::{self, Config, Handle, Identity, Pool};
 use pterodapter::fortivpn::{self, Credentials};
@@ -90,11 +90,18 @@ impl Lab {
         let Issued { cert_pem, key_pem, .. } = self.authority.issue_client(name, wall(), 2).unwrap();
         let (ike, nat) = self.daemon().addresses()[0];
         let mut config = ClientConfig::new(ike, nat.port(), SERVER_ID);
-        config.timeout = Duration::from_secs(3);
         config.ca_pem = self.authority.cert_pem().to_owned();
         config.cert_pem = cert_pem;
         config.key_pem = key_pem;
         config
+    }
+
+    /// Waits until the tunnel to the gateway came up for the `count`th time.
+    pub fn wait_for_tunnel(&self, count: usize) {
+        eventually(Duration::from_secs(40), "the tunnel comes up", || {
+            let journal = self.gateway.journal();
+            journal.iter().filter(|entry| matches!(entry.event, Event::TunnelUp(_))).count() >= count
+        });
     }
 
     /// Connects a client with a certificate for `name`.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::base::TrafficSelector;
+use crate::base::{Path, TrafficSelector};
 use crate::crypto::pki::ChainError;
 use crate::crypto::sign::{KeyKind, SignatureScheme};
 use crate::crypto::{Aead, Group, Prf};
@@ -94,6 +94,33 @@ fn child_sa_is_narrowed_and_the_answer_waits_for_the_data_path() {
     world.handle(Input::Installed { spi_in });
     world.handle(Input::Installed { spi_in: 77 });
     assert_eq!((world.take_sent().len(), world.take_log().len()), (0, 0), "an acknowledgement counts once");
+}
+
+#[test]
+fn from_port_500_to_4500_in_both_families() {
+    for address in ["198.51.100.9", "2001:db8::9"] {
+        let mut world = World::new();
+        let mut client = Initiator::new(&world, world.client_cert("alice@example.com"), 4500);
+        let ip: std::net::IpAddr = address.parse().unwrap();
+        client.path = Path { local_port: 500, remote: (ip, 40_000).into(), marker: false, ..client.path };
+        let request = client.init_request();
+        let answer = world.exchange(client.path, &[request]);
+        assert_eq!(client.handle_init(&answer), InitAnswer::Done);
+        client.path = Path { local_port: 4500, remote: (ip, 40_001).into(), marker: true, ..client.path };
+        let request = client.auth_request();
+        world.exchange(client.path, &request[..1]);
+        let last = request.len() - 1;
+        world.handle(Input::Datagram { path: client.path, bytes: &request[last] });
+        request[1..last].iter().for_each(|bytes| world.handle(Input::Datagram { path: client.path, bytes }));
+        assert!(
+            world.sent.iter().all(|(path, _)| *path == client.path),
+            "the answer goes where the request came from"
+        );
+        let answer = world.take_sent();
+        assert_eq!(client.handle_auth(&answer), Ok(()));
+        assert_eq!(world.installed[0].path, client.path);
+        assert_eq!(world.log.len(), 2, "nobody has moved: {:?}", world.log);
+    }
 }
 
 #[test]

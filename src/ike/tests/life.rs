@@ -208,3 +208,26 @@ fn nothing_lives_for_ever() {
     let delete = client.open(&world.take_sent()[..1]);
     assert_eq!(Delete::parse(delete.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
 }
+
+#[test]
+fn no_connection_outlives_its_certificate() {
+    let policy = Policy { child_lifetime: Duration::from_secs(1_000_000), ..Policy::default() };
+    let mut world = World::with(crate::crypto::sign::KeyKind::P256, policy, 24);
+    let cert = world.authority.issue_client("alice@example.com", WALL, 1).unwrap();
+    let mut client = Initiator::new(&world, cert, 4500);
+    world.advance(Duration::from_secs(3600));
+    client.connect(&mut world).unwrap();
+    let device = world.installed[0].device;
+    for _ in 0..22 * 60 {
+        world.handle(Input::Alive { device });
+        world.advance(Duration::from_secs(60));
+    }
+    client.next_id = 2;
+    client.rekey_ike(&mut world, 1).unwrap();
+    world.take_log();
+    for _ in 0..61 {
+        world.handle(Input::Alive { device });
+        world.advance(Duration::from_secs(60));
+    }
+    assert_eq!(world.take_log(), ["remove", "gone alice@example.com: its certificate has expired"]);
+}
