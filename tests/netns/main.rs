@@ -116,6 +116,27 @@ fn clients_connect_with_rsa_certificates() {
 }
 
 #[test]
+fn a_client_connects_over_ipv6() {
+    let Some(lab) = Lab::open() else { return };
+    for (role, dev, address) in [(CLI, "up0", "fd99:1::2"), (SRV, "cli0", "fd99:1::1")] {
+        lab.must(role, 5, &format!("sysctl -qw net.ipv6.conf.{dev}.disable_ipv6=0"));
+        lab.ip(role, &format!("address add {address}/64 dev {dev} nodad"));
+    }
+    let service = Service::start(&lab, Key::P256);
+    let alice = service.person("alice");
+    let config = ClientConfig { server: "fd99:1::1", ..service.config(CLI, "alice", &alice) };
+    let client = Strongswan::client(&lab, CLI, &config);
+    client.connect().unwrap_or_else(|e| panic!("cannot connect:\n{e}"));
+    assert!(client.sas().contains("@ fd99:1::1[4500]"), "{}", client.sas());
+    let mtu = service.inner_mtu();
+    traffic::ping_sized(&lab, CLI, "do", mtu).unwrap_or_else(|e| panic!("{mtu} octets with DF: {e}"));
+    traffic::web(&lab, CLI);
+    rekey_child(&client);
+    rekey_ike(&client);
+    traffic::ping(&lab, CLI, ADDRESS, 5);
+}
+
+#[test]
 fn traffic_passes_in_every_size_and_direction() {
     let Some(lab) = Lab::open() else { return };
     let service = Service::start(&lab, Key::P256);
