@@ -39,16 +39,18 @@ impl Responder {
             self.end_client(sa, Some(why));
             return self.close_silently(now, sa);
         }
-        let deleted: Vec<u32> = deletes
-            .iter()
-            .flat_map(|delete| if let Delete::Esp(spis) = delete { spis.as_slice() } else { &[] })
-            .filter_map(|spi| sa.children.iter().find(|child| child.spi_out == *spi))
-            .map(|child| child.spi_in)
-            .collect();
-        if !deleted.is_empty() {
-            deleted.iter().for_each(|spi_in| self.remove_child(sa, *spi_in));
-            chain.push(Kind::Delete, &Delete::Esp(deleted).emit());
+        let spis = deletes.iter().flat_map(|d| if let Delete::Esp(spis) = d { spis.as_slice() } else { &[] });
+        let mut deleted = Vec::new();
+        for spi in spis {
+            let Some(child) = sa.children.iter().find(|child| child.spi_out == *spi) else { continue };
+            // Where both Deletes cross, the answers name nothing (RFC 7296 section 1.4.1).
+            let (spi_in, crossing) = (child.spi_in, child.deleting);
+            self.remove_child(sa, spi_in);
             self.watch_childless(now, sa);
+            deleted.extend((!crossing).then_some(spi_in));
+        }
+        if !deleted.is_empty() {
+            chain.push(Kind::Delete, &Delete::Esp(deleted).emit());
         }
         self.answer(sa, Exchange::Informational, message_id, &chain);
     }

@@ -61,10 +61,9 @@ pub struct ClientConfig {
     pub list_hashes: bool,
     /// Largest inner packet in octets.
     pub mtu: usize,
-    /// TCP buffer of a stream in each direction, in octets. Not more than a window without scaling: smoltcp 0.12
-    /// panics when a scaled window is rounded down while it is full. The stack has no congestion control and recovers
-    /// badly from bursts of loss, so this should also fit into the receive buffers on the way.
-    pub tcp_buffer: u16,
+    /// TCP buffer of a stream in each direction, in octets. The stack has no congestion control and recovers slowly
+    /// from bursts of loss: it should fit into the receive buffers on the way.
+    pub tcp_buffer: usize,
     /// How long calls wait for an answer through the tunnel.
     pub timeout: Duration,
 }
@@ -86,7 +85,7 @@ impl ClientConfig {
             fragment_size: 1200,
             list_hashes: true,
             mtu: 1400,
-            tcp_buffer: u16::MAX,
+            tcp_buffer: 64 * 1024,
             timeout: Duration::from_secs(10),
         }
     }

@@ -231,3 +231,18 @@ fn no_connection_outlives_its_certificate() {
     }
     assert_eq!(world.take_log(), ["remove", "gone alice@example.com: its certificate has expired"]);
 }
+
+#[test]
+fn without_child_sa_even_a_talkative_peer_must_go() {
+    let mut world = World::new();
+    let mut client = world.connect("alice@example.com", 4500);
+    let delete = [(Kind::Delete, Delete::Esp(vec![client.children[0].spi]).emit())];
+    client.request(&mut world, Exchange::Informational, &delete);
+    world.take_log();
+    for _ in 0..29 {
+        world.advance(SECOND);
+        client.request(&mut world, Exchange::Informational, &[]);
+    }
+    world.advance(SECOND);
+    assert_eq!(world.take_log(), ["gone alice@example.com: no Child SA left"]);
+}
