@@ -41,12 +41,13 @@ const LINKS: [(&str, &str, &str, &str, &str); 3] = [
     (CLI2, "up0", "10.99.3.2/24", "cli1", "10.99.3.1/24"),
     (CORP, "up0", "10.99.2.2/24", "corp", "10.99.2.1/24"),
 ];
-const TOOLS: [&str; 16] = [
+const TOOLS: [&str; 17] = [
     "ip",
     "kill",
     "python3",
     "nft",
     "ss",
+    "unshare",
     "sysctl",
     "setpriv",
     "timeout",
@@ -329,8 +330,12 @@ fn unable() -> Option<String> {
     if let Some(tool) = missing {
         return Some(format!("{tool} is not installed"));
     }
-    let plugin = "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so";
-    (!Path::new(plugin).exists()).then(|| format!("{plugin} is not installed"))
+    let files = ["/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "/dev/net/tun"];
+    if let Some(file) = files.iter().find(|file| !Path::new(file).exists()) {
+        return Some(format!("there is no {file}"));
+    }
+    let allowed = run(Command::new("unshare").args(["--net", "--mount", "true"]));
+    (!allowed.ok).then(|| format!("no network namespaces here: {}", allowed.text.trim()))
 }
 
 /// Namespaces of test processes that were killed.

@@ -1,5 +1,7 @@
 //! Real peers in network namespaces: Debian's strongSwan, which does ESP in user space, against the real
-//! binary and the gateway double, with real servers behind it. Needs root and the packages named in `lab::TOOLS`.
+//! binary and the gateway double, with real servers behind it. Needs root and what `tests/setup`
+//! installs; each test has a lab of its own, one at a time. With PTERODAPTER_NETNS_REFERENCE=1 strongSwan is the
+//! responder, too: what then fails is a fault of the tests.
 
 mod company;
 mod lab;
@@ -326,6 +328,10 @@ fn strangers_are_refused() {
     refused(service.config(CLI, "expired", &expired), failed);
     refused(service.config(CLI, "mallory", &mallory), failed);
     refused(service.config(CLI, "alice", &false_alice), failed);
+    if !service.is_reference() {
+        let server = service.authority.issue("other", "DNS:other", Usage::Server);
+        refused(service.config(CLI, "other", &server), failed);
+    }
     // A good certificate of somebody else.
     let bob = service.person("bob");
     refused(ClientConfig { id: "alice", ..service.config(CLI, "bob", &bob) }, failed);
@@ -344,6 +350,7 @@ fn strangers_are_refused() {
             "(mallory) was not let in: the client's certificate is not trusted",
             "(alice) was not let in: the client's certificate is not trusted",
             "(alice) was not let in: the client's identity is not in its certificate",
+            "(other) was not let in: the client's certificate is not trusted",
             "alice is gone: the client does not accept our certificate",
         ] {
             assert!(log.contains(line), "the daemon does not say that {line}:\n{log}");
