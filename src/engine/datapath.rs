@@ -613,6 +613,11 @@ impl DataPath {
         !self.flows.is_empty() || !self.table.is_empty()
     }
 
+    /// True if packets from the uplink should wait for the workers.
+    pub fn is_congested(&self) -> bool {
+        self.workers.is_congested()
+    }
+
     /// True if something waits that needs no event.
     pub fn has_work(&self) -> bool {
         self.workers.has_done() || self.udp.iter().any(|udp| udp.readable)

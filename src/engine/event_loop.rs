@@ -33,6 +33,8 @@ const FIRST_SAML: usize = 1024;
 const RECEIVES_PER_TURN: usize = 4;
 /// Flows and sequence numbers are looked after at this interval.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Drops are summed up in the log at most this often.
+const SUMMARY: Duration = Duration::from_secs(60);
 /// Shutdown: time for peers to answer our Deletes.
 const DELETE_TIME: Duration = Duration::from_secs(2);
 /// Shutdown: time for Terminate, close_notify and logout.
@@ -160,6 +162,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         browser_missed: false,
         phase: Phase::Running,
         housekeeping: Duration::ZERO,
+        summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
     Ok(Handle { stopper, thread, counters, addresses })
@@ -224,6 +227,8 @@ struct EventLoop {
     browser_missed: bool,
     phase: Phase,
     housekeeping: Duration,
+    /// When drops were last summed up, and how many there were.
+    summary: (Duration, Vec<(&'static str, u64)>),
 }
 
 impl EventLoop {
@@ -262,7 +267,7 @@ impl EventLoop {
 
     fn has_work(&self) -> bool {
         self.data.has_work()
-            || self.uplink.is_readable()
+            || (self.uplink.is_readable() && !self.data.is_congested())
             || self.uplink.has_lookup()
             || self.ike.has_report()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
@@ -311,8 +316,10 @@ impl EventLoop {
             }
         }
         self.data.finish_jobs(now, &mut self.uplink, &self.ike);
-        let data = &mut self.data;
-        self.uplink.read(now, &mut |packet| data.handle_inbound(now, packet));
+        if !self.data.is_congested() {
+            let data = &mut self.data;
+            self.uplink.read(now, &mut |packet| data.handle_inbound(now, packet));
+        }
         self.handle_timers(now);
         self.serve_ike(now);
         self.serve_uplink(now);
@@ -333,6 +340,25 @@ impl EventLoop {
             self.data.expire_flows(now);
             self.data.report_exhaustion(&self.ike);
         }
+        if now.mono >= self.summary.0 + SUMMARY {
+            self.summarise_drops(now);
+        }
+    }
+
+    /// One line about what was dropped since the last one: strangers can cause drops, but no more lines.
+    fn summarise_drops(&mut self, now: Now) {
+        let drops = self.counters.snapshot().drops;
+        let before =
+            |name: &str| self.summary.1.iter().find(|(n, _)| *n == name).map_or(0, |(_, count)| *count);
+        let new: Vec<String> = drops
+            .iter()
+            .filter(|(name, count)| *count > before(name))
+            .map(|(name, count)| format!("{name} {}", count - before(name)))
+            .collect();
+        if !new.is_empty() {
+            log::info!("packets dropped since the last such line: {}", new.join(", "));
+        }
+        self.summary = (now.mono, drops);
     }
 
     fn serve_ike(&mut self, now: Now) {

@@ -11,6 +11,9 @@ use super::job::Batch;
 /// Batches that may wait for one worker.
 pub const QUEUE_DEPTH: usize = 16;
 
+/// From this many waiting batches on, nothing more is read from the uplink: TCP pushes back.
+const HIGH_WATER: usize = QUEUE_DEPTH / 2;
+
 /// Rounds of looking at the empty queue before a worker sleeps: about as long as one wake-up costs.
 const SPIN_ROUNDS: u32 = 2000;
 
@@ -104,6 +107,11 @@ impl Pool {
             worker.thread.unpark();
         }
         Ok(())
+    }
+
+    /// True if a worker has so much to do that the loop should not take more for it from the uplink.
+    pub fn is_congested(&self) -> bool {
+        self.workers.iter().any(|worker| worker.shared.jobs.len() >= HIGH_WATER)
     }
 
     /// A finished batch, in the order of its device.
