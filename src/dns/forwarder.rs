@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use super::dns64::{Dns64, Plan, Rewrite};
 use crate::base::{Random, Reason};
 use crate::wire::dns::{self, Header, Question};
 
@@ -58,12 +59,20 @@ struct Query {
     client: SocketAddrV4,
     transport: Transport,
     bytes: Vec<u8>,
+    /// What the servers are asked instead, if they are not asked this.
+    rewrite: Option<Rewrite>,
     expires: Duration,
     /// When to ask the next server or give up; as in `deadlines`.
     deadline: Duration,
     attempts: usize,
     /// Local ports of the attempts that may still be answered.
     ports: Vec<u16>,
+}
+
+impl Query {
+    fn asked(&self) -> &[u8] {
+        self.rewrite.as_ref().map_or(&self.bytes, |rewrite| &rewrite.asked)
+    }
 }
 
 struct Attempt {
@@ -76,6 +85,7 @@ struct Attempt {
 pub struct Forwarder {
     rng: Box<dyn Random>,
     servers: Vec<Ipv4Addr>,
+    dns64: Option<Dns64>,
     /// Index of the server that answered last: asked first.
     preferred: usize,
     queries: HashMap<u32, Query>,
@@ -92,6 +102,7 @@ impl Forwarder {
         Self {
             rng,
             servers: Vec::new(),
+            dns64: None,
             preferred: 0,
             queries: HashMap::new(),
             attempts: HashMap::new(),
@@ -107,6 +118,11 @@ impl Forwarder {
             self.servers = servers.to_vec();
             self.preferred = 0;
         }
+    }
+
+    /// Which names are answered with addresses in the NAT64 prefix from now on; none without a value.
+    pub fn set_dns64(&mut self, dns64: Option<Dns64>) {
+        self.dns64 = dns64;
     }
 
     /// Queries that wait for an answer.
@@ -127,11 +143,24 @@ impl Forwarder {
             _ if header.is_response() => return Err(Reason::DnsUnexpected),
             _ if header.opcode() != 0 => Some(dns::NOTIMP),
             _ if Question::parse(query).is_err() || query.len() > MAX_QUERY => Some(dns::FORMERR),
-            _ if self.servers.is_empty() => Some(dns::SERVFAIL),
             _ => None,
         };
         if let Some(rcode) = refusal {
             self.refuse(client, transport, query, rcode);
+            return Ok(());
+        }
+        let rewrite = match self.dns64.as_ref().map_or(Plan::Pass, |dns64| dns64.plan(query)) {
+            Plan::Pass => None,
+            Plan::Ask(rewrite) => Some(rewrite),
+            Plan::Answer(reply) => {
+                if let Some(bytes) = reply.emit(query, transport == Transport::Udp) {
+                    self.outputs.push_back(Output::ToClient { client, transport, bytes });
+                }
+                return Ok(());
+            }
+        };
+        if self.servers.is_empty() {
+            self.refuse(client, transport, query, dns::SERVFAIL);
             return Ok(());
         }
         if self.queries.len() >= CAPACITY || self.has_too_many(*client.ip()) {
@@ -143,6 +172,7 @@ impl Forwarder {
             client,
             transport,
             bytes: query.to_vec(),
+            rewrite,
             expires: now + EXPIRY,
             deadline: now,
             attempts: 0,
@@ -164,17 +194,16 @@ impl Forwarder {
         let matches = attempt.server == server && attempt.id == header.id && header.is_response();
         // A server that does not understand the query may answer with a bare header.
         let bare = header.questions == 0 && header.rcode() != 0 && bytes.len() == dns::HEADER_LEN;
-        let same = Question::parse(bytes).is_ok_and(|question| Question::parse(&query.bytes) == Ok(question));
+        let same =
+            Question::parse(bytes).is_ok_and(|question| Question::parse(query.asked()) == Ok(question));
         if !matches || !(same || bare) {
             return Err(Reason::DnsUnexpected);
         }
         if let Some(index) = self.servers.iter().position(|known| *known == server) {
             self.preferred = index;
         }
-        let mut bytes = bytes.to_vec();
         if let Some(query) = self.remove(number)
-            && let Ok(asked) = Header::parse(&query.bytes)
-            && dns::set_id(&mut bytes, asked.id)
+            && let Some(bytes) = answer(&query, bytes)
         {
             let Query { client, transport, .. } = query;
             self.outputs.push_back(Output::ToClient { client, transport, bytes });
@@ -251,7 +280,7 @@ impl Forwarder {
             .find(|port| *port >= 1024 && !self.attempts.contains_key(port));
         let Some(local_port) = fresh else { return false };
         let id = random_u16(&mut *self.rng);
-        let mut bytes = query.bytes.clone();
+        let mut bytes = query.asked().to_vec();
         dns::set_id(&mut bytes, id);
         query.attempts += 1;
         query.ports.push(local_port);
@@ -272,6 +301,20 @@ impl Forwarder {
     fn refuse(&mut self, client: SocketAddrV4, transport: Transport, query: &[u8], rcode: u8) {
         if let Some(bytes) = dns::refusal(query, rcode) {
             self.outputs.push_back(Output::ToClient { client, transport, bytes });
+        }
+    }
+}
+
+/// The client's answer, of a server's.
+fn answer(query: &Query, response: &[u8]) -> Option<Vec<u8>> {
+    match &query.rewrite {
+        Some(rewrite) => {
+            rewrite.reply(&query.bytes, response).emit(&query.bytes, query.transport == Transport::Udp)
+        }
+        None => {
+            let mut bytes = response.to_vec();
+            let asked = Header::parse(&query.bytes).ok()?;
+            dns::set_id(&mut bytes, asked.id).then_some(bytes)
         }
     }
 }
