@@ -12,6 +12,7 @@ use crate::wire::dns::{
 };
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
+const UDP: Transport = Transport::Udp(Ipv4Addr::new(198, 19, 255, 1));
 const AD: u16 = 0x20;
 const PREFIX: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 1, 0x4f, 0x56, 0, 0, 0, 0];
 const NOW: Duration = Duration::from_secs(100);
@@ -364,7 +365,7 @@ fn rules() {
         let name: &'static str = String::leak((*name).to_owned());
         let kind: &'static str = String::leak((*kind).to_owned());
         for edns in [None, Some((4096, 0))] {
-            for transport in [Transport::Udp, Transport::Tcp(1)] {
+            for transport in [UDP, Transport::Tcp(1)] {
                 let query = Ask { edns, ..ask(name, kind) };
                 let (got_asked, _, answer) = exchange(query, transport, description);
                 let got = (got_asked.as_str(), show_message(&answer));
@@ -406,7 +407,7 @@ fn all_else_passes_byte_for_byte() {
     for row in rows {
         let query = row.bytes(0x1234);
         let mut f = forwarder();
-        f.handle_query(NOW, client(), Transport::Udp, &query).unwrap();
+        f.handle_query(NOW, client(), UDP, &query).unwrap();
         let Step::Server(port, asked) = step(&mut f) else { panic!("{}", row.name) };
         assert_eq!(asked[2..], query[2..], "{} {}", row.name, row.kind);
         let reply = [&response(&asked, "0 TC | x 9 A 10.0.0.1; x 9 TXT hello")[..], b"trailing"].concat();
@@ -420,7 +421,7 @@ fn all_else_passes_byte_for_byte() {
     let mut off = forwarder();
     off.set_dns64(None);
     for (mut f, query) in [(forwarder(), chaos), (off, ask("use-application-dns.net", "A").bytes(1))] {
-        f.handle_query(NOW, client(), Transport::Udp, &query).unwrap();
+        f.handle_query(NOW, client(), UDP, &query).unwrap();
         let Step::Server(_, asked) = step(&mut f) else { panic!() };
         assert_eq!(asked[2..], query[2..]);
     }
@@ -436,7 +437,7 @@ fn what_the_server_is_asked() {
         (Ask { edns: Some((600, 0)), ..plain }, RD, Some((1232, 0))),
         (Ask { edns: Some((600, 0x8000)), ..plain }, RD, Some((1232, 0))),
     ] {
-        let (asked, sent, answer) = exchange(query, Transport::Udp, "0 | www.corp.example 9 A 10.1.2.3");
+        let (asked, sent, answer) = exchange(query, UDP, "0 | www.corp.example 9 A 10.1.2.3");
         assert_eq!(asked, "wWw.CORP.example A", "its case is kept");
         let header = Header::parse(&sent).unwrap();
         assert_eq!(header.flags, flags);
@@ -458,17 +459,16 @@ fn answers_fit_or_say_that_they_do_not() {
         let records: Vec<_> = (0..count).map(|n| format!("www.corp.example 60 A 10.1.2.{n}")).collect();
         format!("0 | {}", records.join(";"))
     };
-    let udp = Transport::Udp;
     // 34 octets of header and question, 11 of OPT, 28 of each record.
     for (edns, transport, count, fits) in [
-        (None, udp, 17, 17),
-        (None, udp, 18, 17),
-        (Some((100, 0)), udp, 17, 16),
-        (Some((512, 0)), udp, 16, 16),
-        (Some((1232, 0)), udp, 42, 42),
-        (Some((1232, 0)), udp, 43, 42),
-        (Some((4096, 0)), udp, 144, 144),
-        (Some((65535, 0)), udp, 145, 144),
+        (None, UDP, 17, 17),
+        (None, UDP, 18, 17),
+        (Some((100, 0)), UDP, 17, 16),
+        (Some((512, 0)), UDP, 16, 16),
+        (Some((1232, 0)), UDP, 42, 42),
+        (Some((1232, 0)), UDP, 43, 42),
+        (Some((4096, 0)), UDP, 144, 144),
+        (Some((65535, 0)), UDP, 145, 144),
         (None, Transport::Tcp(1), 200, 200),
         (Some((512, 0)), Transport::Tcp(1), 200, 200),
     ] {
@@ -480,9 +480,9 @@ fn answers_fit_or_say_that_they_do_not() {
         assert_eq!(answer.len(), 34 + 28 * fits + if edns.is_some() { 11 } else { 0 });
     }
     // The server's TC is passed on with what there is.
-    let (_, _, answer) = exchange(ask("w.internal", "AAAA"), udp, "0 TC | w.internal 9 A 10.0.0.1");
+    let (_, _, answer) = exchange(ask("w.internal", "AAAA"), UDP, "0 TC | w.internal 9 A 10.0.0.1");
     assert_eq!(show_message(&answer), "0 TC | w.internal 9 AAAA 64:ff9b:1:4f56::a00:1 |  | ");
-    let (_, _, answer) = exchange(ask("w.internal", "AAAA"), udp, "0 TC");
+    let (_, _, answer) = exchange(ask("w.internal", "AAAA"), UDP, "0 TC");
     assert_eq!(show_message(&answer), "0 TC |  |  | ", "empty, but not because there is nothing");
     // Additional and authority records give way without TC; those of a negative answer do not.
     let spare: Vec<_> = (0..40).map(|n| format!("n{n}.internal 9 A 10.0.0.1")).collect();
@@ -492,7 +492,7 @@ fn answers_fit_or_say_that_they_do_not() {
         (format!("0 | w.internal 9 A 10.0.0.1 | {spare}"), false),
         (format!("0 |  | {spare}"), true),
     ] {
-        let (_, _, answer) = exchange(ask("w.internal", "AAAA"), udp, &description);
+        let (_, _, answer) = exchange(ask("w.internal", "AAAA"), UDP, &description);
         assert_eq!(Header::parse(&answer).unwrap().is_truncated(), truncated);
         assert!(answer.len() <= 512);
     }
@@ -501,7 +501,7 @@ fn answers_fit_or_say_that_they_do_not() {
 #[test]
 fn compressed_names_in_data_are_made_whole() {
     let mut f = forwarder();
-    f.handle_query(NOW, client(), Transport::Udp, &ask("www.corp.example", "AAAA").bytes(7)).unwrap();
+    f.handle_query(NOW, client(), UDP, &ask("www.corp.example", "AAAA").bytes(7)).unwrap();
     let Step::Server(port, asked) = step(&mut f) else { panic!() };
     let mut reply = asked.clone();
     reply[2] |= 0x80;
@@ -519,7 +519,7 @@ fn compressed_names_in_data_are_made_whole() {
         "0 | www.corp.example 9 CNAME lb1.corp.example; lb1.corp.example 8 AAAA 64:ff9b:1:4f56::a00:1 |  | ";
     assert_eq!(show_message(&answer), expected);
 
-    f.handle_query(NOW, client(), Transport::Udp, &ask("www.corp.example", "AAAA").bytes(7)).unwrap();
+    f.handle_query(NOW, client(), UDP, &ask("www.corp.example", "AAAA").bytes(7)).unwrap();
     let Step::Server(port, asked) = step(&mut f) else { panic!() };
     let broken = [&asked[..2], &broken[2..]].concat();
     f.handle_response(SERVER, port, &broken).unwrap();
@@ -531,7 +531,7 @@ fn compressed_names_in_data_are_made_whole() {
 fn answers_to_other_questions_are_not_taken() {
     let mut f = forwarder();
     let query = ask("www.corp.example", "AAAA").bytes(7);
-    f.handle_query(NOW, client(), Transport::Udp, &query).unwrap();
+    f.handle_query(NOW, client(), UDP, &query).unwrap();
     let Step::Server(port, asked) = step(&mut f) else { panic!() };
     let good = response(&asked, "0 | www.corp.example 9 A 10.0.0.1");
     let mut other = query.clone();
@@ -555,7 +555,7 @@ fn answers_to_other_questions_are_not_taken() {
     assert_eq!(show_message(&answer), "1 |  |  | ");
 
     // Silence: the same question again, then SERVFAIL to the client's own.
-    f.handle_query(NOW, client(), Transport::Udp, &query).unwrap();
+    f.handle_query(NOW, client(), UDP, &query).unwrap();
     let Step::Server(_, first) = step(&mut f) else { panic!() };
     f.handle_timeout(NOW + Duration::from_secs(2));
     let Step::Server(_, second) = step(&mut f) else { panic!() };
@@ -569,7 +569,7 @@ fn answers_to_other_questions_are_not_taken() {
 #[test]
 fn edns_that_breaks_its_rules() {
     let good = Ask { edns: Some((1232, 0)), ..ask("w.internal", "AAAA") };
-    let (_, _, answer) = exchange(Ask { edns: Some((1232, 1 << 16)), ..good }, Transport::Udp, "");
+    let (_, _, answer) = exchange(Ask { edns: Some((1232, 1 << 16)), ..good }, UDP, "");
     let sections = Sections::parse(&answer).unwrap();
     assert_eq!(
         (show_message(&answer).as_str(), sections.additionals[0].ttl),
@@ -584,7 +584,7 @@ fn edns_that_breaks_its_rules() {
     cut.pop();
     for query in [twice, cut] {
         let mut f = forwarder();
-        f.handle_query(NOW, client(), Transport::Udp, &query).unwrap();
+        f.handle_query(NOW, client(), UDP, &query).unwrap();
         let Step::Client(answer) = step(&mut f) else { panic!() };
         assert_eq!(show_message(&answer), "1 |  |  | ", "FORMERR");
     }
@@ -592,7 +592,7 @@ fn edns_that_breaks_its_rules() {
     let refused = Record { owner: vec![0], kind: kind::OPT, class: 512, ttl: 1 << 24, data: Vec::new() };
     for (query, expected) in [(good, "0 |  |  | "), (Ask { edns: None, ..good }, "2 |  |  | ")] {
         let mut f = forwarder();
-        f.handle_query(NOW, client(), Transport::Udp, &query.bytes(1)).unwrap();
+        f.handle_query(NOW, client(), UDP, &query.bytes(1)).unwrap();
         let Step::Server(port, asked) = step(&mut f) else { panic!() };
         let header = Header::parse(&asked).unwrap();
         let mut writer = Writer::new(header.id, QR, &Question::parse(&asked).unwrap(), 512);
@@ -610,7 +610,7 @@ fn special_names_are_answered_without_servers() {
     let mut f = forwarder();
     f.set_servers(&[]);
     for (query, rcode) in [(ask("ipv4only.arpa", "AAAA"), 0), (ask("www.corp.example", "AAAA"), 2)] {
-        f.handle_query(NOW, client(), Transport::Udp, &query.bytes(1)).unwrap();
+        f.handle_query(NOW, client(), UDP, &query.bytes(1)).unwrap();
         let Step::Client(answer) = step(&mut f) else { panic!() };
         assert_eq!(Header::parse(&answer).unwrap().rcode(), rcode);
     }
@@ -660,8 +660,8 @@ fn truncations_and_flips_do_not_panic() {
         let query = Ask { edns: Some((1232, 0)), ..ask(name, kind) }.bytes(1);
         let reply = response(&asked.bytes(1), reply);
         for len in 0..query.len().max(reply.len()) {
-            feed(query.get(..len).unwrap_or(&query), &reply, Transport::Udp);
-            feed(&query, reply.get(..len).unwrap_or(&reply), Transport::Udp);
+            feed(query.get(..len).unwrap_or(&query), &reply, UDP);
+            feed(&query, reply.get(..len).unwrap_or(&reply), UDP);
         }
         for bit in 0..query.len().max(reply.len()) * 8 {
             let flipped = |message: &[u8]| {
@@ -672,7 +672,7 @@ fn truncations_and_flips_do_not_panic() {
                 message
             };
             feed(&flipped(&query), &reply, Transport::Tcp(1));
-            feed(&query, &flipped(&reply), Transport::Udp);
+            feed(&query, &flipped(&reply), UDP);
         }
     }
 }
@@ -694,7 +694,7 @@ proptest! {
         reply[2..4].copy_from_slice(&(flags | QR).to_be_bytes());
         [reply[7], reply[9], reply[11]] = counts;
         reply.extend(tail);
-        feed(&query, &reply, Transport::Udp);
+        feed(&query, &reply, UDP);
     }
 
     #[test]
