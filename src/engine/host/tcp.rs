@@ -8,7 +8,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration as TcpDuration, Instant};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use super::DNS_PORT;
 use crate::dns::{Forwarder, Transport};
@@ -277,12 +277,13 @@ impl Tcp {
     fn accept(&mut self, now: Duration) {
         if let Some(handle) = self.listener {
             let socket = self.sockets.get::<Socket<'_>>(handle);
-            if let (false, Some(remote)) = (socket.is_listening(), socket.remote_endpoint()) {
-                let IpAddress::Ipv4(ip) = remote.addr;
+            if let (false, Some(IpEndpoint { addr: IpAddress::Ipv4(ip), port })) =
+                (socket.is_listening(), socket.remote_endpoint())
+            {
                 self.clients.push(Client {
                     stream: Stream::new(handle),
                     number: self.next_number,
-                    remote: SocketAddrV4::new(ip, remote.port),
+                    remote: SocketAddrV4::new(ip, port),
                     pending: 0,
                     last_active: now,
                 });
