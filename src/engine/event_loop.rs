@@ -16,7 +16,7 @@ use crate::fortivpn;
 use crate::ike;
 
 use super::counters::add;
-use super::datapath::DataPath;
+use super::datapath::{self, DataPath};
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::saml::Listener;
 use super::udp::{Receiver, Udp};
@@ -141,7 +141,8 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let responder = ike::Responder::new(ike_config, random(), clock.now());
     let ike = IkeThread::start(responder, clock, Arc::clone(&waker))?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = worker::Pool::start(config.workers.min(cores.saturating_sub(1)), &waker)?;
+    let workers = config.workers.min(cores.saturating_sub(1));
+    let workers = worker::Pool::start(workers, datapath::batches(workers), &waker)?;
     log::debug!("{} workers on {cores} cores", workers.len());
 
     let counters = Arc::new(Counters::default());
@@ -310,7 +311,9 @@ impl EventLoop {
         add(&self.counters.turns, 1);
         for socket in 0..self.data.udp.len() {
             for _ in 0..RECEIVES_PER_TURN {
-                if !self.data.receive(now, socket, receiver, &mut self.uplink, &self.ike) {
+                if self.data.is_congested()
+                    || !self.data.receive(now, socket, receiver, &mut self.uplink, &self.ike)
+                {
                     break;
                 }
             }
@@ -381,7 +384,7 @@ impl EventLoop {
                 Ok(()) => self.ike.notice(Notice::Installed(child.spi_in)),
                 Err(error) => log::error!("cannot install a Child SA: {error}"),
             },
-            ike::Output::Remove { spi_in } => self.data.table.remove(spi_in),
+            ike::Output::Remove { spi_in } => self.data.remove(spi_in),
             ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
             ike::Output::Moved { device, path } => self.data.moved(device, path),
             ike::Output::Connected { identity, address, path, suite, .. } => {
