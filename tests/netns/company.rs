@@ -14,6 +14,14 @@ pub const NAME: &str = "www.corp.example";
 pub const BIG_NAME: &str = "big.corp.example";
 /// How many TXT records [`BIG_NAME`] has, each of 200 octets.
 pub const BIG_RECORDS: usize = 8;
+/// A name whose AAAA records do not fit into 1232 octets, but its A records do.
+pub const MANY_NAME: &str = "many.corp.example";
+/// How many addresses [`MANY_NAME`] has.
+pub const MANY_ADDRESSES: usize = 60;
+/// A name in another domain, with an IPv6 address, too.
+pub const OUTSIDE: &str = "www.outside.example";
+/// The IPv6 address of [`OUTSIDE`].
+pub const OUTSIDE_V6: &str = "2001:db8::53";
 /// Size of the file `blob` that the HTTP server at port 8000 has.
 pub const BLOB_LEN: usize = 3_000_001;
 
@@ -30,6 +38,9 @@ impl Company {
         fs::create_dir(&web).expect("directory");
         fs::write(web.join("blob"), blob()).expect("file");
         let web = web.display().to_string();
+        let hosts = lab.path("hosts");
+        let many = (1..=MANY_ADDRESSES).map(|n| format!("10.77.1.{n} {MANY_NAME}\n"));
+        fs::write(&hosts, many.collect::<String>()).expect("file");
 
         let mut dns: Vec<String> =
             "dnsmasq --no-daemon --no-resolv --no-hosts --conf-file=/dev/null --user=root --bind-interfaces"
@@ -38,8 +49,18 @@ impl Company {
                 .collect();
         dns.push(format!("--pid-file={}", lab.path("dnsmasq.pid").display()));
         dns.push(format!("--listen-address={ADDRESS}"));
-        dns.push("--local=/corp.example/".to_owned());
         dns.push(format!("--host-record={NAME},{ADDRESS}"));
+        dns.push(format!("--host-record={OUTSIDE},{ADDRESS},{OUTSIDE_V6}"));
+        dns.push(format!("--addn-hosts={}", hosts.display()));
+        for name in [NAME, OUTSIDE] {
+            let (_, domain) = name.split_once('.').expect("a host in a domain");
+            dns.push(format!("--local=/{domain}/"));
+            dns.push(format!("--cname=alias.{domain},{name}"));
+            dns.push(format!("--mx-host={domain},{name},10"));
+            dns.push(format!("--txt-record={domain},hello from {domain}"));
+            // HTTPS: priority 1, same name, alpn=h2, ipv4hint=ADDRESS.
+            dns.push(format!("--dns-rr={name},65,00010000010003026832000400040a4d0035"));
+        }
         dns.extend((0..BIG_RECORDS).map(|n| format!("--txt-record={BIG_NAME},{n}{}", "x".repeat(199))));
 
         let http = ["python3", "-u", "-m", "http.server", "--bind", ADDRESS, "--directory", &web, "8000"];

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cli  10.99.1.2 -- 10.99.1.1 \
-//!                              srv  10.99.2.1 -- 10.99.2.2  corp (company network 10.77.0.0/16 behind it)
-//! cli2 10.99.3.2 -- 10.99.3.1 /
+//!                              srv  10.99.2.1 -- 10.99.2.2  corp  10.77.8.1 -- 10.77.8.9  far
+//! cli2 10.99.3.2 -- 10.99.3.1 /                              (company network 10.77.0.0/16)
 //! ```
 
 use std::ffi::OsStr;
@@ -26,6 +26,8 @@ pub const CLI2: &str = "cli2";
 pub const SRV: &str = "srv";
 /// Where the gateway runs, with the company's servers behind it.
 pub const CORP: &str = "corp";
+/// A host of the company one hop further; `corp` has to be told to forward.
+pub const FAR: &str = "far";
 
 /// The responder as `cli` reaches it.
 pub const SRV_FROM_CLI: &str = "10.99.1.1";
@@ -34,12 +36,13 @@ pub const SRV_FROM_CLI2: &str = "10.99.3.1";
 /// The gateway's outer address.
 pub const GATEWAY: &str = "10.99.2.2";
 
-const ROLES: [&str; 4] = [CLI, CLI2, SRV, CORP];
-/// (client side role, its interface, address, server's interface, address)
-const LINKS: [(&str, &str, &str, &str, &str); 3] = [
-    (CLI, "up0", "10.99.1.2/24", "cli0", "10.99.1.1/24"),
-    (CLI2, "up0", "10.99.3.2/24", "cli1", "10.99.3.1/24"),
-    (CORP, "up0", "10.99.2.2/24", "corp", "10.99.2.1/24"),
+const ROLES: [&str; 5] = [CLI, CLI2, SRV, CORP, FAR];
+/// (role, its interface, address; its router's role, interface, address)
+const LINKS: [(&str, &str, &str, &str, &str, &str); 4] = [
+    (CLI, "up0", "10.99.1.2/24", SRV, "cli0", "10.99.1.1/24"),
+    (CLI2, "up0", "10.99.3.2/24", SRV, "cli1", "10.99.3.1/24"),
+    (CORP, "up0", "10.99.2.2/24", SRV, "corp", "10.99.2.1/24"),
+    (FAR, "up0", "10.77.8.9/24", CORP, "far0", "10.77.8.1/24"),
 ];
 const TOOLS: [&str; 17] = [
     "ip",
@@ -91,7 +94,7 @@ pub struct Done {
     pub text: String,
 }
 
-/// Four namespaces and a directory for everything the test writes. Tests with a lab run one after the other,
+/// Namespaces and a directory for everything the test writes. Tests with a lab run one after the other,
 /// so that their throughput and timing do not depend on each other.
 pub struct Lab {
     tag: String,
@@ -126,14 +129,14 @@ impl Lab {
             fs::create_dir_all(etc(&name)).expect("/etc/netns is writable");
             fs::write(lab.resolv_conf(role), "").expect("/etc/netns is writable");
         }
-        for (role, dev, address, srv_dev, srv_address) in LINKS {
-            let srv = lab.namespace(SRV);
-            lab.ip(role, &format!("link add {dev} type veth peer name {srv_dev} netns {srv}"));
+        for (role, dev, address, router, router_dev, router_address) in LINKS {
+            let netns = lab.namespace(router);
+            lab.ip(role, &format!("link add {dev} type veth peer name {router_dev} netns {netns}"));
             lab.ip(role, &format!("address add {address} dev {dev}"));
-            lab.ip(SRV, &format!("address add {srv_address} dev {srv_dev}"));
+            lab.ip(router, &format!("address add {router_address} dev {router_dev}"));
             lab.ip(role, &format!("link set {dev} up"));
-            lab.ip(SRV, &format!("link set {srv_dev} up"));
-            let gateway = srv_address.trim_end_matches("/24");
+            lab.ip(router, &format!("link set {router_dev} up"));
+            let gateway = router_address.trim_end_matches("/24");
             lab.ip(role, &format!("route add default via {gateway}"));
         }
         Some(lab)

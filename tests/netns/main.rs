@@ -5,6 +5,7 @@
 
 mod company;
 mod lab;
+mod nat64;
 mod pki;
 mod service;
 mod strongswan;

@@ -38,13 +38,18 @@ pub enum Responder<'a> {
 impl<'a> Service<'a> {
     /// Starts everything; the certificates have keys of this kind.
     pub fn start(lab: &'a Lab, key: Key) -> Self {
+        Self::start_with(lab, key, &[])
+    }
+
+    /// The same with further options of the daemon.
+    pub fn start_with(lab: &'a Lab, key: Key, options: &[&str]) -> Self {
         let authority = Authority::new(lab, "company", key);
         let server = authority.issue("server", &format!("DNS:{SERVER_ID},IP:{SRV_FROM_CLI}"), Usage::Server);
         let company = Company::start(lab);
         let responder = if std::env::var_os("PTERODAPTER_NETNS_REFERENCE").is_some() {
             Responder::Reference(start_reference(lab, &authority.cert(), &server))
         } else {
-            start_daemon(lab, &authority.cert(), &server)
+            start_daemon(lab, &authority.cert(), &server, options)
         };
         Self { lab, authority, responder, _company: company }
     }
@@ -63,6 +68,7 @@ impl<'a> Service<'a> {
             trust: self.authority.cert(),
             identity,
             id: name,
+            ipv6: false,
             charon: "",
             connection: "",
             child: "",
@@ -107,7 +113,7 @@ impl<'a> Service<'a> {
     }
 }
 
-fn start_daemon<'a>(lab: &Lab, trust: &Path, server: &Identity) -> Responder<'a> {
+fn start_daemon<'a>(lab: &Lab, trust: &Path, server: &Identity, options: &[&str]) -> Responder<'a> {
     let (listen, gateway_ca) = (format!("{GATEWAY}:10443"), text(&lab.path("gateway.pem")));
     let gateway = [PROGRAM, "demo", "--gateway-only", "--listen", &listen, "--far-side", "tun:vpn0"];
     let account = ["--user", "alice:secret", "--ca-file", &gateway_ca];
@@ -124,7 +130,7 @@ fn start_daemon<'a>(lab: &Lab, trust: &Path, server: &Identity) -> Responder<'a>
     let uplink = [PROGRAM, "--destination", &listen, "--gateway-ca", &gateway_ca];
     let account = ["--username", "alice", "--password-file", &password];
     let identity = ["--id-hostname", SERVER_ID, "--cacert", &trust, "--cert", &cert, "--key", &key];
-    let line = [&uplink[..], &account, &identity, &["--log-level", "debug", "ikev2"]].concat();
+    let line = [&uplink[..], &account, &identity, options, &["--log-level", "debug", "ikev2"]].concat();
     let mut daemon = lab.start(SRV, "pterodapter", &[], &line);
     daemon.wait_log("the tunnel is up", LIMIT);
     Responder::Daemon { daemon, _gateway: gateway }

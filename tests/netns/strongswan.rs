@@ -32,6 +32,8 @@ pub struct ClientConfig<'a> {
     pub identity: &'a Identity,
     /// IDi.
     pub id: &'a str,
+    /// Asks for an IPv6 address, too, and proposes all of IPv6.
+    pub ipv6: bool,
     /// Further lines of strongswan.conf, e.g. `rsa_pss = yes`.
     pub charon: &'a str,
     /// Further lines of the connection, e.g. `proposals`.
@@ -43,13 +45,15 @@ pub struct ClientConfig<'a> {
 impl<'a> Strongswan<'a> {
     /// Starts a client with one connection, `vpn`, and its child, `net`. It does not connect.
     pub fn client(lab: &'a Lab, role: &'static str, config: &ClientConfig) -> Self {
-        let ClientConfig { server, server_id, trust, identity, id, charon, connection, child } = config;
+        let ClientConfig { server, server_id, trust, identity, id, ipv6, charon, connection, child } = config;
         let cert = identity.cert.display();
+        let (vips, remote_ts) =
+            if *ipv6 { ("0.0.0.0,::", "0.0.0.0/0,::/0") } else { ("0.0.0.0", "0.0.0.0/0") };
         let text = format!(
-            "connections {{\n vpn {{\n  version = 2\n  remote_addrs = {server}\n  vips = 0.0.0.0\n  {connection}\n\
+            "connections {{\n vpn {{\n  version = 2\n  remote_addrs = {server}\n  vips = {vips}\n  {connection}\n\
              \x20 local {{\n   auth = pubkey\n   certs = {cert}\n   id = {id}\n  }}\n\
              \x20 remote {{\n   auth = pubkey\n   id = {server_id}\n  }}\n\
-             \x20 children {{\n   net {{\n    remote_ts = 0.0.0.0/0\n    {child}\n   }}\n  }}\n }}\n}}\n"
+             \x20 children {{\n   net {{\n    remote_ts = {remote_ts}\n    {child}\n   }}\n  }}\n }}\n}}\n"
         );
         Self::start(lab, role, &text, trust, identity, charon)
     }

@@ -60,7 +60,12 @@ pub struct Flow {
 /// Runs iperf3 for two seconds; `how` are further options (`-u`, `-R`, `-P 4`).
 pub fn iperf(lab: &Lab, role: &str, how: &str) -> Flow {
     let (_server, port) = company::start_iperf(lab);
-    let text = lab.must(role, 20, &format!("iperf3 -J -c {ADDRESS} -p {port} -t 2 {how}"));
+    iperf_to(lab, role, ADDRESS, port, &format!("-t 2 {how}"))
+}
+
+/// Runs iperf3 against the server at this address and port.
+pub fn iperf_to(lab: &Lab, role: &str, target: &str, port: u16, how: &str) -> Flow {
+    let text = lab.must(role, 20, &format!("iperf3 -J -c {target} -p {port} {how}"));
     let flow = read_flow(&text, how.contains("-u"));
     let flow = flow.unwrap_or_else(|| panic!("iperf3 {how}: {text}"));
     println!("{role}: iperf3 {how}: {:.0} Mbit/s, {:.2} % lost", flow.mbit, flow.lost);

@@ -1,0 +1,235 @@
+//! IPv6 in the tunnel, IPv4 behind it: NAT64 and DNS64, with strongSwan as the client.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use crate::company::*;
+use crate::lab::*;
+use crate::pki::Key;
+use crate::service::Service;
+use crate::strongswan::{ClientConfig, Strongswan};
+use crate::traffic;
+
+const PREFIX: &str = "64:ff9b:1::";
+const OPTIONS: [&str; 4] = ["--nat64-prefix", "64:ff9b:1::/96", "--dns64-tunnel-suffix", "corp.example"];
+/// The in-tunnel host.
+const HOST: &str = "198.19.255.1";
+/// The host in `far`.
+const FAR_ADDRESS: &str = "10.77.8.9";
+const ECHO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/netns/echo.py");
+const ECHO_PORT: u16 = 7007;
+
+/// The address of the company's host as the client sees it.
+fn mapped(address: &str) -> String {
+    let prefix: Ipv6Addr = PREFIX.parse().expect("a prefix");
+    let address: Ipv4Addr = address.parse().expect("an address");
+    Ipv6Addr::from_bits(prefix.to_bits() | u128::from(address.to_bits())).to_string()
+}
+
+/// The daemon with NAT64, and a connected client with both families.
+fn start<'a>(lab: &'a Lab, options: &[&str]) -> Option<(Service<'a>, Strongswan<'a>)> {
+    if std::env::var_os("PTERODAPTER_NETNS_REFERENCE").is_some() {
+        println!("skipped: the reference responder has no NAT64");
+        return None;
+    }
+    // Also for the tun device to come; no duplicate detection and solicitations, as everywhere in the lab.
+    for setting in ["lo.disable_ipv6=0", "default.accept_dad=0", "default.disable_ipv6=0"] {
+        lab.must(CLI, 5, &format!("sysctl -qw net.ipv6.conf.{setting}"));
+    }
+    let service = Service::start_with(lab, Key::P256, &[&OPTIONS, options].concat());
+    let alice = service.person("alice");
+    let config = ClientConfig { ipv6: true, ..service.config(CLI, "alice", &alice) };
+    let client = Strongswan::client(lab, CLI, &config);
+    client.connect().unwrap_or_else(|e| panic!("cannot connect:\n{e}"));
+    Some((service, client))
+}
+
+/// What strongSwan routes into the tunnel.
+fn routes(lab: &Lab) -> BTreeSet<String> {
+    let both = ["-4", "-6"].map(|family| lab.ip(CLI, &format!("{family} route show table 220")));
+    let first = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    both.iter().flat_map(|text| text.lines()).map(first).collect()
+}
+
+/// The lines of dig's answer for `query`, asked of `server` from the namespace `role`, sorted.
+fn dig(lab: &Lab, role: &str, server: &str, query: &str) -> (String, Vec<String>) {
+    let text = lab.must(role, 10, &format!("dig @{server} +tries=2 +time=3 {query}"));
+    let status = text.split("status: ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or_default();
+    let records = text.lines().filter(|l| !l.is_empty() && !l.starts_with(';'));
+    let mut records: Vec<_> = records.map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    records.sort();
+    let truncated = if text.contains(" tc ") { " TC" } else { "" };
+    (format!("{status}{truncated}"), records)
+}
+
+#[test]
+fn names_inside_and_outside_the_suffix() {
+    let Some(lab) = Lab::open() else { return };
+    let Some((_service, _client)) = start(&lab, &[]) else { return };
+    let (host, server) = (mapped(HOST), mapped(ADDRESS));
+    let given = std::fs::read_to_string(lab.resolv_conf(CLI)).expect("resolv.conf");
+    assert!(given.contains(HOST) && given.contains(&host), "{given}");
+
+    for server in [HOST, &host, &server] {
+        for how in ["", "+tcp", "+noedns", "+bufsize=4096", "+dnssec"] {
+            let ask = |query: &str| dig(&lab, CLI, server, &format!("{how} {query}"));
+            let answer = |query: &str| {
+                let (status, records) = ask(query);
+                assert_eq!(status, "NOERROR", "{how} {query} @{server}");
+                let data = |l: &String| l.splitn(5, ' ').skip(3).collect::<Vec<_>>().join(" ");
+                records.iter().map(data).collect::<Vec<_>>()
+            };
+            let nothing = |query: &str| {
+                let records = answer(query);
+                assert!(records.len() == 1 && records[0].starts_with("SOA "), "{how} {query}: {records:?}");
+            };
+            let www = mapped(ADDRESS);
+            assert_eq!(answer(&format!("{NAME} AAAA")), [format!("AAAA {www}")], "{how}");
+            assert_eq!(answer("WwW.cOrP.ExAmPlE AAAA"), [format!("AAAA {www}")], "{how}");
+            let chain = [format!("CNAME {NAME}."), format!("AAAA {www}")];
+            assert_eq!(answer("alias.corp.example AAAA"), chain, "{how}");
+            for kind in ["A", "HTTPS", "SVCB"] {
+                nothing(&format!("{NAME} {kind}"));
+            }
+            nothing("alias.corp.example A");
+            let mx = answer("corp.example MX");
+            assert!(mx.contains(&format!("MX 10 {NAME}.")), "{how}: {mx:?}");
+            assert_eq!(answer("corp.example TXT"), ["TXT \"hello from corp.example\""], "{how}");
+            assert_eq!(answer(&format!("{BIG_NAME} TXT")).len(), BIG_RECORDS, "{how}");
+            assert_eq!(answer(&format!("{MANY_NAME} AAAA")).len(), MANY_ADDRESSES, "{how}");
+            assert_eq!(answer(&format!("-x {www}")), [format!("PTR {NAME}.")], "{how}");
+            assert_eq!(answer(&format!("-x {ADDRESS}")), [format!("PTR {NAME}.")], "{how}");
+            assert_eq!(ask("none.corp.example AAAA").0, "NXDOMAIN", "{how}");
+            assert_eq!(ask("none.corp.example A").0, "NXDOMAIN", "{how}");
+            assert_eq!(ask("use-application-dns.net A").0, "NXDOMAIN", "{how}");
+
+            // Outside the suffix: what the company's server says.
+            for query in [
+                format!("{OUTSIDE} A"),
+                format!("{OUTSIDE} AAAA"),
+                format!("{OUTSIDE} HTTPS"),
+                "alias.outside.example AAAA".to_owned(),
+                "outside.example MX".to_owned(),
+                "outside.example TXT".to_owned(),
+                format!("-x {OUTSIDE_V6}"),
+                "none.outside.example AAAA".to_owned(),
+                "notcorp.example A".to_owned(),
+            ] {
+                let query = format!("{how} {query}");
+                assert_eq!(dig(&lab, CLI, server, &query), dig(&lab, CORP, ADDRESS, &query), "{query}");
+            }
+        }
+        // What does not fit says so, and fits where the client takes more.
+        let many = |how: &str| dig(&lab, CLI, server, &format!("+ignore {how} {MANY_NAME} AAAA"));
+        assert_eq!(many("+noedns").0, "NOERROR TC");
+        assert_eq!(many("+bufsize=1232").0, "NOERROR TC");
+        let (status, records) = many("+bufsize=4096");
+        assert_eq!((status.as_str(), records.len()), ("NOERROR", MANY_ADDRESSES));
+    }
+}
+
+#[test]
+fn traffic_of_every_kind_and_size() {
+    let Some(lab) = Lab::open() else { return };
+    let Some((service, client)) = start(&lab, &[]) else { return };
+    let (host, target) = (mapped(HOST), mapped(ADDRESS));
+    assert_eq!(routes(&lab), BTreeSet::from([HOST.to_owned(), format!("{PREFIX}/96")]), "{}", client.sas());
+    let other = lab.ip(CLI, &format!("route get {ADDRESS}"));
+    assert!(other.contains("via 10.99.1.1"), "IPv4 is not tunnelled: {other}");
+
+    traffic::ping(&lab, CLI, &target, 20);
+    traffic::ping(&lab, CLI, &host, 5);
+    traffic::ping(&lab, CLI, HOST, 5);
+    traffic::web(&lab, CLI);
+    let file = lab.path("got-6");
+    lab.must(CLI, 30, &format!("curl -6 -sS -f -o {} http://[{target}]:8000/blob", file.display()));
+    assert!(std::fs::read(&file).expect("file") == blob(), "the file arrived damaged");
+
+    let port = ECHO_PORT.to_string();
+    let mut echo = lab.start(CORP, "echo", &[], &["python3", ECHO, "serve", ADDRESS, &port]);
+    echo.wait_log("ready", Duration::from_secs(5));
+    let sizes = |args: String| lab.must(CLI, 30, &format!("python3 {ECHO} {args}")).trim().to_owned();
+    for ttl in 1..=2 {
+        let sizes = sizes(format!("udp {target} {ECHO_PORT} 1 2000"));
+        assert_eq!(sizes, "all answered", "round {ttl}");
+    }
+    assert_eq!(sizes(format!("udp {target} {ECHO_PORT} 7990 8010")), "all answered");
+    // Fragments of ICMP have no translation (RFC 7915 section 1.2): the largest echo is one packet.
+    let largest = service.inner_mtu() + 20 - 48;
+    assert_eq!(sizes(format!("icmp6 {target} 1 2000")), format!("not answered: {}-2000", largest + 1));
+
+    for how in ["-P 1", "-P 4", "-P 1 -R", "-P 4 -R"] {
+        let flow = iperf(&lab, &target, how);
+        assert!(flow.mbit > 20.0, "TCP {how}: only {} Mbit/s", flow.mbit);
+        let mss = f64::from(service.inner_mtu() - 40);
+        assert!(flow.mss <= mss, "MSS {} is not clamped", flow.mss);
+    }
+    for how in ["-u -b 20M", "-u -b 20M -R", "-u -b 5M -l 4000", "-u -b 5M -l 4000 -R"] {
+        let flow = iperf(&lab, &target, how);
+        assert!(flow.lost < 2.0 && flow.mbit > 4.0, "UDP {how}: {} % lost", flow.lost);
+    }
+    crate::rekey_child(&client);
+    crate::rekey_ike(&client);
+    traffic::ping(&lab, CLI, &target, 5);
+}
+
+/// Runs iperf3 against the server in `corp`.
+fn iperf(lab: &Lab, target: &str, how: &str) -> traffic::Flow {
+    let (_server, port) = start_iperf(lab);
+    traffic::iperf_to(lab, CLI, target, port, &format!("-t 2 {how}"))
+}
+
+#[test]
+fn a_narrow_link_behind_the_gateway() {
+    let Some(lab) = Lab::open() else { return };
+    let Some((_service, _client)) = start(&lab, &[]) else { return };
+    lab.must(CORP, 5, "sysctl -qw net.ipv4.ip_forward=1");
+    let far = mapped(FAR_ADDRESS);
+
+    // The way there: the in-tunnel host, the gateway's network, the host itself.
+    let hop = |ttl: u32| lab.run(CLI, 5, &format!("ping -6 -n -c 1 -W 2 -t {ttl} {far}")).text;
+    let first = hop(1);
+    assert!(first.contains(&format!("From {} ", mapped(HOST))) && first.contains("Hop limit"), "{first}");
+    let second = hop(2);
+    assert!(second.contains(&format!("From {PREFIX}")) && second.contains("Hop limit"), "{second}");
+    assert!(hop(3).contains(" 0% packet loss"), "{}", hop(3));
+
+    // The far host promises to take more than the link in front of it carries, or the MSS would settle it all.
+    for (mtu, learnt) in [(1300, 1320), (1000, 1280)] {
+        lab.ip(CORP, &format!("link set far0 mtu {mtu}"));
+        lab.ip(FAR, &format!("route replace default via 10.77.8.1 mtu {mtu} advmss 1460"));
+        for how in ["-n 5M", "-n 5M -R"] {
+            let port = 5300;
+            let line = ["iperf3", "-s", "-1", "-B", FAR_ADDRESS, "-p", &port.to_string()];
+            let _server = lab.start(FAR, "iperf3-far", &[], &line);
+            wait_for("the far server", Duration::from_secs(5), || {
+                lab.must(FAR, 5, "ss -Hnlt").contains(&format!(":{port} ")).then_some(())
+            });
+            let flow = traffic::iperf_to(&lab, CLI, &far, port, how);
+            assert!(flow.mbit > 5.0, "a link of {mtu} octets, {how}: {} Mbit/s", flow.mbit);
+        }
+        let route = lab.ip(CLI, &format!("-6 route get {far}"));
+        assert!(route.contains(&format!(" mtu {learnt}")), "{mtu}: {route}");
+    }
+}
+
+#[test]
+fn both_address_plans_at_once() {
+    let Some(lab) = Lab::open() else { return };
+    let Some((service, client)) = start(&lab, &["--gateway-routes"]) else { return };
+    let expected = [HOST.to_owned(), "10.77.0.0/16".to_owned(), format!("{PREFIX}/96")];
+    assert_eq!(routes(&lab), BTreeSet::from(expected), "{}", client.sas());
+    for target in [ADDRESS, HOST, &mapped(ADDRESS), &mapped(HOST)] {
+        traffic::ping(&lab, CLI, target, 10);
+    }
+    let mtu = service.inner_mtu();
+    traffic::ping_sized(&lab, CLI, "do", mtu).unwrap_or_else(|e| panic!("{mtu} octets with DF: {e}"));
+    for target in [ADDRESS.to_owned(), format!("[{}]", mapped(ADDRESS))] {
+        lab.must(CLI, 30, &format!("curl -sS -f -o /dev/null http://{target}:8000/blob"));
+    }
+    crate::rekey_child(&client);
+    for target in [ADDRESS, &mapped(ADDRESS)] {
+        traffic::ping(&lab, CLI, target, 5);
+    }
+}
