@@ -68,7 +68,7 @@ impl<'a> Service<'a> {
             trust: self.authority.cert(),
             identity,
             id: name,
-            ipv6: false,
+            vips: "0.0.0.0",
             charon: "",
             connection: "",
             child: "",

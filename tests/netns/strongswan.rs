@@ -32,8 +32,8 @@ pub struct ClientConfig<'a> {
     pub identity: &'a Identity,
     /// IDi.
     pub id: &'a str,
-    /// Asks for an IPv6 address, too, and proposes all of IPv6.
-    pub ipv6: bool,
+    /// Addresses to ask for: `0.0.0.0`, `::` or both with a comma between; proposed is all of those families.
+    pub vips: &'a str,
     /// Further lines of strongswan.conf, e.g. `rsa_pss = yes`.
     pub charon: &'a str,
     /// Further lines of the connection, e.g. `proposals`.
@@ -45,10 +45,9 @@ pub struct ClientConfig<'a> {
 impl<'a> Strongswan<'a> {
     /// Starts a client with one connection, `vpn`, and its child, `net`. It does not connect.
     pub fn client(lab: &'a Lab, role: &'static str, config: &ClientConfig) -> Self {
-        let ClientConfig { server, server_id, trust, identity, id, ipv6, charon, connection, child } = config;
+        let ClientConfig { server, server_id, trust, identity, id, vips, charon, connection, child } = config;
         let cert = identity.cert.display();
-        let (vips, remote_ts) =
-            if *ipv6 { ("0.0.0.0,::", "0.0.0.0/0,::/0") } else { ("0.0.0.0", "0.0.0.0/0") };
+        let remote_ts = vips.split(',').map(|any| format!("{any}/0")).collect::<Vec<_>>().join(",");
         let text = format!(
             "connections {{\n vpn {{\n  version = 2\n  remote_addrs = {server}\n  vips = {vips}\n  {connection}\n\
              \x20 local {{\n   auth = pubkey\n   certs = {cert}\n   id = {id}\n  }}\n\
