@@ -10,6 +10,7 @@ mod ike_thread;
 #[doc(hidden)]
 pub mod job;
 mod saml;
+mod service_manager;
 pub mod sys;
 mod tls;
 mod udp;
@@ -21,4 +22,5 @@ pub mod host;
 pub use clock::Clock;
 pub use config::{Config, Identity, Pool};
 pub use counters::{Counters, Snapshot};
-pub use event_loop::{Handle, StartError, Stopper, start};
+pub use event_loop::{Handle, StartError, Stopper, start, start_under};
+pub use service_manager::{HandoverError, ServiceManager};
