@@ -225,6 +225,8 @@ fn signals_end_the_daemon_cleanly() {
         daemon.signal(signal);
         daemon.wait_for("stopping");
         assert_eq!(daemon.wait(), Some(0), "SIG{signal}");
+        let said = daemon.rest().filter(|line| line.contains("stop")).count();
+        assert_eq!(said, 0, "the end is announced once");
     }
 }
 
@@ -259,6 +261,11 @@ impl Daemon {
                 Err(_) => panic!("no line with {text:?} in {:#?}", self.seen),
             }
         }
+    }
+
+    /// Lines not waited for; ends when the program has ended.
+    fn rest(&self) -> impl Iterator<Item = String> {
+        self.lines.iter()
     }
 
     fn signal(&self, name: &str) {

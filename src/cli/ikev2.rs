@@ -48,7 +48,7 @@ fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure>
     let wait = move || {
         let mut arrived = signals.forever();
         if arrived.next().is_some() {
-            log::info!("asked to stop; a second signal ends at once");
+            log::info!("stopping; a second signal ends at once");
             stopper.stop();
         }
         if arrived.next().is_some() {

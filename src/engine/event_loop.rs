@@ -487,7 +487,6 @@ impl EventLoop {
     fn advance_shutdown(&mut self, now: Now) {
         match self.phase {
             Phase::Running if self.stop.load(Ordering::SeqCst) => {
-                log::info!("stopping");
                 self.manager.stopping();
                 self.ike.notice(Notice::Shutdown);
                 self.phase = Phase::DeletingClients { until: now.mono + DELETE_TIME };
