@@ -174,7 +174,7 @@ fn the_running_engine_allocates_nothing_per_packet() {
     };
     let daemon = engine::start(config).unwrap();
     let mut tunnel = gateway::Tunnel::accept(&listener, &tls::server_config(&issued)).unwrap();
-    let (ike, nat) = daemon.addresses()[0];
+    let (ike, nat) = (daemon.ike_addresses()[0], daemon.nat_addresses()[0]);
     let client = authority.issue_client("alice@test", tls::wall(), 1).unwrap();
     let mut wanted = ClientConfig::new(ike, nat.port(), "vpn.test");
     (wanted.ca_pem, wanted.cert_pem, wanted.key_pem) =
