@@ -100,7 +100,7 @@ impl DataPath {
             pool,
             mtu: ESP_ROOM,
             under_way: 0,
-            free: std::iter::repeat_with(|| Box::new(Batch::new())).take(batches).collect(),
+            free: std::iter::repeat_with(Box::default).take(batches).collect(),
             dirty_up: Vec::with_capacity(batches),
             dirty_down: Vec::with_capacity(batches),
             frames: Vec::with_capacity(2048),

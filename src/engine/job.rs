@@ -108,9 +108,9 @@ pub struct Batch {
     pub mtu: u16,
 }
 
-impl Batch {
+impl Default for Batch {
     /// An empty batch with its buffer.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             buf: vec![0; BATCH_BYTES].into_boxed_slice(),
             slots: Vec::with_capacity(BATCH_PACKETS),
@@ -123,7 +123,9 @@ impl Batch {
             mtu: ESP_ROOM,
         }
     }
+}
 
+impl Batch {
     /// Forgets all packets.
     pub fn clear(&mut self) {
         self.slots.clear();
