@@ -80,7 +80,7 @@ impl Run {
     pub fn table(&self, unit: &str) -> String {
         let mut text = format!("| arm | median, {unit} | min | IQR |\n|---|---|---|---|\n");
         for (arm, _) in &self.arms {
-            if let Some(Summary { median, min, iqr }) = self.summary(arm) {
+            if let Some(Summary { median, min, iqr, .. }) = self.summary(arm) {
                 let _ = writeln!(text, "| {arm} | {median:.0} | {min:.0} | {iqr:.0} % |");
             }
         }
