@@ -11,8 +11,8 @@ use crate::wire::ipv6::{self, Ipv6};
 use crate::wire::{checksum, icmp, icmpv6, udp};
 
 /// Translates the IPv6 packet at `packet` of `buf` and returns where the IPv4 packet is: it ends where the IPv6 packet
-/// ended. All of `buf` in front of that end may be written; what starts at most 20 octets behind `packet.start` is an
-/// ICMP error whose quote was padded (RFC 4884).
+/// ended and starts 20 or more octets later. Only an ICMP error whose short quote had to be padded (RFC 4884) may start
+/// earlier, down to the start of `buf`: what a caller needs for frame headers it keeps out of `buf`.
 ///
 /// `id` becomes the identification where the packet has no Fragment header. The result may be larger than
 /// `limits.mtu4` only where it is at most 1260 octets: it is then to be fragmented (its DF is clear).
