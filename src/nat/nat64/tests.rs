@@ -229,6 +229,18 @@ fn ipv4_header_from_ipv6_header() {
 }
 
 #[test]
+fn a_checksum_of_zero_is_written_as_all_ones() {
+    // The data makes the sum of the translated datagram what the checksum then cancels to zero.
+    let mut datagram = segment(ip::UDP, &[0, 0]);
+    let sum = !checksum::fold(checksum::sum(&datagram, pseudo4(V4, PEER, ip::UDP, 10)));
+    datagram[8..].copy_from_slice(&sum.to_be_bytes());
+    let datagram = summed(datagram, udp::CHECKSUM, pseudo6(V6, peer6(), ip::UDP, 10));
+    let out = to_v4(&packet6(ip::UDP, &datagram, |_| {})).unwrap();
+    assert_eq!(out[26..28], [0xff, 0xff]);
+    assert!(transport_is_right4(&out));
+}
+
+#[test]
 fn df_is_set_above_1260_octets() {
     for (len, df) in [(1232, false), (1240, false), (1241, true), (1334, true)] {
         let out = to_v4(&packet6(253, &vec![0; len], |_| {})).unwrap();
@@ -427,6 +439,8 @@ fn what_must_not_reach_a_device() {
         bad[at] ^= 0x10;
         assert!(to_v6(&bad).is_err(), "header checksum, octet {at}");
     }
+    let beyond = packet4(253, &[0; 16], |h| (h.dont_fragment, h.fragment_offset) = (false, 65528));
+    assert_eq!(to_v6(&beyond), Err(dropped(Reason::InnerMalformed)));
     let mut buf = [&[0; 19][..], &whole].concat();
     let end = buf.len();
     assert_eq!(

@@ -27,7 +27,9 @@ fn body(kind: Kind, body: &[u8]) {
             }
         }
         Kind::TsI | Kind::TsR => {
-            if let Ok(selectors) = parse_selectors(body) && !selectors.is_empty() {
+            if let Ok(selectors) = parse_selectors(body)
+                && !selectors.is_empty()
+            {
                 assert_eq!(parse_selectors(&emit_selectors(&selectors)).as_ref(), Ok(&selectors));
             }
         }
