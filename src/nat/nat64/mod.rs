@@ -17,7 +17,7 @@ mod v6_to_v4;
 
 pub use answer::{Kind6, MAX_LEN, emit_error};
 pub use v4_to_v6::{Piece, Split, Translated, max_pieces, room_in_front, translate_v4_to_v6};
-pub use v6_to_v4::translate_v6_to_v4;
+pub use v6_to_v4::{echo_piece_v6_to_v4, finish_echo_v6_to_v4, translate_v6_to_v4};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

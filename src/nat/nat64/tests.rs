@@ -557,6 +557,40 @@ fn echo_and_messages_without_counterpart() {
     }
 }
 
+#[test]
+fn echo_messages_in_pieces_become_whole() {
+    let data: Vec<u8> = (0..3000).map(|i| i as u8).collect();
+    let message = segment6(58, &data);
+    let mut whole = Vec::new();
+    let mut last = None;
+    for (index, chunk) in message.chunks(1232).enumerate() {
+        let more = index < 2;
+        let piece = packet6(44, &fragment6(58, index as u16 * 1232, more, chunk), |_| {});
+        assert_eq!(to_v4(&piece), Err(dropped(Reason::Nat64IcmpFragment)));
+        let mapping = mapping();
+        let (header, data) = echo_piece_v6_to_v4(&mapping, &piece).unwrap();
+        assert_eq!((header.id, header.protocol, header.ttl), (0x5678, 58, 63));
+        assert_eq!((usize::from(header.fragment_offset), header.more_fragments), (whole.len(), more));
+        assert_eq!(header.total_len, 20 + data.len());
+        whole.extend_from_slice(data);
+        last = Some(header);
+    }
+    let header = Ipv4 { total_len: 20 + whole.len(), fragment_offset: 0, ..last.unwrap() };
+    let mut packet = vec![0; 20];
+    header.emit(&mut packet).unwrap();
+    packet.extend_from_slice(&whole);
+    finish_echo_v6_to_v4(&mapping(), &mut packet).unwrap();
+    assert_eq!((packet[9], packet[20], checksum::of(&packet[..20])), (1, 8, 0));
+    assert!(transport_is_right4(&packet));
+    assert_eq!(packet[28..], data);
+    assert_eq!(finish_echo_v6_to_v4(&mapping(), &mut packet), Err(Reason::Nat64Protocol), "only once");
+
+    let other = packet6(44, &fragment6(ip::UDP, 0, true, &message), |_| {});
+    assert_eq!(echo_piece_v6_to_v4(&mapping(), &other), Err(dropped(Reason::Nat64IcmpFragment)));
+    let spoofed = packet6(44, &fragment6(58, 0, true, &message), |h| h.src = h.dst);
+    assert_eq!(echo_piece_v6_to_v4(&mapping(), &spoofed), Err(dropped(Reason::InnerSpoofed)));
+}
+
 /// An ICMPv6 error from the device about `quote`.
 fn error6(head: [u8; 8], quote: &[u8]) -> Vec<u8> {
     let message = [&head, quote].concat();
@@ -907,5 +941,7 @@ proptest! {
         let _ = room_in_front(&packet);
         let mut error = [0; MAX_LEN];
         let _ = emit_error(&mut error, V6, Kind6::NoRoute, &packet);
+        let _ = echo_piece_v6_to_v4(&mapping(), &packet);
+        let _ = finish_echo_v6_to_v4(&mapping(), &mut packet);
     }
 }
