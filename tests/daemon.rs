@@ -5,11 +5,11 @@
 mod lab;
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use lab::{Lab, eventually, password};
+use lab::{Lab, PASSWORD, eventually, password};
 use pterodapter::crypto::Aead;
 use pterodapter::demo::gateway::{CloseStyle, Entry, Event, HostCheck, Scenario, TunnelEnd};
 use pterodapter::demo::probe::{Client, RecordType, Transport};
@@ -41,6 +41,23 @@ fn a_client_works_from_connect_to_disconnect() {
     client.ping(WEB_SERVER).unwrap();
     client.disconnect().unwrap();
     assert!(lab.stop());
+}
+
+#[test]
+fn one_socket_serves_both_families() {
+    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let lab = Lab::listening_on(any, Scenario::default(), 0, password(PASSWORD));
+    lab.wait_for_tunnel(1);
+    for (name, server) in
+        [("six.example", IpAddr::V6(Ipv6Addr::LOCALHOST)), ("four.example", IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    {
+        let mut config = lab.client_config(name);
+        config.server.set_ip(server);
+        let client = Client::connect(config).unwrap();
+        client.ping(WEB_SERVER).unwrap();
+        move_bytes(&client, 1_000_000);
+        client.disconnect().unwrap();
+    }
 }
 
 #[test]

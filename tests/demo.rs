@@ -1,4 +1,5 @@
 //! The demonstration as a test: the gateway, the daemon and the probe on loopback.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use pterodapter::demo::run::{DemoOptions, run};
 

@@ -7,7 +7,8 @@ use super::sa::{IkeSa, Outstanding, OwnRequest, State};
 use super::{Output, Responder, Timer};
 use crate::base::Now;
 use crate::wire::Malformed;
-use crate::wire::ike::{Chain, Delete, Exchange, Header, Kind, Payload, Protected, parse_chain};
+use crate::wire::ike::notify_type::AUTHENTICATION_FAILED;
+use crate::wire::ike::{Chain, Delete, Exchange, Header, Kind, Notify, Payload, Protected, parse_chain};
 
 impl Responder {
     pub(super) fn handle_informational(
@@ -27,21 +28,29 @@ impl Responder {
             }
         };
         let mut chain = Chain::new();
-        if deletes.contains(&Delete::Ike) {
+        // An initiator that does not accept our AUTH says so here, and may say nothing more (section 2.21.2).
+        let rejected = payloads
+            .iter()
+            .filter(|payload| payload.kind == Kind::Notify)
+            .any(|payload| Notify::parse(payload.body).is_ok_and(|n| n.kind == AUTHENTICATION_FAILED));
+        if rejected || deletes.contains(&Delete::Ike) {
             self.answer(sa, Exchange::Informational, message_id, &chain);
-            self.end_client(sa, Some(GoneReason::PeerDeleted));
+            let why = if rejected { GoneReason::Rejected } else { GoneReason::PeerDeleted };
+            self.end_client(sa, Some(why));
             return self.close_silently(now, sa);
         }
-        let deleted: Vec<u32> = deletes
-            .iter()
-            .flat_map(|delete| if let Delete::Esp(spis) = delete { spis.as_slice() } else { &[] })
-            .filter_map(|spi| sa.children.iter().find(|child| child.spi_out == *spi))
-            .map(|child| child.spi_in)
-            .collect();
-        if !deleted.is_empty() {
-            deleted.iter().for_each(|spi_in| self.remove_child(sa, *spi_in));
-            chain.push(Kind::Delete, &Delete::Esp(deleted).emit());
+        let spis = deletes.iter().flat_map(|d| if let Delete::Esp(spis) = d { spis.as_slice() } else { &[] });
+        let mut deleted = Vec::new();
+        for spi in spis {
+            let Some(child) = sa.children.iter().find(|child| child.spi_out == *spi) else { continue };
+            // Where both Deletes cross, the answers name nothing (RFC 7296 section 1.4.1).
+            let (spi_in, crossing) = (child.spi_in, child.deleting);
+            self.remove_child(sa, spi_in);
             self.watch_childless(now, sa);
+            deleted.extend((!crossing).then_some(spi_in));
+        }
+        if !deleted.is_empty() {
+            chain.push(Kind::Delete, &Delete::Esp(deleted).emit());
         }
         self.answer(sa, Exchange::Informational, message_id, &chain);
     }

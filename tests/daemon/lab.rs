@@ -33,6 +33,16 @@ impl Lab {
 
     /// The same, with another way to sign in.
     pub fn with_credentials(scenario: Scenario, workers: usize, credentials: Credentials) -> Self {
+        Self::listening_on(IpAddr::V4(Ipv4Addr::LOCALHOST), scenario, workers, credentials)
+    }
+
+    /// The same, on another address than 127.0.0.1.
+    pub fn listening_on(
+        listen: IpAddr,
+        scenario: Scenario,
+        workers: usize,
+        credentials: Credentials,
+    ) -> Self {
         if std::env::var_os("TEST_LOG").is_some() {
             // Already set by an earlier lab of this process.
             let _ = simplelog::SimpleLogger::init(log::LevelFilter::Debug, simplelog::Config::default());
@@ -54,7 +64,7 @@ impl Lab {
         let authority = Authority::new("Device test authority", wall(), 2).unwrap();
         let identity = authority.issue_server(&[SERVER_ID], wall(), 2).unwrap();
         let daemon = engine::start(Config {
-            listen: vec![loopback],
+            listen: vec![listen],
             ike_port: 0,
             nat_port: 0,
             identity: Identity {

@@ -100,7 +100,7 @@ impl TrustAnchors {
     }
 
     /// Checks an IKE client's certificate at the time `wall` (since 1970-01-01 UTC). Extended key usage: none, or one
-    /// of clientAuth, ipsecIKE, ikeIntermediate, any.
+    /// of clientAuth, ipsecIKE, any. Not ikeIntermediate: server certificates carry it, and they are no clients.
     pub fn verify_client(
         &self,
         end_entity: &Certificate,
@@ -152,7 +152,7 @@ impl fmt::Debug for TrustAnchors {
 
 /// The extended key usages that are good for a purpose, as OIDs.
 struct Purpose {
-    accepted: [&'static [u8]; 4],
+    accepted: &'static [&'static [u8]],
     /// What webpki calls it, for its error.
     usage: fn() -> KeyUsage,
 }
@@ -163,10 +163,9 @@ const IPSEC_IKE: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x03\x11";
 const IKE_INTERMEDIATE: &[u8] = b"\x2b\x06\x01\x05\x05\x08\x02\x02";
 const ANY: &[u8] = b"\x55\x1d\x25\x00";
 
-static CLIENT: Purpose =
-    Purpose { accepted: [CLIENT_AUTH, IPSEC_IKE, IKE_INTERMEDIATE, ANY], usage: KeyUsage::client_auth };
+static CLIENT: Purpose = Purpose { accepted: &[CLIENT_AUTH, IPSEC_IKE, ANY], usage: KeyUsage::client_auth };
 static SERVER: Purpose =
-    Purpose { accepted: [SERVER_AUTH, IPSEC_IKE, IKE_INTERMEDIATE, ANY], usage: KeyUsage::server_auth };
+    Purpose { accepted: &[SERVER_AUTH, IPSEC_IKE, IKE_INTERMEDIATE, ANY], usage: KeyUsage::server_auth };
 
 impl ExtendedKeyUsageValidator for Purpose {
     fn validate(&self, ids: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {

@@ -162,7 +162,7 @@ fn usages_of_clients_and_servers() {
         ("eku-clientAuth", true, false),
         ("eku-serverAuth", false, true),
         ("eku-1.3.6.1.5.5.7.3.17", true, true),
-        ("eku-1.3.6.1.5.5.8.2.2", true, true),
+        ("eku-1.3.6.1.5.5.8.2.2", false, true),
         ("eku-anyExtendedKeyUsage", true, true),
         ("eku-codeSigning", false, false),
     ] {

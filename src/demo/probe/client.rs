@@ -53,9 +53,9 @@ impl Client {
         let thread = {
             let shared = shared.clone();
             let run = move || {
-                if shared.run().is_err() {
-                    shared.lock().closed = true;
-                }
+                let closer = Closer(shared);
+                // Without its socket the client is closed, which is all there is to say.
+                let _ = closer.0.run();
             };
             thread::Builder::new().name("probe".to_owned()).spawn(run)?
         };
@@ -270,7 +270,7 @@ impl Client {
     pub fn disconnect(self) -> Result<Counters, ProbeError> {
         let deleted = self.shared.request(None, exchange::INFORMATIONAL, &[Payload::delete(None)]);
         let counters = self.counters();
-        self.shared.lock().closed = true;
+        self.shared.close();
         deleted.map(|_| counters)
     }
 }
@@ -281,7 +281,15 @@ impl Drop for Client {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        self.shared.lock().closed = true;
+    }
+}
+
+/// However the receiving thread ends, nobody waits for it any longer.
+struct Closer(Arc<Shared>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -12,6 +12,7 @@ mod http;
 mod link;
 mod message;
 mod proposal;
+mod raw;
 mod sa;
 mod shared;
 mod stack;
@@ -21,6 +22,7 @@ pub use client::Client;
 pub use dns::{DnsAnswer, RecordType, Transport};
 pub use http::HttpResponse;
 pub use proposal::Suite;
+pub use raw::RawTunnel;
 pub use stream::Stream;
 
 use std::fmt;
@@ -61,10 +63,9 @@ pub struct ClientConfig {
     pub list_hashes: bool,
     /// Largest inner packet in octets.
     pub mtu: usize,
-    /// TCP buffer of a stream in each direction, in octets. Not more than a window without scaling: smoltcp 0.12
-    /// panics when a scaled window is rounded down while it is full. The stack has no congestion control and recovers
-    /// badly from bursts of loss, so this should also fit into the receive buffers on the way.
-    pub tcp_buffer: u16,
+    /// TCP buffer of a stream in each direction, in octets. The stack has no congestion control and recovers slowly
+    /// from bursts of loss: it should fit into the receive buffers on the way.
+    pub tcp_buffer: usize,
     /// How long calls wait for an answer through the tunnel.
     pub timeout: Duration,
 }
@@ -86,7 +87,7 @@ impl ClientConfig {
             fragment_size: 1200,
             list_hashes: true,
             mtu: 1400,
-            tcp_buffer: u16::MAX,
+            tcp_buffer: 64 * 1024,
             timeout: Duration::from_secs(10),
         }
     }

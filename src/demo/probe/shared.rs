@@ -231,6 +231,12 @@ impl Shared {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Nothing more will come.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
     /// Waits until `look` finds something, the connection closes, or the time is over. Sends in between.
     pub fn wait<T>(
         &self,

@@ -156,8 +156,7 @@ impl Stack {
     }
 
     /// Starts a TCP connection with `buffer` octets each way.
-    pub fn connect(&mut self, to: (Ipv4Addr, u16), buffer: u16) -> Option<SocketHandle> {
-        let buffer = usize::from(buffer);
+    pub fn connect(&mut self, to: (Ipv4Addr, u16), buffer: usize) -> Option<SocketHandle> {
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; buffer]),
             tcp::SocketBuffer::new(vec![0; buffer]),

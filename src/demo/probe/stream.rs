@@ -19,7 +19,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn connect(shared: &Arc<Shared>, to: SocketAddrV4, buffer: u16) -> Result<Self, ProbeError> {
+    pub(super) fn connect(shared: &Arc<Shared>, to: SocketAddrV4, buffer: usize) -> Result<Self, ProbeError> {
         let handle =
             shared.lock().stack.connect((*to.ip(), to.port()), buffer).ok_or(inner("no TCP socket"))?;
         let stream = Self { shared: shared.clone(), handle };

@@ -109,6 +109,23 @@ fn the_peer_forgets_to_delete_what_it_replaced() {
 }
 
 #[test]
+fn deletes_that_cross_name_nothing() {
+    let mut world = World::new();
+    let mut client = world.connect("alice@example.com", 4500);
+    let old = client.children[0].clone();
+    client.rekey_child(&mut world, old.spi, None, &[None]).unwrap();
+    world.advance(Policy::default().linger);
+    let ours = client.open(&world.take_sent());
+    world.take_log();
+    let delete = [(Kind::Delete, Delete::Esp(vec![old.spi]).emit())];
+    let answer = client.request(&mut world, Exchange::Informational, &delete);
+    assert!(answer.payloads().is_empty());
+    assert_eq!(world.take_log(), ["use", "remove"]);
+    assert!(client.answer(&mut world, &ours, &[]).is_empty());
+    assert_eq!((world.take_log().len(), world.installed.len()), (0, 1));
+}
+
+#[test]
 fn ike_rekey_and_then_everything_on_the_new_one() {
     let mut world = World::new();
     let mut client = world.connect("alice@example.com", 4500);
