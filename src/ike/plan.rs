@@ -30,7 +30,7 @@ pub struct ClientPlan {
     pub domains: Vec<String>,
 }
 
-/// IPv6 inside the tunnel, where all the company is IPv4 behind a translator (RFC 6146 without state).
+/// IPv6 inside the tunnel, where the company is IPv4 behind a stateless translator (RFC 7915).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nat64Plan {
     /// The /96 whose addresses stand for IPv4 addresses (RFC 6052); its last 32 bits do not count.
