@@ -68,6 +68,26 @@ reasons! {
     NatFragment => "nat_fragment",
     /// A transport header too short to translate.
     NatMalformed => "nat_malformed",
+    /// NAT64: an address that maps to nothing on the other side.
+    Nat64NotMapped => "nat64_not_mapped",
+    /// NAT64: a source that no host may have (zero, loopback, multicast, reserved).
+    Nat64IllegalSource => "nat64_illegal_source",
+    /// NAT64: a source route that is not used up (answered).
+    Nat64SourceRoute => "nat64_source_route",
+    /// NAT64: an extension header behind the Fragment header (answered).
+    Nat64Extension => "nat64_extension",
+    /// NAT64: a protocol that does not exist on the other side.
+    Nat64Protocol => "nat64_protocol",
+    /// NAT64: an ICMP message without a counterpart on the other side.
+    Nat64IcmpType => "nat64_icmp_type",
+    /// NAT64: a piece of an ICMP message, whose checksum spans the pieces.
+    Nat64IcmpFragment => "nat64_icmp_fragment",
+    /// NAT64: an ICMP error with a wrong checksum.
+    Nat64IcmpChecksum => "nat64_icmp_checksum",
+    /// NAT64: an ICMP error that quotes a packet without a counterpart on the other side.
+    Nat64Quote => "nat64_quote",
+    /// NAT64: a UDP datagram without a checksum where there must be one.
+    Nat64UdpZero => "nat64_udp_zero",
     /// Hop limit used up (answered).
     TtlExceeded => "ttl_exceeded",
     /// The uplink is down (answered with ICMP unreachable).

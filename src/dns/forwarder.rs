@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use super::dns64::{Dns64, Plan, Rewrite};
 use crate::base::{Random, Reason};
 use crate::wire::dns::{self, Header, Question};
 
@@ -23,10 +24,16 @@ const MAX_ATTEMPTS: usize = 4;
 /// How a client's query came, and its answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// One datagram.
-    Udp,
+    /// One datagram to this address, from which the answer comes, too.
+    Udp(Ipv4Addr),
     /// The TCP connection with this number, never reused while the program runs.
     Tcp(u32),
+}
+
+impl Transport {
+    fn is_udp(self) -> bool {
+        matches!(self, Self::Udp(_))
+    }
 }
 
 /// What the forwarder wants sent.
@@ -58,12 +65,20 @@ struct Query {
     client: SocketAddrV4,
     transport: Transport,
     bytes: Vec<u8>,
+    /// What the servers are asked instead, if they are not asked this.
+    rewrite: Option<Rewrite>,
     expires: Duration,
     /// When to ask the next server or give up; as in `deadlines`.
     deadline: Duration,
     attempts: usize,
     /// Local ports of the attempts that may still be answered.
     ports: Vec<u16>,
+}
+
+impl Query {
+    fn asked(&self) -> &[u8] {
+        self.rewrite.as_ref().map_or(&self.bytes, |rewrite| &rewrite.asked)
+    }
 }
 
 struct Attempt {
@@ -76,6 +91,7 @@ struct Attempt {
 pub struct Forwarder {
     rng: Box<dyn Random>,
     servers: Vec<Ipv4Addr>,
+    dns64: Option<Dns64>,
     /// Index of the server that answered last: asked first.
     preferred: usize,
     queries: HashMap<u32, Query>,
@@ -92,6 +108,7 @@ impl Forwarder {
         Self {
             rng,
             servers: Vec::new(),
+            dns64: None,
             preferred: 0,
             queries: HashMap::new(),
             attempts: HashMap::new(),
@@ -107,6 +124,16 @@ impl Forwarder {
             self.servers = servers.to_vec();
             self.preferred = 0;
         }
+    }
+
+    /// Which names are answered with addresses in the NAT64 prefix from now on; none without a value.
+    pub fn set_dns64(&mut self, dns64: Option<Dns64>) {
+        self.dns64 = dns64;
+    }
+
+    /// True where queries to `address` must not pass by: it is a server that knows nothing of the NAT64 prefix.
+    pub fn stands_in_for(&self, address: Ipv4Addr) -> bool {
+        self.dns64.is_some() && self.servers.contains(&address)
     }
 
     /// Queries that wait for an answer.
@@ -127,11 +154,24 @@ impl Forwarder {
             _ if header.is_response() => return Err(Reason::DnsUnexpected),
             _ if header.opcode() != 0 => Some(dns::NOTIMP),
             _ if Question::parse(query).is_err() || query.len() > MAX_QUERY => Some(dns::FORMERR),
-            _ if self.servers.is_empty() => Some(dns::SERVFAIL),
             _ => None,
         };
         if let Some(rcode) = refusal {
             self.refuse(client, transport, query, rcode);
+            return Ok(());
+        }
+        let rewrite = match self.dns64.as_ref().map_or(Plan::Pass, |dns64| dns64.plan(query)) {
+            Plan::Pass => None,
+            Plan::Ask(rewrite) => Some(rewrite),
+            Plan::Answer(reply) => {
+                if let Some(bytes) = reply.emit(query, transport.is_udp()) {
+                    self.outputs.push_back(Output::ToClient { client, transport, bytes });
+                }
+                return Ok(());
+            }
+        };
+        if self.servers.is_empty() {
+            self.refuse(client, transport, query, dns::SERVFAIL);
             return Ok(());
         }
         if self.queries.len() >= CAPACITY || self.has_too_many(*client.ip()) {
@@ -143,6 +183,7 @@ impl Forwarder {
             client,
             transport,
             bytes: query.to_vec(),
+            rewrite,
             expires: now + EXPIRY,
             deadline: now,
             attempts: 0,
@@ -164,17 +205,16 @@ impl Forwarder {
         let matches = attempt.server == server && attempt.id == header.id && header.is_response();
         // A server that does not understand the query may answer with a bare header.
         let bare = header.questions == 0 && header.rcode() != 0 && bytes.len() == dns::HEADER_LEN;
-        let same = Question::parse(bytes).is_ok_and(|question| Question::parse(&query.bytes) == Ok(question));
+        let same =
+            Question::parse(bytes).is_ok_and(|question| Question::parse(query.asked()) == Ok(question));
         if !matches || !(same || bare) {
             return Err(Reason::DnsUnexpected);
         }
         if let Some(index) = self.servers.iter().position(|known| *known == server) {
             self.preferred = index;
         }
-        let mut bytes = bytes.to_vec();
         if let Some(query) = self.remove(number)
-            && let Ok(asked) = Header::parse(&query.bytes)
-            && dns::set_id(&mut bytes, asked.id)
+            && let Some(bytes) = answer(&query, bytes)
         {
             let Query { client, transport, .. } = query;
             self.outputs.push_back(Output::ToClient { client, transport, bytes });
@@ -219,7 +259,7 @@ impl Forwarder {
     /// The next attempt for a query if there is one, else its end or its wait for the end.
     fn go_on(&mut self, now: Duration, number: u32) {
         let Some(query) = self.queries.get(&number) else { return };
-        let over_tcp = query.transport != Transport::Udp;
+        let over_tcp = !query.transport.is_udp();
         // A datagram may have been lost, so that one server is asked twice; TCP sees to that itself.
         let useful = if over_tcp { self.servers.len() } else { self.servers.len().max(2) };
         let may_try = query.attempts < useful.min(MAX_ATTEMPTS) && now < query.expires;
@@ -251,7 +291,7 @@ impl Forwarder {
             .find(|port| *port >= 1024 && !self.attempts.contains_key(port));
         let Some(local_port) = fresh else { return false };
         let id = random_u16(&mut *self.rng);
-        let mut bytes = query.bytes.clone();
+        let mut bytes = query.asked().to_vec();
         dns::set_id(&mut bytes, id);
         query.attempts += 1;
         query.ports.push(local_port);
@@ -276,6 +316,18 @@ impl Forwarder {
     }
 }
 
+/// The client's answer, of a server's.
+fn answer(query: &Query, response: &[u8]) -> Option<Vec<u8>> {
+    match &query.rewrite {
+        Some(rewrite) => rewrite.reply(&query.bytes, response).emit(&query.bytes, query.transport.is_udp()),
+        None => {
+            let mut bytes = response.to_vec();
+            let asked = Header::parse(&query.bytes).ok()?;
+            dns::set_id(&mut bytes, asked.id).then_some(bytes)
+        }
+    }
+}
+
 fn random_u16(rng: &mut dyn Random) -> u16 {
     let mut bytes = [0; 2];
     rng.fill(&mut bytes);
@@ -286,6 +338,7 @@ fn random_u16(rng: &mut dyn Random) -> u16 {
 mod tests {
     use super::*;
 
+    const UDP: Transport = Transport::Udp(Ipv4Addr::new(198, 19, 255, 1));
     const FIRST: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
     const SECOND: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 2);
 
@@ -352,11 +405,11 @@ mod tests {
     #[test]
     fn messages_pass_byte_for_byte_but_for_the_identifier() {
         let mut f = forwarder(&[FIRST, SECOND]);
-        for (transport, id) in [(Transport::Udp, 1), (Transport::Tcp(9), 2)] {
+        for (transport, id) in [(UDP, 1), (Transport::Tcp(9), 2)] {
             let asked = query(id, b"WwW");
             f.handle_query(ms(0), client(), transport, &asked).unwrap();
             let (server, port, bytes, over_tcp) = sent(&mut f);
-            assert_eq!((server, over_tcp), (FIRST, transport != Transport::Udp));
+            assert_eq!((server, over_tcp), (FIRST, transport != UDP));
             assert!(port >= 1024 && bytes[..2] != asked[..2] && bytes[2..] == asked[2..]);
             let reply = answer(&bytes);
             f.handle_response(FIRST, port, &reply).unwrap();
@@ -373,7 +426,7 @@ mod tests {
     #[test]
     fn replies_that_do_not_match_are_ignored() {
         let mut f = forwarder(&[FIRST, SECOND]);
-        f.handle_query(ms(0), client(), Transport::Udp, &query(1, b"www")).unwrap();
+        f.handle_query(ms(0), client(), UDP, &query(1, b"www")).unwrap();
         let (_, port, bytes, _) = sent(&mut f);
         let good = answer(&bytes);
         let with = |at: usize, value: u8| {
@@ -397,13 +450,13 @@ mod tests {
         }
         assert_eq!(f.poll_output(), None);
         f.handle_response(FIRST, port, &with(13, b'W')).unwrap();
-        assert_eq!(answered(&mut f), (client(), Transport::Udp, 1, 0));
+        assert_eq!(answered(&mut f), (client(), UDP, 1, 0));
     }
 
     #[test]
     fn a_bare_header_with_an_error_is_an_answer() {
         let mut f = forwarder(&[FIRST]);
-        f.handle_query(ms(0), client(), Transport::Udp, &query(1, b"www")).unwrap();
+        f.handle_query(ms(0), client(), UDP, &query(1, b"www")).unwrap();
         let (_, port, bytes, _) = sent(&mut f);
         let bare = |rcode| [&bytes[..2], &[0x81, 0x80 | rcode, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
         assert!(f.handle_response(FIRST, port, &bare(0)).is_err());
@@ -414,7 +467,7 @@ mod tests {
     #[test]
     fn the_next_server_is_asked_and_the_first_may_still_answer() {
         let mut f = forwarder(&[FIRST, SECOND]);
-        f.handle_query(ms(0), client(), Transport::Udp, &query(1, b"www")).unwrap();
+        f.handle_query(ms(0), client(), UDP, &query(1, b"www")).unwrap();
         let first = sent(&mut f);
         assert_eq!(f.poll_timeout(), Some(ms(2000)));
         f.handle_timeout(ms(1999));
@@ -427,23 +480,23 @@ mod tests {
         assert_eq!(answered(&mut f).2, 1);
         assert!(f.handle_response(SECOND, second.1, &answer(&second.2)).is_err());
         // The one that answered last is asked first.
-        f.handle_query(ms(3000), client(), Transport::Udp, &query(2, b"www")).unwrap();
+        f.handle_query(ms(3000), client(), UDP, &query(2, b"www")).unwrap();
         sent(&mut f);
         f.handle_timeout(ms(5000));
         let (server, port, bytes, _) = sent(&mut f);
         f.handle_response(server, port, &answer(&bytes)).unwrap();
         answered(&mut f);
-        f.handle_query(ms(6000), client(), Transport::Udp, &query(3, b"www")).unwrap();
+        f.handle_query(ms(6000), client(), UDP, &query(3, b"www")).unwrap();
         assert_eq!(sent(&mut f).0, SECOND);
     }
 
     #[test]
     fn silence_ends_in_servfail_after_ten_seconds() {
         for (transport, servers, attempts) in [
-            (Transport::Udp, &[FIRST][..], 2),
+            (UDP, &[FIRST][..], 2),
             (Transport::Tcp(1), &[FIRST], 1),
-            (Transport::Udp, &[FIRST, SECOND], 2),
-            (Transport::Udp, &[FIRST, SECOND, FIRST, SECOND, FIRST], 4),
+            (UDP, &[FIRST, SECOND], 2),
+            (UDP, &[FIRST, SECOND, FIRST, SECOND, FIRST], 4),
         ] {
             let mut f = forwarder(servers);
             f.handle_query(ms(0), client(), transport, &query(1, b"www")).unwrap();
@@ -484,17 +537,17 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_is_refused() {
         let mut f = forwarder(&[]);
-        f.handle_query(ms(0), client(), Transport::Udp, &query(1, b"www")).unwrap();
+        f.handle_query(ms(0), client(), UDP, &query(1, b"www")).unwrap();
         assert_eq!(answered(&mut f).3, dns::SERVFAIL);
         f.set_servers(&[FIRST]);
         let mut update = query(1, b"www");
         update[2] |= 5 << 3;
-        f.handle_query(ms(0), client(), Transport::Udp, &update).unwrap();
+        f.handle_query(ms(0), client(), UDP, &update).unwrap();
         assert_eq!(answered(&mut f).3, dns::NOTIMP);
-        f.handle_query(ms(0), client(), Transport::Udp, &query(1, b"www")[..14]).unwrap();
+        f.handle_query(ms(0), client(), UDP, &query(1, b"www")[..14]).unwrap();
         assert_eq!(answered(&mut f).3, dns::FORMERR);
         for dropped in [&answer(&query(1, b"www"))[..], b"short"] {
-            let result = f.handle_query(ms(0), client(), Transport::Udp, dropped);
+            let result = f.handle_query(ms(0), client(), UDP, dropped);
             assert_eq!(result, Err(Reason::DnsUnexpected));
         }
         assert_eq!((f.poll_output(), f.pending()), (None, 0));
@@ -506,7 +559,7 @@ mod tests {
         let mut accepted = 0;
         for number in 0..6 {
             let client = SocketAddrV4::new(Ipv4Addr::new(198, 19, 255, 2 + number), 4000);
-            let mut ask = |id| f.handle_query(ms(0), client, Transport::Udp, &query(id, b"www"));
+            let mut ask = |id| f.handle_query(ms(0), client, UDP, &query(id, b"www"));
             let results: Vec<_> = (0..300).map(&mut ask).collect();
             let count = results.iter().filter(|result| result.is_ok()).count();
             assert_eq!(

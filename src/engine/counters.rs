@@ -7,10 +7,19 @@ use crate::base::Reason;
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident,)*) => {
         /// Counters of one daemon. Relaxed atomics with one writer: reading never disturbs the packet path.
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub struct Counters {
             $($(#[$doc])* pub $field: AtomicU64,)*
             drops: [AtomicU64; Reason::ALL.len()],
+        }
+
+        impl Default for Counters {
+            fn default() -> Self {
+                Self {
+                    $($field: AtomicU64::new(0),)*
+                    drops: [const { AtomicU64::new(0) }; Reason::ALL.len()],
+                }
+            }
         }
 
         /// The counters at one moment.

@@ -24,8 +24,10 @@ use super::{Counters, Pool, worker};
 
 /// Concurrent flows of all devices together.
 const FLOWS: usize = 32_768;
-/// Batches on the event loop; each worker adds as many as its queue holds.
+/// Batches of the event loop: one turn can fill about as many from the uplink, or one receive of GRO trains.
 const LOOP_BATCHES: usize = 16;
+/// Batches that each worker adds. With more under way nothing is taken in: packets wait in the kernel's buffers.
+const WORKER_BATCHES: usize = 32;
 /// From this many packets on, sealing with a dear cipher goes to a worker.
 const OFFLOAD_PACKETS: usize = 4;
 /// ICMP errors to all devices together, per second and at once.
@@ -40,6 +42,11 @@ const IKE_HEADER_LEN: usize = 28;
 struct Frame {
     buffer: usize,
     range: Range<usize>,
+}
+
+/// Number of batches where there are so many workers.
+pub const fn batches(workers: usize) -> usize {
+    LOOP_BATCHES + workers * WORKER_BATCHES
 }
 
 /// All that packets pass through on the event loop.
@@ -59,6 +66,8 @@ pub struct DataPath {
     /// Batches not in use.
     #[expect(clippy::vec_box, reason = "a batch goes through queues as one pointer")]
     free: Vec<Box<Batch>>,
+    /// Number of batches at the workers.
+    under_way: usize,
     /// Devices with packets collected in this turn, by direction.
     dirty_up: Vec<usize>,
     dirty_down: Vec<usize>,
@@ -79,7 +88,7 @@ impl DataPath {
         counters: Arc<Counters>,
         mut random: Box<dyn Random>,
     ) -> Self {
-        let batches = LOOP_BATCHES + workers.len() * (worker::QUEUE_DEPTH + 1);
+        let batches = batches(workers.len());
         let flows = Flows::new(FLOWS, pool.host(), random.as_mut());
         Self {
             table: Table::new(pool),
@@ -90,6 +99,7 @@ impl DataPath {
             counters,
             pool,
             mtu: ESP_ROOM,
+            under_way: 0,
             free: std::iter::repeat_with(|| Box::new(Batch::new())).take(batches).collect(),
             dirty_up: Vec::with_capacity(batches),
             dirty_down: Vec::with_capacity(batches),
@@ -116,6 +126,14 @@ impl DataPath {
     /// Registers a Child SA.
     pub fn install(&mut self, child: &ChildSa, now: Duration) -> Result<(), crate::crypto::Error> {
         self.table.install(child, now)
+    }
+
+    /// Forgets a Child SA.
+    pub fn remove(&mut self, spi_in: u32) {
+        if let Some(device) = self.table.remove(spi_in) {
+            // Packets collected in this turn have lost their device; the batches have not lost their use.
+            self.free.extend([device.up, device.down].into_iter().flatten());
+        }
     }
 
     /// The device moved, as the IKE core saw it.
@@ -270,6 +288,7 @@ impl DataPath {
         match self.workers.submit(batch) {
             Ok(()) => {
                 device.in_flight[0] += 1;
+                self.under_way += 1;
                 add(&self.counters.jobs_offloaded, 1);
             }
             Err(batch) => {
@@ -479,6 +498,7 @@ impl DataPath {
         }
         match self.workers.submit(batch) {
             Ok(()) => {
+                self.under_way += 1;
                 add(&self.counters.jobs_offloaded, 1);
                 if let Some(device) = self.table.device(key) {
                     device.in_flight[1] += 1;
@@ -539,6 +559,7 @@ impl DataPath {
     /// Takes what the workers have finished.
     pub fn finish_jobs(&mut self, now: Now, uplink: &mut Uplink, ike: &IkeThread) {
         while let Some(mut batch) = self.workers.poll_done() {
+            self.under_way -= 1;
             let side = usize::from(batch.direction == Direction::Down);
             if let Some(device) = self.table.device(batch.device) {
                 device.in_flight[side] = device.in_flight[side].saturating_sub(1);
@@ -613,9 +634,14 @@ impl DataPath {
         !self.flows.is_empty() || !self.table.is_empty()
     }
 
+    /// True if the workers have so much to do that nothing more should be taken in.
+    pub fn is_congested(&self) -> bool {
+        self.under_way > self.workers.len() * WORKER_BATCHES
+    }
+
     /// True if something waits that needs no event.
     pub fn has_work(&self) -> bool {
-        self.workers.has_done() || self.udp.iter().any(|udp| udp.readable)
+        self.workers.has_done() || (!self.is_congested() && self.udp.iter().any(|udp| udp.readable))
     }
 
     /// When `handle_timeout` has something to do.

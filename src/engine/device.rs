@@ -163,16 +163,12 @@ impl Table {
         Ok(())
     }
 
-    /// Forgets an SA, and its device with the last one. Batches in flight find nothing and are discarded.
-    pub fn remove(&mut self, spi_in: u32) {
-        let Some(sa) = self.by_spi.remove(&spi_in).and_then(|key| {
-            let sa = self.sas.remove(&key)?;
-            Some((key, sa))
-        }) else {
-            return;
-        };
-        let (key, sa) = sa;
-        let Some(device) = self.devices.get_mut(&sa.device) else { return };
+    /// Forgets an SA, and its device with the last one: that is returned. Batches in flight find nothing and are
+    /// discarded.
+    pub fn remove(&mut self, spi_in: u32) -> Option<Device> {
+        let key = self.by_spi.remove(&spi_in)?;
+        let sa = self.sas.remove(&key)?;
+        let device = self.devices.get_mut(&sa.device)?;
         device.sas -= 1;
         if let Some((next, _)) = device.next_outbound
             && (next == key || device.outbound == key)
@@ -180,17 +176,18 @@ impl Table {
             device.next_outbound = None;
             device.outbound = if next == key { device.outbound } else { next };
         }
-        if device.sas == 0 {
-            let address = device.address;
-            self.devices.remove(&sa.device);
-            let entry = self.pool.index(address).and_then(|position| self.by_address.get_mut(position));
-            // A newer connection may own the address by now.
-            if let Some(entry) = entry
-                && *entry == Some(sa.device)
-            {
-                *entry = None;
-            }
+        if device.sas > 0 {
+            return None;
         }
+        let device = self.devices.remove(&sa.device)?;
+        let entry = self.pool.index(device.address).and_then(|position| self.by_address.get_mut(position));
+        // A newer connection may own the address by now.
+        if let Some(entry) = entry
+            && *entry == Some(sa.device)
+        {
+            *entry = None;
+        }
+        Some(device)
     }
 
     /// Moves the device's outbound traffic to this SA.

@@ -16,7 +16,7 @@ use crate::fortivpn;
 use crate::ike;
 
 use super::counters::add;
-use super::datapath::DataPath;
+use super::datapath::{self, DataPath};
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::saml::Listener;
 use super::udp::{Receiver, Udp};
@@ -33,6 +33,8 @@ const FIRST_SAML: usize = 1024;
 const RECEIVES_PER_TURN: usize = 4;
 /// Flows and sequence numbers are looked after at this interval.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Drops are summed up in the log at most this often.
+const SUMMARY: Duration = Duration::from_secs(60);
 /// Shutdown: time for peers to answer our Deletes.
 const DELETE_TIME: Duration = Duration::from_secs(2);
 /// Shutdown: time for Terminate, close_notify and logout.
@@ -139,7 +141,8 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     let responder = ike::Responder::new(ike_config, random(), clock.now());
     let ike = IkeThread::start(responder, clock, Arc::clone(&waker))?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = worker::Pool::start(config.workers.min(cores.saturating_sub(1)), &waker)?;
+    let workers = config.workers.min(cores.saturating_sub(1));
+    let workers = worker::Pool::start(workers, datapath::batches(workers), &waker)?;
     log::debug!("{} workers on {cores} cores", workers.len());
 
     let counters = Arc::new(Counters::default());
@@ -160,6 +163,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         browser_missed: false,
         phase: Phase::Running,
         housekeeping: Duration::ZERO,
+        summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
     Ok(Handle { stopper, thread, counters, addresses })
@@ -224,6 +228,8 @@ struct EventLoop {
     browser_missed: bool,
     phase: Phase,
     housekeeping: Duration,
+    /// When drops were last summed up, and how many there were.
+    summary: (Duration, Vec<(&'static str, u64)>),
 }
 
 impl EventLoop {
@@ -262,7 +268,7 @@ impl EventLoop {
 
     fn has_work(&self) -> bool {
         self.data.has_work()
-            || self.uplink.is_readable()
+            || (self.uplink.is_readable() && !self.data.is_congested())
             || self.uplink.has_lookup()
             || self.ike.has_report()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
@@ -305,14 +311,18 @@ impl EventLoop {
         add(&self.counters.turns, 1);
         for socket in 0..self.data.udp.len() {
             for _ in 0..RECEIVES_PER_TURN {
-                if !self.data.receive(now, socket, receiver, &mut self.uplink, &self.ike) {
+                if self.data.is_congested()
+                    || !self.data.receive(now, socket, receiver, &mut self.uplink, &self.ike)
+                {
                     break;
                 }
             }
         }
         self.data.finish_jobs(now, &mut self.uplink, &self.ike);
-        let data = &mut self.data;
-        self.uplink.read(now, &mut |packet| data.handle_inbound(now, packet));
+        if !self.data.is_congested() {
+            let data = &mut self.data;
+            self.uplink.read(now, &mut |packet| data.handle_inbound(now, packet));
+        }
         self.handle_timers(now);
         self.serve_ike(now);
         self.serve_uplink(now);
@@ -333,6 +343,25 @@ impl EventLoop {
             self.data.expire_flows(now);
             self.data.report_exhaustion(&self.ike);
         }
+        if now.mono >= self.summary.0 + SUMMARY {
+            self.summarise_drops(now);
+        }
+    }
+
+    /// One line about what was dropped since the last one: strangers can cause drops, but no more lines.
+    fn summarise_drops(&mut self, now: Now) {
+        let drops = self.counters.snapshot().drops;
+        let before =
+            |name: &str| self.summary.1.iter().find(|(n, _)| *n == name).map_or(0, |(_, count)| *count);
+        let new: Vec<String> = drops
+            .iter()
+            .filter(|(name, count)| *count > before(name))
+            .map(|(name, count)| format!("{name} {}", count - before(name)))
+            .collect();
+        if !new.is_empty() {
+            log::info!("packets dropped since the last such line: {}", new.join(", "));
+        }
+        self.summary = (now.mono, drops);
     }
 
     fn serve_ike(&mut self, now: Now) {
@@ -355,7 +384,7 @@ impl EventLoop {
                 Ok(()) => self.ike.notice(Notice::Installed(child.spi_in)),
                 Err(error) => log::error!("cannot install a Child SA: {error}"),
             },
-            ike::Output::Remove { spi_in } => self.data.table.remove(spi_in),
+            ike::Output::Remove { spi_in } => self.data.remove(spi_in),
             ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
             ike::Output::Moved { device, path } => self.data.moved(device, path),
             ike::Output::Connected { identity, address, path, suite, .. } => {

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use crate::base::{Now, Random, Reason};
-use crate::dns::{Forwarder, Output, Transport};
+use crate::dns::{Dns64, Forwarder, Output, Transport};
 use crate::nat::icmp::{Kind, MAX_LEN, emit_error};
 use crate::nat::{limit::RateLimit, mtu};
 use crate::wire::ip::{self, Ipv4};
@@ -60,11 +60,28 @@ impl Host {
         self.forwarder.set_servers(servers);
     }
 
-    /// A packet to the host: from a device, or from the uplink after address translation. An error says why it had no
-    /// effect.
+    /// Which names are answered with addresses in the NAT64 prefix from now on.
+    pub fn set_dns64(&mut self, dns64: Option<Dns64>) {
+        self.forwarder.set_dns64(dns64);
+    }
+
+    /// True for what a device sends to a DNS server, where that is answered here instead (as if by the server): with
+    /// DNS64, for who asks the servers behind the VPN by their own addresses.
+    pub fn stands_in(&self, packet: &[u8]) -> bool {
+        Ipv4::parse(packet).is_ok_and(|header| {
+            self.forwarder.stands_in_for(header.dst)
+                && matches!(header.protocol, ip::UDP | ip::TCP)
+                && !header.is_fragment()
+                && edit::u16_at(header.payload(packet), 2) == Some(DNS_PORT)
+        })
+    }
+
+    /// A packet to the host (or for which it [stands in](Host::stands_in)): from a device, or from the uplink after
+    /// address translation. An error says why it had no effect.
     pub fn handle_packet(&mut self, now: Now, packet: &[u8]) -> Result<(), Reason> {
         let header = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
-        if header.dst != self.address || header.src == self.address {
+        let ours = header.dst == self.address || self.stands_in(packet);
+        if !ours || header.src == self.address {
             return Err(Reason::InnerIllegal);
         }
         if header.is_fragment() {
@@ -120,7 +137,7 @@ impl Host {
         }
         if datagram.dst_port == DNS_PORT {
             let client = SocketAddrV4::new(header.src, datagram.src_port);
-            return self.forwarder.handle_query(now, client, Transport::Udp, datagram.payload);
+            return self.forwarder.handle_query(now, client, Transport::Udp(header.dst), datagram.payload);
         }
         if datagram.src_port == DNS_PORT {
             return self.forwarder.handle_response(header.src, datagram.dst_port, datagram.payload);
@@ -176,8 +193,8 @@ impl Host {
 
     fn carry_out(&mut self, now: Duration, output: Output) {
         match output {
-            Output::ToClient { client, transport: Transport::Udp, bytes } => {
-                self.send_udp(SocketAddrV4::new(self.address, DNS_PORT), client, &bytes);
+            Output::ToClient { client, transport: Transport::Udp(asked), bytes } => {
+                self.send_udp(SocketAddrV4::new(asked, DNS_PORT), client, &bytes);
             }
             Output::ToClient { transport: Transport::Tcp(connection), bytes, .. } => {
                 self.tcp.answer(now, connection, &bytes);

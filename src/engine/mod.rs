@@ -7,7 +7,8 @@ mod datapath;
 mod device;
 mod event_loop;
 mod ike_thread;
-mod job;
+#[doc(hidden)]
+pub mod job;
 mod saml;
 pub mod sys;
 mod tls;

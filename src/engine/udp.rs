@@ -95,16 +95,27 @@ impl Udp {
         let alone = segment > MAX_SEGMENT || contents.len().div_ceil(segment) < GSO_MINIMUM;
         let per_send = if alone { 1 } else { (MAX_SEND / segment).min(self.state.max_gso_segments()).max(1) };
         for piece in contents.chunks(per_send * segment) {
-            let transmit = Transmit {
-                destination: self.mapped(path.remote),
-                ecn: None,
-                contents: piece,
-                segment_size: (piece.len() > segment).then_some(segment),
-                src_ip: path.local.map(|ip| self.mapped(SocketAddr::new(ip, 0)).ip()),
-            };
-            self.state.try_send((&self.socket).into(), &transmit)?;
+            match self.transmit(path, piece, segment) {
+                // The way to this peer is narrower than a segment, or its device cannot segment: one by one, so
+                // that IP fragments them.
+                Err(error) if piece.len() > segment && error.kind() != io::ErrorKind::WouldBlock => {
+                    piece.chunks(segment).try_for_each(|datagram| self.transmit(path, datagram, segment))?;
+                }
+                result => result?,
+            }
         }
         Ok(())
+    }
+
+    fn transmit(&self, path: &Path, contents: &[u8], segment: usize) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: self.mapped(path.remote),
+            ecn: None,
+            contents,
+            segment_size: (contents.len() > segment).then_some(segment),
+            src_ip: path.local.map(|ip| self.mapped(SocketAddr::new(ip, 0)).ip()),
+        };
+        self.state.try_send((&self.socket).into(), &transmit)
     }
 
     /// An address in the family of this socket.

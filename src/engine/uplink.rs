@@ -87,10 +87,14 @@ impl Uplink {
 
     /// Sends frames: each piece is a frame header and a packet. Gives the reason where they are dropped instead.
     pub fn send(&mut self, now: Now, frames: &[IoSlice<'_>]) -> Result<(), Reason> {
-        let Link::Open { tls } = &mut self.link else { return Err(Reason::UplinkDown) };
         if !self.session.is_up() {
             return Err(Reason::UplinkDown);
         }
+        if matches!(&self.link, Link::Open { tls } if tls.is_full()) {
+            // One turn can receive more than the queue holds: what the socket takes now need not be dropped.
+            self.flush(now);
+        }
+        let Link::Open { tls } = &mut self.link else { return Err(Reason::UplinkDown) };
         if tls.is_full() {
             return Err(Reason::UplinkFull);
         }

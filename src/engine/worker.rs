@@ -8,9 +8,6 @@ use crossbeam_queue::ArrayQueue;
 
 use super::job::Batch;
 
-/// Batches that may wait for one worker.
-pub const QUEUE_DEPTH: usize = 16;
-
 /// Rounds of looking at the empty queue before a worker sleeps: about as long as one wake-up costs.
 const SPIN_ROUNDS: u32 = 2000;
 
@@ -72,13 +69,13 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts `count` workers.
-    pub fn start(count: usize, waker: &Arc<LoopWaker>) -> std::io::Result<Self> {
-        let done = Arc::new(ArrayQueue::new((count * (QUEUE_DEPTH + 1)).max(1)));
+    /// Starts `count` workers. Each queue holds all `batches` that there are: none is ever full.
+    pub fn start(count: usize, batches: usize, waker: &Arc<LoopWaker>) -> std::io::Result<Self> {
+        let done = Arc::new(ArrayQueue::new(batches));
         let mut pool = Self { workers: Vec::with_capacity(count), done: Arc::clone(&done) };
         for index in 0..count {
             let shared = Arc::new(Shared {
-                jobs: ArrayQueue::new(QUEUE_DEPTH),
+                jobs: ArrayQueue::new(batches),
                 done: Arc::clone(&done),
                 sleeping: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
@@ -96,7 +93,7 @@ impl Pool {
         self.workers.len()
     }
 
-    /// Gives a batch to the worker of its device; gives it back where the queue is full.
+    /// Gives a batch to the worker of its device; gives it back where there is none.
     pub fn submit(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
         let Some(worker) = self.worker(batch.device) else { return Err(batch) };
         worker.shared.jobs.push(batch)?;
@@ -139,7 +136,7 @@ impl Drop for Pool {
 fn work(shared: &Shared) {
     while let Some(mut batch) = next_job(shared) {
         batch.run();
-        // The queue holds all batches that the loop can have given out, so this cannot fail.
+        // The queue holds all batches that there are, so this cannot fail.
         let _ = shared.done.push(batch);
         shared.waker.wake();
     }

@@ -260,6 +260,8 @@ impl fmt::Display for Event {
 pub enum GoneReason {
     /// It said goodbye.
     PeerDeleted,
+    /// It did not believe that we are who we say.
+    Rejected,
     /// It did not answer any more.
     DeadPeer,
     /// The same device connected again.
@@ -280,6 +282,7 @@ impl fmt::Display for GoneReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::PeerDeleted => "disconnected by the client",
+            Self::Rejected => "the client does not accept our certificate",
             Self::DeadPeer => "no answer",
             Self::Replaced => "replaced by a new connection",
             Self::Disconnected => "disconnected on request",

@@ -7,7 +7,8 @@ use super::sa::{IkeSa, Outstanding, OwnRequest, State};
 use super::{Output, Responder, Timer};
 use crate::base::Now;
 use crate::wire::Malformed;
-use crate::wire::ike::{Chain, Delete, Exchange, Header, Kind, Payload, Protected, parse_chain};
+use crate::wire::ike::notify_type::AUTHENTICATION_FAILED;
+use crate::wire::ike::{Chain, Delete, Exchange, Header, Kind, Notify, Payload, Protected, parse_chain};
 
 impl Responder {
     pub(super) fn handle_informational(
@@ -27,9 +28,15 @@ impl Responder {
             }
         };
         let mut chain = Chain::new();
-        if deletes.contains(&Delete::Ike) {
+        // An initiator that does not accept our AUTH says so here, and may say nothing more (section 2.21.2).
+        let rejected = payloads
+            .iter()
+            .filter(|payload| payload.kind == Kind::Notify)
+            .any(|payload| Notify::parse(payload.body).is_ok_and(|n| n.kind == AUTHENTICATION_FAILED));
+        if rejected || deletes.contains(&Delete::Ike) {
             self.answer(sa, Exchange::Informational, message_id, &chain);
-            self.end_client(sa, Some(GoneReason::PeerDeleted));
+            let why = if rejected { GoneReason::Rejected } else { GoneReason::PeerDeleted };
+            self.end_client(sa, Some(why));
             return self.close_silently(now, sa);
         }
         let spis = deletes.iter().flat_map(|d| if let Delete::Esp(spis) = d { spis.as_slice() } else { &[] });

@@ -31,8 +31,10 @@ pub struct Flows {
     /// Mappings of each device, and how many one may have: a scan must not shut out the others.
     shares: HashMap<Ipv4Addr, usize, Keyed>,
     max_share: usize,
+    /// Those used so far, up to the capacity: memory that was never needed is never touched.
     slots: Vec<Option<Flow>>,
     free: Vec<u32>,
+    capacity: usize,
     sweep_at: usize,
     fragments: Fragments,
     keyed: Keyed,
@@ -43,22 +45,22 @@ impl Flows {
     /// A table for `capacity` mappings, of which one device gets at most three quarters; all memory reserved. `host` is the in-tunnel host: it alone may send ICMP
     /// errors about other devices' packets.
     pub fn new(capacity: usize, host: Ipv4Addr, rng: &mut dyn Random) -> Self {
-        let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
-        let slots = capacity as usize;
+        let capacity = u32::try_from(capacity).unwrap_or(u32::MAX) as usize;
         let keyed = Keyed::new(rng);
         let mut first_id = [0; 2];
         rng.fill(&mut first_id);
         // Twice the room: a table at most half full reclaims removed entries in place and never grows.
-        let table = || HashMap::with_capacity_and_hasher(slots.saturating_mul(2), keyed.clone());
+        let table = || HashMap::with_capacity_and_hasher(capacity.saturating_mul(2), keyed.clone());
         Self {
             external: None,
             host,
             by_inside: table(),
             by_outside: table(),
             shares: HashMap::with_capacity_and_hasher(DEVICES, keyed.clone()),
-            max_share: slots - slots / 4,
-            slots: vec![None; slots],
-            free: (0..capacity).rev().collect(),
+            max_share: capacity - capacity / 4,
+            slots: Vec::with_capacity(capacity),
+            free: Vec::with_capacity(capacity),
+            capacity,
             sweep_at: 0,
             fragments: Fragments::new(&keyed, u16::from_ne_bytes(first_id)),
             keyed,
@@ -264,22 +266,30 @@ impl Flows {
     }
 
     fn add(&mut self, now: u32, protocol: u8, inside: Ipv4Addr, what: u32) -> Result<u32, Reason> {
-        if self.free.is_empty() || self.share(inside) >= self.max_share {
+        if self.is_full() || self.share(inside) >= self.max_share {
             self.sweep(now);
         }
         if self.share(inside) >= self.max_share {
             return Err(Reason::NatFull);
         }
         let outside = self.choose_outside(now, protocol, what).ok_or(Reason::NatFull)?;
-        let slot = self.free.pop().ok_or(Reason::NatFull)?;
+        if self.is_full() {
+            return Err(Reason::NatFull);
+        }
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         let flow = Flow::new(protocol, inside, what, outside, now);
         self.by_inside.insert(flow.key_inside(), slot);
         self.by_outside.insert(flow.key_outside(), slot);
         *self.shares.entry(inside).or_default() += 1;
-        if let Some(entry) = self.slots.get_mut(slot as usize) {
-            *entry = Some(flow);
+        match self.slots.get_mut(slot as usize) {
+            Some(entry) => *entry = Some(flow),
+            None => self.slots.push(Some(flow)),
         }
         Ok(slot)
+    }
+
+    fn is_full(&self) -> bool {
+        self.free.is_empty() && self.slots.len() >= self.capacity
     }
 
     /// The wanted port or identifier if it is free, else another of the same range and parity (RFC 4787 REQ-3, REQ-4).

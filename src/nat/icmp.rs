@@ -24,6 +24,8 @@ pub enum Kind {
     HostUnreachable,
     /// Nobody listens on that UDP port.
     PortUnreachable,
+    /// A source route that is not followed.
+    SourceRouteFailed,
     /// A rule forbids it.
     AdminProhibited,
     /// The hop limit is used up.
@@ -37,6 +39,7 @@ impl Kind {
             Self::HostUnreachable => [icmp::UNREACHABLE, 1],
             Self::PortUnreachable => [icmp::UNREACHABLE, 3],
             Self::FragNeeded { .. } => [icmp::UNREACHABLE, 4],
+            Self::SourceRouteFailed => [icmp::UNREACHABLE, 5],
             Self::AdminProhibited => [icmp::UNREACHABLE, 13],
             Self::TtlExceeded => [icmp::TIME_EXCEEDED, 0],
         }

@@ -36,6 +36,11 @@ pub fn pseudo_v4(src: [u8; 4], dst: [u8; 4], protocol: u8, len: u16) -> u64 {
     sum(&src, 0) + sum(&dst, 0) + u64::from(protocol) + u64::from(len)
 }
 
+/// The unfolded sum of an IPv6 pseudo header (RFC 8200 section 8.1).
+pub fn pseudo_v6(src: [u8; 16], dst: [u8; 16], next_header: u8, len: u32) -> u64 {
+    sum(&src, 0) + sum(&dst, 0) + u64::from(next_header) + u64::from(len)
+}
+
 /// The checksum field after some covered 16-bit words changed: `old` and `new` are unfolded sums of the words
 /// before and after (RFC 1624, equation 3). A right checksum stays right and a wrong one stays as wrong.
 pub const fn update(field: u16, old: u64, new: u64) -> u16 {

@@ -1,4 +1,9 @@
-//! DNS messages (RFC 1035): header, question and names. Enough to match answers to queries; records are not touched.
+//! DNS messages (RFC 1035): header, question and names, enough to match answers to queries; and records, for messages
+//! that are changed on their way.
+
+mod record;
+
+pub use record::{Field, Record, Section, Sections, Writer};
 
 use super::edit::{put, u16_at};
 use super::{Malformed, Reader};
@@ -15,12 +20,48 @@ pub const FORMERR: u8 = 1;
 /// Response code: this kind of query is not supported.
 pub const NOTIMP: u8 = 4;
 
-const QR: u16 = 0x8000;
+/// Response code: there is no such name.
+pub const NXDOMAIN: u8 = 3;
+/// The class of the Internet.
+pub const IN: u16 = 1;
+
+/// Flag: this is a response.
+pub const QR: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
-const TC: u16 = 0x0200;
-const RD: u16 = 0x0100;
-const RA: u16 = 0x0080;
-const CD: u16 = 0x0010;
+/// Flag: the answer is authoritative.
+pub const AA: u16 = 0x0400;
+/// Flag: the message was cut to fit a datagram.
+pub const TC: u16 = 0x0200;
+/// Flag: recursion is desired.
+pub const RD: u16 = 0x0100;
+/// Flag: recursion is available.
+pub const RA: u16 = 0x0080;
+/// Flag: the client validates and wants no checking (RFC 4035 section 3.2.2).
+pub const CD: u16 = 0x0010;
+
+/// Pointers that one name may follow: as many as it can have labels.
+const MAX_JUMPS: usize = 127;
+
+/// Record types.
+pub mod kind {
+    #![expect(missing_docs, reason = "the names are those of the registry")]
+    pub const A: u16 = 1;
+    pub const NS: u16 = 2;
+    pub const CNAME: u16 = 5;
+    pub const SOA: u16 = 6;
+    pub const PTR: u16 = 12;
+    pub const HINFO: u16 = 13;
+    pub const MX: u16 = 15;
+    pub const AAAA: u16 = 28;
+    pub const SRV: u16 = 33;
+    pub const DNAME: u16 = 39;
+    pub const OPT: u16 = 41;
+    pub const RRSIG: u16 = 46;
+    pub const SVCB: u16 = 64;
+    pub const HTTPS: u16 = 65;
+    pub const TSIG: u16 = 250;
+    pub const ANY: u16 = 255;
+}
 
 /// The header of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +177,7 @@ pub fn skip_name(message: &[u8], at: usize) -> Result<usize, Malformed> {
 pub fn expand_name(message: &[u8], at: usize) -> Result<Vec<u8>, Malformed> {
     let mut name = Vec::new();
     let mut start = at;
+    let mut jumps = 0;
     let mut r = Reader::new(message.get(start..).unwrap_or_default(), "DNS name");
     loop {
         match r.u8()? {
@@ -149,13 +191,28 @@ pub fn expand_name(message: &[u8], at: usize) -> Result<Vec<u8>, Malformed> {
             }
             high @ 0xc0.. => {
                 let target = usize::from(high & 0x3f) << 8 | usize::from(r.u8()?);
-                if target >= start {
+                jumps += 1;
+                if target >= start || jumps > MAX_JUMPS {
                     return Err(r.malformed());
                 }
                 start = target;
                 r = Reader::new(message.get(start..).unwrap_or_default(), "DNS name");
             }
             _ => return Err(r.malformed()),
+        }
+    }
+}
+
+/// True where `name` is `zone` or below it: whole labels, without regard to ASCII case. Both in wire form.
+pub fn is_within(name: &[u8], zone: &[u8]) -> bool {
+    let mut rest = name;
+    loop {
+        if rest.eq_ignore_ascii_case(zone) {
+            return true;
+        }
+        match rest.split_first() {
+            Some((&len @ 1.., labels)) => rest = labels.get(usize::from(len)..).unwrap_or_default(),
+            _ => return false,
         }
     }
 }
@@ -227,6 +284,36 @@ mod tests {
         };
         assert_eq!(expand_name(&long(61), 0).map(|name| name.len()), Ok(MAX_NAME));
         assert!(expand_name(&long(62), 0).is_err());
+    }
+
+    #[test]
+    fn names_are_within_zones_by_whole_labels() {
+        let zone = b"\x04Corp\x07example\0";
+        for (name, within) in [
+            (&b"\x04corp\x07EXAMPLE\0"[..], true),
+            (b"\x01a\x04corp\x07example\0", true),
+            (b"\x05xcorp\x07example\0", false),
+            (b"\x07example\0", false),
+            (b"\x04corp\x07example\x01x\0", false),
+            // The zone's octets, but inside a label.
+            (b"\x0e\x04corp\x07example\0\0", false),
+            (b"\0", false),
+            (b"", false),
+        ] {
+            assert_eq!(is_within(name, zone), within, "{name:?}");
+            assert_eq!(is_within(name, b"\0"), !name.is_empty(), "the root holds all");
+        }
+    }
+
+    #[test]
+    fn chains_of_pointers_are_bounded() {
+        let mut message = vec![0];
+        for hop in 0..128u8 {
+            message.extend([0xc0, if hop == 0 { 0 } else { 2 * hop - 1 }]);
+        }
+        let at = |hop: usize| 2 * hop + 1;
+        assert_eq!(expand_name(&message, at(126)).unwrap(), [0]);
+        assert!(expand_name(&message, at(127)).is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod http;
 mod link;
 mod message;
 mod proposal;
+mod raw;
 mod sa;
 mod shared;
 mod stack;
@@ -21,6 +22,7 @@ pub use client::Client;
 pub use dns::{DnsAnswer, RecordType, Transport};
 pub use http::HttpResponse;
 pub use proposal::Suite;
+pub use raw::RawTunnel;
 pub use stream::Stream;
 
 use std::fmt;

@@ -141,6 +141,8 @@ struct Client {
     stream: Stream,
     number: u32,
     remote: SocketAddrV4,
+    /// The address that it connected to.
+    local: Ipv4Addr,
     pending: usize,
     last_active: Duration,
 }
@@ -178,6 +180,8 @@ impl Tcp {
             // There is room for one.
             let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 32));
         });
+        // Connections to DNS servers may be for us, too; the host says which packets are.
+        interface.set_any_ip(true);
         let mut tcp = Self {
             address,
             interface,
@@ -199,7 +203,8 @@ impl Tcp {
         let syn = tcp::flags(segment).is_some_and(|flags| flags & (tcp::SYN | tcp::ACK) == tcp::SYN);
         let remote = SocketAddrV4::new(header.src, u16_at(segment, 0).unwrap_or_default());
         // A repeated SYN must not find the listener: its connection exists, and repeats its own answer.
-        if !(syn && self.clients.iter().any(|client| client.remote == remote)) {
+        let known = |client: &Client| (client.remote, client.local) == (remote, header.dst);
+        if !(syn && self.clients.iter().any(known)) {
             self.queues.inward.push_back(packet.to_vec());
         }
     }
@@ -267,7 +272,7 @@ impl Tcp {
     fn listen(&mut self) {
         if self.listener.is_none() && self.clients.len() < MAX_CLIENTS {
             let mut socket = new_socket();
-            if socket.listen((self.address, DNS_PORT)).is_ok() {
+            if socket.listen(DNS_PORT).is_ok() {
                 self.listener = Some(self.sockets.add(socket));
             }
         }
@@ -277,13 +282,18 @@ impl Tcp {
     fn accept(&mut self, now: Duration) {
         if let Some(handle) = self.listener {
             let socket = self.sockets.get::<Socket<'_>>(handle);
-            if let (false, Some(IpEndpoint { addr: IpAddress::Ipv4(ip), port })) =
-                (socket.is_listening(), socket.remote_endpoint())
+            let ends = (socket.remote_endpoint(), socket.local_endpoint());
+            if let (
+                false,
+                Some(IpEndpoint { addr: IpAddress::Ipv4(ip), port }),
+                Some(IpEndpoint { addr: IpAddress::Ipv4(local), .. }),
+            ) = (socket.is_listening(), ends.0, ends.1)
             {
                 self.clients.push(Client {
                     stream: Stream::new(handle),
                     number: self.next_number,
                     remote: SocketAddrV4::new(ip, port),
+                    local,
                     pending: 0,
                     last_active: now,
                 });

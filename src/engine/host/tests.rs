@@ -75,9 +75,13 @@ impl Peer {
     }
 
     fn connect(&mut self, port: u16) -> SocketHandle {
+        self.connect_to(HOST, port)
+    }
+
+    fn connect_to(&mut self, address: Ipv4Addr, port: u16) -> SocketHandle {
         let handle = self.socket();
         let socket = self.sockets.get_mut::<Socket<'_>>(handle);
-        socket.connect(self.interface.context(), (HOST, 53), port).unwrap();
+        socket.connect(self.interface.context(), (address, 53), port).unwrap();
         handle
     }
 
@@ -108,7 +112,11 @@ fn settle(ms: u64, host: &mut Host, peers: &mut [&mut Peer]) {
         while let Some(packet) = host.poll_packet() {
             assert!(packet.len() <= MTU);
             let header = Ipv4::parse(&packet).unwrap();
-            assert_eq!((header.src, checksum::of(&packet[..20])), (HOST, 0));
+            assert_eq!(checksum::of(&packet[..20]), 0);
+            assert!(
+                header.src == HOST || header.dst == DEVICE,
+                "only devices hear from a server that we stand in for"
+            );
             if let Some(peer) = peers.iter_mut().find(|peer| peer.address == header.dst) {
                 peer.queues.inward.push_back(packet);
                 quiet = false;
@@ -359,6 +367,72 @@ fn pings_are_answered_and_other_udp_ports_refused() {
         let packet =
             udp::packet(1, SocketAddrV4::new(src, 1), SocketAddrV4::new(dst, 53), &query(1)).unwrap();
         assert_eq!(host.handle_packet(now(0), &packet), Err(Reason::InnerIllegal));
+    }
+}
+
+#[test]
+fn names_of_the_tunnel_are_answered_by_udp_and_tcp_also_in_place_of_a_server() {
+    let dns64 = Dns64 {
+        prefix: [0, 0x64, 0xff, 0x9b, 0, 1, 0, 0, 0, 0, 0, 0],
+        suffixes: vec![crate::dns::Suffix::parse("example").unwrap()],
+    };
+    let query = |id: u16| {
+        let mut query = query(id);
+        let at = query.len() - 3;
+        query[at] = 28;
+        query
+    };
+    let a_record = b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x0a\x01\x02\x03";
+    let reply_to = |asked: &[u8]| {
+        assert_eq!(asked[2..], self::query(0)[2..], "A in place of AAAA");
+        let mut reply = [asked, a_record].concat();
+        (reply[2], reply[7]) = (0x81, 1);
+        reply
+    };
+    let address = b"\0\x64\xff\x9b\0\x01\0\0\0\0\0\0\x0a\x01\x02\x03";
+
+    let mut host = host(&[SERVER]);
+    let direct = |port| {
+        let (from, to) = (SocketAddrV4::new(DEVICE, 4000), SocketAddrV4::new(SERVER, port));
+        udp::packet(1, from, to, &query(7)).unwrap()
+    };
+    assert!(!host.stands_in(&direct(53)), "without DNS64 the server is asked itself");
+    assert_eq!(host.handle_packet(now(0), &direct(53)), Err(Reason::InnerIllegal));
+    host.set_dns64(Some(dns64));
+    assert!(host.stands_in(&direct(53)) && !host.stands_in(&direct(54)));
+    for (packet, from) in [(udp((DEVICE, 4000), 53, &query(7)), HOST), (direct(53), SERVER)] {
+        host.handle_packet(now(0), &packet).unwrap();
+        let (port, to, asked) = sent_udp(&mut host);
+        assert_eq!(*to.ip(), SERVER);
+        host.handle_packet(now(1), &udp((SERVER, 53), port, &reply_to(&asked))).unwrap();
+        let packet = host.poll_packet().unwrap();
+        let header = Ipv4::parse(&packet).unwrap();
+        let payload = header.payload(&packet);
+        assert!(udp::verify(header.src.octets(), header.dst.octets(), payload));
+        let datagram = Udp::parse(payload).unwrap();
+        assert_eq!((header.src, header.dst, datagram.src_port, datagram.dst_port), (from, DEVICE, 53, 4000));
+        assert!(datagram.payload.ends_with(address));
+    }
+
+    let (mut device, mut server) = (Peer::new(DEVICE), Peer::new(SERVER));
+    let listeners = [server.listen(), server.listen()];
+    // The same port to both addresses: two connections.
+    let clients = [device.connect(4000), device.connect_to(SERVER, 4000)];
+    settle(10, &mut host, &mut [&mut device, &mut server]);
+    for client in clients {
+        assert_eq!(device.get(client).state(), State::Established);
+        device.get(client).send_slice(&framed(&query(9))).unwrap();
+    }
+    settle(20, &mut host, &mut [&mut device, &mut server]);
+    for listener in listeners {
+        let asked = server.received(listener);
+        let reply = framed(&reply_to(&asked[2..]));
+        server.get(listener).send_slice(&reply).unwrap();
+    }
+    settle(30, &mut host, &mut [&mut device, &mut server]);
+    for client in clients {
+        let got = device.received(client);
+        assert!(got[2..4] == [0, 9] && got.ends_with(address));
     }
 }
 

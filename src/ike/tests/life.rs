@@ -30,6 +30,13 @@ fn goodbye_in_both_forms() {
     world.advance(Policy::default().half_open_lifetime);
     assert_eq!(world.responder.stats().ike_sas, 0);
     assert!(world.exchange(client.path, &request).is_empty());
+    // A client that finds our certificate wanting has no SA to delete.
+    let mut client = world.connect("alice@example.com", 4500);
+    world.take_log();
+    let failed = Notify::new(notify_type::AUTHENTICATION_FAILED, &[]).emit();
+    client.request(&mut world, Exchange::Informational, &[(Kind::Notify, failed)]);
+    let gone = "gone alice@example.com: the client does not accept our certificate";
+    assert_eq!(world.take_log(), ["remove", gone]);
     // The Delete of an IKE SA with an SPI breaks the rules.
     let mut client = world.connect("alice@example.com", 4500);
     let bad = [(Kind::Delete, [&[1, 8, 0, 1][..], &[0; 8]].concat())];

@@ -9,6 +9,8 @@ use pterodapter::dns::{Forwarder, Output, Transport};
 use pterodapter::wire::dns::{self, Header, Question};
 use pterodapter_fuzz::{Counter, Events};
 
+const UDP: Transport = Transport::Udp(Ipv4Addr::new(198, 19, 255, 1));
+
 fuzz_target!(|data: &[u8]| {
     views(data);
     let servers = [Ipv4Addr::new(10, 0, 0, 53), Ipv4Addr::new(10, 0, 1, 53)];
@@ -19,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let mut asked: Option<(Ipv4Addr, u16, u16)> = None;
     for (kind, bytes) in Events(data) {
         match (kind % 6, asked) {
-            (0, _) => drop(forwarder.handle_query(now, client, Transport::Udp, bytes)),
+            (0, _) => drop(forwarder.handle_query(now, client, UDP, bytes)),
             (1, _) => drop(forwarder.handle_query(now, client, Transport::Tcp(u32::from(kind)), bytes)),
             (2, Some((server, port, id))) => {
                 let mut answer = bytes.to_vec();

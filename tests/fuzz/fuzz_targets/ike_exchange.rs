@@ -15,9 +15,9 @@ use pterodapter::crypto::{Aead, Certificate, Group, Prf, PrivateKey, Secret, Tru
 use pterodapter::ike::{Config, Input, Output, Policy, Responder};
 use pterodapter::provision::{Authority, Issued};
 use pterodapter::wire::ike::{
-    Auth, Cert, CfgType, Chain, Configuration, Exchange, HEADER_LEN, Header, Id, IdType, Ke, KeyLength, Kind,
-    Proposal, Transform, auth_method, emit_proposals, emit_protected_head, emit_selectors, parse_chain,
-    protected_head_len, protocol, transform_type,
+    Attribute, Auth, Cert, CfgType, Chain, Configuration, Exchange, HEADER_LEN, Header, Id, IdType, Ke,
+    KeyLength, Kind, Proposal, Transform, attribute, auth_method, emit_proposals, emit_protected_head,
+    emit_selectors, parse_chain, protected_head_len, protocol, transform_type,
 };
 use pterodapter_fuzz::{Counter, Events, WALL, now};
 
@@ -266,7 +266,9 @@ impl Session {
         chain.push(Kind::IdI, &id);
         chain.push(Kind::Cert, &Cert { encoding: Cert::X509, data: &identities.client.cert_der }.emit());
         chain.push(Kind::Auth, &Auth { method: auth_method::ECDSA_256, data: &signature }.emit());
-        chain.push(Kind::Cp, &Configuration { cfg_type: CfgType::Request, attributes: Vec::new() }.emit());
+        let address = Attribute { kind: attribute::INTERNAL_IP4_ADDRESS, value: &[] };
+        let request = Configuration { cfg_type: CfgType::Request, attributes: vec![address] };
+        chain.push(Kind::Cp, &request.emit());
         chain.push(Kind::Sa, &emit_proposals(&[proposal(protocol::ESP, vec![1, 2, 3, 4])]));
         chain.push(Kind::TsI, &emit_selectors(&[any]));
         chain.push(Kind::TsR, &emit_selectors(&[any]));

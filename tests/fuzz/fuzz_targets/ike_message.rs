@@ -3,8 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use pterodapter::wire::ike::{
-    Auth, Cert, Configuration, Delete, HEADER_LEN, Header, Id, Ke, Kind, Notify, Protected, emit_proposals,
-    emit_selectors, parse_cert_request, parse_chain, parse_nonce, parse_proposals, parse_selectors,
+    Auth, Cert, Configuration, Delete, HEADER_LEN, Header, Id, Ke, KeyLength, Kind, Notify, Proposal,
+    Protected, emit_proposals, emit_selectors, parse_cert_request, parse_chain, parse_nonce, parse_proposals,
+    parse_selectors,
 };
 
 fuzz_target!(|message: &[u8]| {
@@ -22,12 +23,19 @@ fuzz_target!(|message: &[u8]| {
 fn body(kind: Kind, body: &[u8]) {
     match kind {
         Kind::Sa => {
-            if let Ok(proposals) = parse_proposals(body) {
+            // An odd attribute is known to be odd, but its octets are not kept.
+            let odd =
+                |proposal: &Proposal| proposal.transforms.iter().any(|t| t.key_length == KeyLength::Odd);
+            if let Ok(proposals) = parse_proposals(body)
+                && !proposals.iter().any(odd)
+            {
                 assert_eq!(parse_proposals(&emit_proposals(&proposals)).as_ref(), Ok(&proposals));
             }
         }
         Kind::TsI | Kind::TsR => {
-            if let Ok(selectors) = parse_selectors(body) && !selectors.is_empty() {
+            if let Ok(selectors) = parse_selectors(body)
+                && !selectors.is_empty()
+            {
                 assert_eq!(parse_selectors(&emit_selectors(&selectors)).as_ref(), Ok(&selectors));
             }
         }

@@ -1,0 +1,334 @@
+//! Single steps of the packet path against what they are made of. `cargo bench --bench micro`.
+
+mod support;
+
+use std::hint::black_box;
+use std::io::{self, IoSlice, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use pterodapter::crypto::aead::AeadKey;
+use pterodapter::crypto::{Aead, SystemRandom};
+use pterodapter::engine::Pool;
+use pterodapter::engine::job::{self, Slot, Tunnel, Verdict};
+use pterodapter::esp::{self, ReplayWindow};
+use pterodapter::nat::Flows;
+use pterodapter::wire::{forti, ppp};
+
+use support::packets::{self, child_sa};
+use support::{Run, Target, tls};
+
+/// Packets that are worked on in one go; the median of `REPEATS` goes is one measurement.
+const PACKETS: usize = 128;
+const REPEATS: usize = 25;
+/// Frames of one turn.
+const BATCH: usize = 32;
+/// Octets of a full TLS record.
+const RECORD: usize = 16 << 10;
+/// The time as the address translation sees it.
+const NOW: Duration = Duration::from_secs(1000);
+
+/// One arm: its name and what gives nanoseconds per packet.
+type Arm = (String, Box<dyn FnMut() -> f64>);
+
+fn main() -> ExitCode {
+    let mut arms: Vec<Arm> = Vec::new();
+    for len in [1354, 64] {
+        arms.extend(aead(len));
+        arms.extend(esp_and_jobs(len));
+        arms.extend(nat(len));
+    }
+    arms.extend(tls_records());
+    arms.extend(hand_off());
+
+    let mut run = Run::default();
+    for round in 0..support::rounds() {
+        for index in 0..arms.len() {
+            let at = (index + round) % arms.len();
+            let (name, measure) = &mut arms[at];
+            run.record(name, measure());
+        }
+    }
+    let (ratios, verdict) = run.judge(&TARGETS);
+    let head = format!("# micro\n\n{}\n\n", support::machine());
+    support::report("micro", &format!("{head}{}\n{ratios}", run.table("ns per packet")));
+    support::exit(verdict)
+}
+
+const TARGETS: [Target; 8] = [
+    at_most("esp open / ring, 1354 B", "esp open 1354", "ring open 1354", 1.15),
+    at_most("esp seal / ring, 1354 B", "esp seal 1354", "ring seal 1354", 1.15),
+    at_most("esp open / ring, 64 B", "esp open 64", "ring open 64", 1.6),
+    at_most("esp seal / ring, 64 B", "esp seal 64", "ring seal 64", 1.6),
+    at_most("whole open job / ring, 1354 B", "open job 1354", "ring open 1354", 1.3),
+    at_most("whole seal job / ring, 1354 B", "seal job 1354", "ring seal 1354", 1.3),
+    at_most("TLS: 32 frames at once / one by one", "TLS 32 frames at once", "TLS one by one", 0.62),
+    at_most("hand-off: 32 at once / one by one", "hand-off 32 at once", "hand-off one by one", 0.3),
+];
+
+const fn at_most(
+    what: &'static str,
+    numerator: &'static str,
+    denominator: &'static str,
+    limit: f64,
+) -> Target {
+    Target { what, numerator, denominator, at_least: false, limit }
+}
+
+/// An arm over `PACKETS` buffers of `len` octets. `prepare` is not timed. The median of many short goes, so that an
+/// interruption spoils one of them only.
+fn arm(
+    name: String,
+    len: usize,
+    mut prepare: impl FnMut(&mut [Vec<u8>]) + 'static,
+    mut work: impl FnMut(&mut [Vec<u8>]) + 'static,
+) -> Arm {
+    let mut buffers = vec![vec![0; len]; PACKETS];
+    let measure = move || {
+        let mut goes: Vec<f64> = (0..REPEATS)
+            .map(|_| {
+                prepare(&mut buffers);
+                let start = support::now();
+                work(&mut buffers);
+                start.elapsed().as_nanos() as f64 / PACKETS as f64
+            })
+            .collect();
+        goes.sort_by(f64::total_cmp);
+        goes[REPEATS / 2]
+    };
+    (name, Box::new(measure))
+}
+
+/// Copies the same packet into all buffers.
+fn fill(template: Vec<u8>) -> impl FnMut(&mut [Vec<u8>]) {
+    move |buffers| buffers.iter_mut().for_each(|buffer| buffer.copy_from_slice(&template))
+}
+
+/// The cipher alone, on as many octets as ESP encrypts.
+fn aead(len: usize) -> [Arm; 2] {
+    let key = || AeadKey::new(Aead::Aes256Gcm, &[0x17; 36]).expect("a key");
+    let (seal_key, open_key) = (key(), key());
+    let sealed_len = esp::sealed_len(len) - esp::HEADROOM;
+    let plain_len = sealed_len - Aead::TAG_LEN;
+    let mut template = vec![0x5a; sealed_len];
+    let (body, tag) = template.split_at_mut(plain_len);
+    tag.copy_from_slice(&open_key.seal([7; 8], &[0; 8], body).expect("sealed"));
+    let mut number = 0u64;
+    [
+        arm(format!("ring seal {len}"), plain_len, fill(vec![0x5a; plain_len]), move |buffers| {
+            for buffer in buffers {
+                number += 1;
+                black_box(seal_key.seal(number.to_be_bytes(), &[0; 8], buffer).expect("sealed"));
+            }
+        }),
+        arm(format!("ring open {len}"), sealed_len, fill(template), move |buffers| {
+            for buffer in buffers {
+                black_box(open_key.open([7; 8], &[0; 8], buffer).expect("authentic"));
+            }
+        }),
+    ]
+}
+
+/// ESP with sequence numbers and replay window, and the whole jobs with the checks of the inner packet.
+fn esp_and_jobs(len: usize) -> [Arm; 4] {
+    let sa = || esp::Sa::new(&child_sa(Aead::Aes256Gcm)).expect("an SA");
+    let tunnel = || Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT).expect("a tunnel");
+    let total = esp::sealed_len(len);
+    let plain = |from_server: bool| {
+        let inner = match from_server {
+            true => packets::udp((packets::SERVER, 1), (packets::DEVICE, 1), len, 0),
+            false => packets::outbound(packets::DEVICE, len, 0),
+        };
+        let mut plain = vec![0; total];
+        plain[esp::HEADROOM..esp::HEADROOM + len].copy_from_slice(&inner);
+        plain
+    };
+    let sealed = || {
+        let (sa, plain, mut seq) = (sa(), plain(false), 0);
+        move |buffers: &mut [Vec<u8>]| {
+            for buffer in buffers {
+                seq += 1;
+                buffer.copy_from_slice(&plain);
+                esp::seal(&sa, seq, buffer, len).expect("sealed");
+            }
+        }
+    };
+    let slot = |range, seq| Slot { range, seq, own: false, verdict: Verdict::Pending };
+
+    let (seal_sa, open_sa, seal_tunnel, open_tunnel) = (sa(), sa(), tunnel(), tunnel());
+    let (mut numbers, mut job_numbers) = (esp::Sequence::new(), esp::Sequence::new());
+    let (mut window, mut job_window) = (ReplayWindow::new(), ReplayWindow::new());
+    [
+        arm(format!("esp seal {len}"), total, fill(plain(true)), move |buffers| {
+            let first = numbers.reserve(PACKETS as u32).expect("numbers left");
+            for (seq, buffer) in (first..).zip(buffers) {
+                black_box(esp::seal(&seal_sa, seq, buffer, len).expect("sealed"));
+            }
+        }),
+        arm(format!("esp open {len}"), total, sealed(), move |buffers| {
+            for buffer in buffers {
+                let (_, seq) = esp::sequence(buffer).expect("long enough");
+                window.check(seq).expect("new");
+                black_box(esp::open(&open_sa, buffer).expect("authentic"));
+                window.commit(seq).expect("new");
+            }
+        }),
+        arm(format!("seal job {len}"), total, fill(plain(true)), move |buffers| {
+            let first = job_numbers.reserve(PACKETS as u32).expect("numbers left");
+            for (seq, buffer) in (first..).zip(buffers) {
+                let mut slot = slot(esp::HEADROOM..esp::HEADROOM + len, seq);
+                job::seal(&seal_tunnel, buffer, &mut slot, 1354);
+                assert_eq!(slot.verdict, Verdict::Forward);
+            }
+        }),
+        arm(format!("open job {len}"), total, sealed(), move |buffers| {
+            for buffer in buffers {
+                let (_, seq) = esp::sequence(buffer).expect("long enough");
+                job_window.check(seq).expect("new");
+                let mut slot = slot(0..buffer.len(), seq);
+                job::open(&open_tunnel, buffer, &mut slot, 1354);
+                assert_eq!(slot.verdict, Verdict::Forward);
+                job_window.commit(seq).expect("new");
+            }
+        }),
+    ]
+}
+
+/// NAT44 in both directions, of an existing flow.
+fn nat(len: usize) -> [Arm; 2] {
+    let out = packets::outbound(packets::DEVICE, len, 0);
+    let flows = || {
+        let mut flows = Flows::new(1024, Pool::DEFAULT.host(), &mut SystemRandom::new());
+        flows.set_external(Some(packets::EXTERNAL));
+        flows.translate_outbound(NOW, &mut out.clone()).expect("a flow");
+        flows
+    };
+    let (mut up, mut down) = (flows(), flows());
+    [
+        arm(format!("NAT44 outbound {len}"), len, fill(out.clone()), move |buffers| {
+            for buffer in buffers {
+                up.translate_outbound(NOW, black_box(buffer)).expect("translated");
+            }
+        }),
+        arm(format!("NAT44 inbound {len}"), len, fill(packets::inbound(len, 0)), move |buffers| {
+            for buffer in buffers {
+                black_box(down.translate_inbound(NOW, black_box(buffer)).expect("translated"));
+            }
+        }),
+    ]
+}
+
+/// Frames into TLS records: a turn's worth at once, as the daemon does it, and one record and write per frame.
+fn tls_records() -> [Arm; 3] {
+    let frame = || {
+        let mut frame = packets::outbound(packets::DEVICE, 1354 + forti::DATA_HEADER_LEN, 0);
+        let header = frame.first_chunk_mut().expect("long enough");
+        forti::emit_header(header, ppp::protocol::IPV4, 1354);
+        frame
+    };
+    let (len, key) = (frame().len(), AeadKey::new(Aead::Aes256Gcm, &[0x17; 36]).expect("a key"));
+    // The servers must outlive nothing: a client writes without them.
+    let ((mut together, _), (mut alone, _)) = (tls::pair(), tls::pair());
+    let (mut record, mut number) = (vec![0; RECORD], 0u64);
+    [
+        arm("TLS 32 frames at once".into(), len, fill(frame()), move |buffers| {
+            for batch in buffers.chunks(BATCH) {
+                let slices: Vec<IoSlice<'_>> = batch.iter().map(|frame| IoSlice::new(frame)).collect();
+                assert_eq!(together.writer().write_vectored(&slices).expect("memory"), len * batch.len());
+                while together.wants_write() {
+                    together.write_tls(&mut Discard).expect("memory");
+                }
+            }
+        }),
+        arm("TLS one by one".into(), len, fill(frame()), move |buffers| {
+            for frame in buffers {
+                alone.writer().write_all(frame).expect("memory");
+                while alone.wants_write() {
+                    alone.write_tls(&mut Discard).expect("memory");
+                }
+            }
+        }),
+        arm("TLS by hand: copy and ring, 16 KiB".into(), len, fill(frame()), move |buffers| {
+            let mut filled = 0;
+            for mut frame in buffers.iter().map(Vec::as_slice) {
+                while !frame.is_empty() {
+                    let (piece, rest) = frame.split_at(frame.len().min(RECORD - filled));
+                    record[filled..filled + piece.len()].copy_from_slice(piece);
+                    (filled, frame) = (filled + piece.len(), rest);
+                    if filled == RECORD {
+                        number += 1;
+                        black_box(key.seal(number.to_be_bytes(), &[0; 5], &mut record).expect("sealed"));
+                        filled = 0;
+                    }
+                }
+            }
+            number += 1;
+            black_box(key.seal(number.to_be_bytes(), &[0; 5], &mut record[..filled]).expect("sealed"));
+        }),
+    ]
+}
+
+/// Takes all and keeps nothing.
+struct Discard;
+
+impl Write for Discard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(black_box(bytes).len())
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| black_box(slice).len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Packets to another thread and back, by 32 and one by one, over the queue that the workers have.
+fn hand_off() -> [Arm; 2] {
+    [("hand-off 32 at once", BATCH), ("hand-off one by one", 1)].map(|(name, batch)| {
+        let arm: Arm = (name.into(), Box::new(move || stream_through(batch)));
+        arm
+    })
+}
+
+/// Nanoseconds per packet from the first push until the other thread has given all batches back.
+fn stream_through(batch: usize) -> f64 {
+    const COUNT: usize = 32 * 512;
+    let (jobs, done) = (ArrayQueue::<Box<usize>>::new(16), ArrayQueue::<Box<usize>>::new(17));
+    let start = support::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut seen = 0;
+            while seen < COUNT {
+                match jobs.pop() {
+                    Some(job) => {
+                        seen += *job;
+                        let _ = done.push(job);
+                    }
+                    None => std::thread::yield_now(),
+                }
+            }
+        });
+        let mut free: Vec<Box<usize>> = (0..16).map(|_| Box::new(batch)).collect();
+        let (mut sent, mut back) = (0, 0);
+        while back < COUNT {
+            while sent < COUNT
+                && let Some(job) = free.pop()
+            {
+                sent += batch;
+                jobs.push(job).expect("room for all jobs");
+            }
+            match done.pop() {
+                Some(job) => {
+                    back += batch;
+                    free.push(job);
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+    });
+    start.elapsed().as_nanos() as f64 / COUNT as f64
+}

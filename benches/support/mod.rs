@@ -1,0 +1,150 @@
+//! A small harness for ratios: all arms run in every round, so that what disturbs one disturbs all.
+#![allow(missing_docs, reason = "a bench is no library")]
+
+pub mod packets;
+pub mod tls;
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+/// Rounds at the start that do not count: caches, page faults, window growth.
+const WARM_UP: usize = 2;
+/// The reference arm's interquartile range, in percent of its median, from which on nothing can be said.
+const NOISY: f64 = 25.0;
+
+/// Rounds to run: at least 15 that count, or as many as `PTERODAPTER_BENCH_ROUNDS` says.
+pub fn rounds() -> usize {
+    let asked = std::env::var("PTERODAPTER_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok());
+    WARM_UP + asked.unwrap_or(15)
+}
+
+#[expect(clippy::disallowed_methods, reason = "benches measure real time")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// The measurements of one run, by arm.
+#[derive(Default)]
+pub struct Run {
+    arms: Vec<(String, Vec<f64>)>,
+}
+
+/// What is left of the measurements of one arm.
+#[derive(Clone, Copy, Debug)]
+pub struct Summary {
+    pub median: f64,
+    pub min: f64,
+    /// Interquartile range in percent of the median.
+    pub iqr: f64,
+}
+
+/// A promise: `arm` is at most (or, with `at_least`, at least) `limit` times `reference`.
+pub struct Target {
+    pub what: &'static str,
+    pub numerator: &'static str,
+    pub denominator: &'static str,
+    pub at_least: bool,
+    pub limit: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Good,
+    Missed,
+    Noisy,
+}
+
+impl Run {
+    /// Adds a measurement.
+    pub fn record(&mut self, arm: &str, value: f64) {
+        match self.arms.iter_mut().find(|(name, _)| name == arm) {
+            Some((_, values)) => values.push(value),
+            None => self.arms.push((arm.to_owned(), vec![value])),
+        }
+    }
+
+    /// Median, minimum and spread of an arm, without the warm-up.
+    pub fn summary(&self, arm: &str) -> Option<Summary> {
+        let (_, values) = self.arms.iter().find(|(name, _)| name == arm)?;
+        let mut values = values.get(WARM_UP..)?.to_vec();
+        values.sort_by(f64::total_cmp);
+        let at = |share: f64| values.get((share * (values.len() as f64 - 1.0)).round() as usize).copied();
+        let median = at(0.5)?;
+        Some(Summary { median, min: *values.first()?, iqr: 100.0 * (at(0.75)? - at(0.25)?) / median })
+    }
+
+    /// All arms as a Markdown table; `unit` is what the numbers are.
+    pub fn table(&self, unit: &str) -> String {
+        let mut text = format!("| arm | median, {unit} | min | IQR |\n|---|---|---|---|\n");
+        for (arm, _) in &self.arms {
+            if let Some(Summary { median, min, iqr }) = self.summary(arm) {
+                let _ = writeln!(text, "| {arm} | {median:.0} | {min:.0} | {iqr:.0} % |");
+            }
+        }
+        text
+    }
+
+    /// The ratios of medians that were promised, as a Markdown table, and whether they hold.
+    pub fn judge(&self, targets: &[Target]) -> (String, Verdict) {
+        let mut text = String::from("| ratio | measured | target | |\n|---|---|---|---|\n");
+        let mut verdict = Verdict::Good;
+        for target in targets {
+            let (Some(above), Some(below)) =
+                (self.summary(target.numerator), self.summary(target.denominator))
+            else {
+                continue;
+            };
+            let ratio = above.median / below.median;
+            let holds = if target.at_least { ratio >= target.limit } else { ratio <= target.limit };
+            let noisy = below.iqr > NOISY;
+            let word = match (noisy, holds) {
+                (true, _) => "noisy",
+                (false, true) => "good",
+                (false, false) => "MISSED",
+            };
+            verdict = match (verdict, noisy, holds) {
+                (Verdict::Noisy, ..) | (_, true, _) => Verdict::Noisy,
+                (Verdict::Missed, ..) | (_, _, false) => Verdict::Missed,
+                _ => Verdict::Good,
+            };
+            let sign = if target.at_least { ">=" } else { "<=" };
+            let _ = writeln!(text, "| {} | {ratio:.2} | {sign} {:.2} | {word} |", target.what, target.limit);
+        }
+        (text, verdict)
+    }
+}
+
+/// Prints the report and, where `PTERODAPTER_BENCH_OUT` names a directory, leaves it there as `<name>.md`.
+pub fn report(name: &str, text: &str) {
+    println!("{text}");
+    if let Some(directory) = std::env::var_os("PTERODAPTER_BENCH_OUT") {
+        let path = std::path::Path::new(&directory).join(name).with_extension("md");
+        if let Err(error) = std::fs::write(&path, text) {
+            eprintln!("{}: {error}", path.display());
+        }
+    }
+}
+
+/// The machine, for the head of a report.
+pub fn machine() -> String {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let model = model.map_or("unknown CPU", |(_, name)| name.trim()).to_owned();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!(
+        "{model}, {cores} cores, Linux {}, load {}",
+        read("/proc/sys/kernel/osrelease").trim(),
+        read("/proc/loadavg").split(' ').next().unwrap_or_default()
+    )
+}
+
+/// Exit code of a bench: 0 all targets met, 1 missed, 2 nothing can be said.
+pub fn exit(verdict: Verdict) -> std::process::ExitCode {
+    match verdict {
+        Verdict::Good => std::process::ExitCode::SUCCESS,
+        Verdict::Missed => std::process::ExitCode::from(1),
+        Verdict::Noisy => std::process::ExitCode::from(2),
+    }
+}

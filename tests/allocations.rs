@@ -1,0 +1,239 @@
+//! The packet path allocates nothing: counted, not claimed.
+//!
+//! Two proofs: the pure steps on a thread of their own, and the whole running engine over real sockets, where each
+//! allocation of its threads is kept with its stack, so that those of rustls can be told apart.
+#![allow(unsafe_code, reason = "a global allocator is unsafe to write; it only counts and passes on")]
+
+#[path = "../benches/e2e/gateway.rs"]
+#[allow(dead_code, reason = "shared with the bench")]
+mod gateway;
+#[path = "../benches/support/mod.rs"]
+#[allow(dead_code, reason = "shared with the benches")]
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use pterodapter::crypto::{Aead, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
+use pterodapter::demo::probe::{ClientConfig, RawTunnel};
+use pterodapter::engine::job::{Batch, Direction, Tunnel, Verdict};
+use pterodapter::engine::{self, Config, Identity, Pool};
+use pterodapter::esp::{self, ReplayWindow, Sequence};
+use pterodapter::fortivpn;
+use pterodapter::nat::Flows;
+
+use support::packets::{self, DEVICE, EXTERNAL, SERVER, child_sa};
+use support::tls;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Stacks of allocations on threads that are not the test's own, while `WATCHING`.
+static FOUND: Mutex<Vec<Backtrace>> = Mutex::new(Vec::new());
+static WATCHING: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Allocations of this thread.
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// True on the test's own threads, and while a stack is captured.
+    static IGNORED: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counting;
+
+impl Counting {
+    fn note() {
+        // A thread that ends may allocate after its variables are gone.
+        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+        if WATCHING.load(Ordering::Relaxed) && IGNORED.try_with(|ignored| !ignored.replace(true)) == Ok(true)
+        {
+            let stack = Backtrace::force_capture();
+            if let Ok(mut found) = FOUND.lock() {
+                found.push(stack);
+            }
+            let _ = IGNORED.try_with(|ignored| ignored.set(false));
+        }
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; `note` does not touch the memory in question.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::note();
+        // SAFETY: the caller keeps the contract of this same function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::note();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::note();
+        // SAFETY: as above; the pointer is from `System`, as all are.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+const LEN: usize = 1354;
+const NOW: Duration = Duration::from_secs(1000);
+
+#[test]
+fn the_steps_of_the_packet_path_allocate_nothing() {
+    IGNORED.set(true);
+    let tunnel = std::sync::Arc::new(Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT).unwrap());
+    let mut flows = Flows::new(1024, Pool::DEFAULT.host(), &mut SystemRandom::new());
+    flows.set_external(Some(EXTERNAL));
+    let (mut window, mut sequence) = (ReplayWindow::new(), Sequence::new());
+    let (mut down, mut up) = (Batch::new(), Batch::new());
+    let outward = packets::udp((SERVER, 1), (DEVICE, 1), LEN, 0);
+    let inner = packets::outbound(DEVICE, LEN, 0);
+    let mut packet = inner.clone();
+    let before = COUNT.get();
+    for _ in 0..100 {
+        // The batch is sealed as if for a device, and opened as if it came from one: the keys are the same.
+        for (batch, plain) in [(&mut down, &outward), (&mut up, &inner)] {
+            batch.clear();
+            batch.tunnel = Some(tunnel.clone());
+            batch.direction = Direction::Down;
+            while batch.push_plain(plain, true) {}
+            let first = sequence.reserve(batch.slots.len() as u32).unwrap();
+            for (seq, slot) in (first..).zip(&mut batch.slots) {
+                slot.seq = seq;
+            }
+            batch.run();
+            assert!(batch.slots.iter().all(|slot| slot.verdict == Verdict::Forward));
+        }
+        up.direction = Direction::Up;
+        up.run();
+        for slot in &up.slots {
+            let Some(opened) = up.buf.get_mut(slot.range.clone()) else { unreachable!() };
+            window.check(slot.seq).unwrap();
+            window.commit(slot.seq).unwrap();
+            assert_eq!(slot.verdict, Verdict::Forward);
+            flows.translate_outbound(NOW, opened).unwrap();
+        }
+        packet.copy_from_slice(&inner);
+        flows.translate_outbound(NOW, &mut packet).unwrap();
+        flows.handle_timeout(NOW);
+    }
+    assert_eq!(COUNT.get() - before, 0);
+}
+
+/// Packets of a burst in each direction, and how many bursts.
+const BURST: usize = 256;
+const BURSTS: usize = 8;
+
+#[test]
+fn the_running_engine_allocates_nothing_per_packet() {
+    IGNORED.set(true);
+    let (authority, issued) = tls::certificates();
+    let listener = gateway::listen().unwrap();
+    let destination = listener.local_addr().unwrap();
+    let server = authority.issue_server(&["vpn.test"], tls::wall(), 1).unwrap();
+    let config = Config {
+        listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
+        ike_port: 0,
+        nat_port: 0,
+        identity: Identity {
+            hostname: "vpn.test".into(),
+            chain: pem::certificates(server.cert_pem.as_bytes()).unwrap(),
+            key: PrivateKey::from_pem(server.key_pem.as_bytes()).unwrap(),
+            anchors: TrustAnchors::new(&pem::certificates(authority.cert_pem().as_bytes()).unwrap()).unwrap(),
+        },
+        pool: Pool::DEFAULT,
+        workers: 0,
+        uplink: fortivpn::Config {
+            host: destination.ip().to_string(),
+            port: destination.port(),
+            realm: None,
+            credentials: fortivpn::Credentials::Password {
+                username: "alice".into(),
+                password: Secret::from(&b"secret"[..]),
+            },
+            user_agent: fortivpn::DEFAULT_USER_AGENT.into(),
+            mru: fortivpn::DEFAULT_MRU,
+        },
+        gateway_roots: vec![authority.cert_der().to_vec().into()],
+        saml_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+    };
+    let daemon = engine::start(config).unwrap();
+    let mut tunnel = gateway::Tunnel::accept(&listener, &tls::server_config(&issued)).unwrap();
+    let (ike, nat) = daemon.addresses()[0];
+    let client = authority.issue_client("alice@test", tls::wall(), 1).unwrap();
+    let mut wanted = ClientConfig::new(ike, nat.port(), "vpn.test");
+    (wanted.ca_pem, wanted.cert_pem, wanted.key_pem) =
+        (authority.cert_pem().into(), client.cert_pem, client.key_pem);
+    let mut client = RawTunnel::connect(&wanted).unwrap();
+    client.socket.set_read_timeout(Some(gateway::PATIENCE)).unwrap();
+    socket2::SockRef::from(&client.socket).set_recv_buffer_size(gateway::SOCKET_BUFFER).unwrap();
+
+    // Twice to warm up: flows, buffers of rustls, counters of sockets.
+    exchange(&mut tunnel, &mut client, 0);
+    exchange(&mut tunnel, &mut client, 1);
+    WATCHING.store(true, Ordering::SeqCst);
+    let records: usize = (2..2 + BURSTS as u32).map(|burst| exchange(&mut tunnel, &mut client, burst)).sum();
+    WATCHING.store(false, Ordering::SeqCst);
+
+    let found = std::mem::take(&mut *FOUND.lock().unwrap());
+    let stacks: Vec<String> = found.iter().map(ToString::to_string).collect();
+    // By the source file of a frame: type parameters of our own functions may name rustls too.
+    let is_of_rustls = |stack: &&String| {
+        stack.lines().any(|line| line.trim_start().starts_with("at ") && line.contains("/rustls"))
+    };
+    let (of_rustls, ours): (Vec<_>, Vec<_>) = stacks.iter().partition(is_of_rustls);
+    for stack in ours.iter().take(3) {
+        eprintln!("{stack}\n");
+    }
+    let packets = 2 * BURST * BURSTS;
+    println!("{packets} packets in {records} TLS records: rustls {}, ours {}", of_rustls.len(), ours.len());
+    assert_eq!(ours.len(), 0, "allocations of our own for {packets} packets");
+    assert!(!of_rustls.is_empty(), "the counter sees the threads of the engine");
+    assert!(of_rustls.len() <= 2 * records, "{} allocations of rustls in {records} records", of_rustls.len());
+    daemon.stopper().stop();
+    assert!(daemon.wait());
+}
+
+/// A burst up and a burst down; the number of TLS records that they took.
+fn exchange(tunnel: &mut gateway::Tunnel, client: &mut RawTunnel, burst: u32) -> usize {
+    let first = burst * BURST as u32;
+    let numbers = first..first + BURST as u32;
+    for number in numbers.clone() {
+        let sealed = client.seal(&packets::outbound(client.address, LEN, number)).unwrap();
+        client.socket.send_to(&sealed, client.server).unwrap();
+    }
+    let seen = tunnel.drain(first, BURST).unwrap();
+    assert_eq!((seen.packets, seen.in_order), (BURST, true));
+
+    let down: Vec<Vec<u8>> = numbers.map(|number| packets::inbound(LEN, number)).collect();
+    let sealed = tunnel.seal(&gateway::frames(&down), 16 << 10).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            IGNORED.set(true);
+            tunnel.stream.write_all(&sealed).unwrap();
+        });
+        let mut buffer = [0; 2048];
+        for _ in 0..BURST {
+            let len = client.socket.recv(&mut buffer).unwrap();
+            assert_eq!(len, esp::sealed_len(LEN));
+            assert!(client.open(&mut buffer[..len]).is_some());
+        }
+    });
+    let mut records = gateway::Records::default();
+    records.handle_bytes(&sealed);
+    seen.records + records.count
+}

@@ -1,0 +1,159 @@
+//! The thing under test with all that it needs: daemon, gateway, company, certificates.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::company::{self, Company};
+use crate::lab::*;
+use crate::pki::*;
+use crate::strongswan::*;
+
+/// IDr that clients ask for.
+pub const SERVER_ID: &str = "vpn.example.test";
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pterodapter");
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A running responder between clients and company.
+pub struct Service<'a> {
+    /// The lab it runs in.
+    pub lab: &'a Lab,
+    /// Signs the server's and the clients' certificates.
+    pub authority: Authority,
+    /// The responder.
+    pub responder: Responder<'a>,
+    _company: Company,
+}
+
+/// What answers the clients.
+pub enum Responder<'a> {
+    /// The daemon, signed in to the gateway double.
+    Daemon { daemon: Process, _gateway: Process },
+    /// strongSwan, to judge the tests themselves (PTERODAPTER_NETNS_REFERENCE=1).
+    Reference(Strongswan<'a>),
+}
+
+impl<'a> Service<'a> {
+    /// Starts everything; the certificates have keys of this kind.
+    pub fn start(lab: &'a Lab, key: Key) -> Self {
+        let authority = Authority::new(lab, "company", key);
+        let server = authority.issue("server", &format!("DNS:{SERVER_ID},IP:{SRV_FROM_CLI}"), Usage::Server);
+        let company = Company::start(lab);
+        let responder = if std::env::var_os("PTERODAPTER_NETNS_REFERENCE").is_some() {
+            Responder::Reference(start_reference(lab, &authority.cert(), &server))
+        } else {
+            start_daemon(lab, &authority.cert(), &server)
+        };
+        Self { lab, authority, responder, _company: company }
+    }
+
+    /// A certificate for a person.
+    pub fn person(&self, name: &str) -> Identity {
+        self.authority.issue(name, &format!("DNS:{name}"), Usage::Client)
+    }
+
+    /// What the person's client is to be told, for a start.
+    pub fn config<'c>(&self, role: &str, name: &'c str, identity: &'c Identity) -> ClientConfig<'c> {
+        let server = if role == CLI2 { SRV_FROM_CLI2 } else { SRV_FROM_CLI };
+        ClientConfig {
+            server,
+            server_id: SERVER_ID,
+            trust: self.authority.cert(),
+            identity,
+            id: name,
+            charon: "",
+            connection: "",
+            child: "",
+        }
+    }
+
+    /// A connected client of the person `name`, who gets a new certificate.
+    pub fn connected(&self, role: &'static str, name: &str) -> Strongswan<'a> {
+        let identity = self.person(name);
+        let client = Strongswan::client(self.lab, role, &self.config(role, name, &identity));
+        client.connect().unwrap_or_else(|e| panic!("{name} cannot connect:\n{e}"));
+        client
+    }
+
+    /// Largest packet that passes through the tunnel whole.
+    pub fn inner_mtu(&self) -> u32 {
+        match self.responder {
+            Responder::Daemon { .. } => 1354,
+            Responder::Reference(_) => 1400,
+        }
+    }
+
+    /// The tests themselves are on trial.
+    pub fn is_reference(&self) -> bool {
+        matches!(self.responder, Responder::Reference(_))
+    }
+
+    /// Ends the responder; true where it ended well.
+    pub fn stop(&mut self) -> bool {
+        match &mut self.responder {
+            Responder::Daemon { daemon, .. } => daemon.stop(Duration::from_secs(8)),
+            Responder::Reference(swan) => swan.stop(),
+        }
+    }
+
+    /// The responder's log so far.
+    pub fn log(&self) -> String {
+        match &self.responder {
+            Responder::Daemon { daemon, .. } => daemon.log(),
+            Responder::Reference(swan) => swan.log(),
+        }
+    }
+}
+
+fn start_daemon<'a>(lab: &Lab, trust: &Path, server: &Identity) -> Responder<'a> {
+    let (listen, gateway_ca) = (format!("{GATEWAY}:10443"), text(&lab.path("gateway.pem")));
+    let gateway = [PROGRAM, "demo", "--gateway-only", "--listen", &listen, "--far-side", "tun:vpn0"];
+    let account = ["--user", "alice:secret", "--ca-file", &gateway_ca];
+    let mut gateway = lab.start(CORP, "gateway", &[], &[&gateway[..], &account].concat());
+    gateway.wait_log("ready ", LIMIT);
+    // The gateway's side of PPP: what the peer cannot take in one piece is not sent in one.
+    lab.ip(CORP, "link set vpn0 up mtu 1354");
+    lab.ip(CORP, "route add 10.212.134.0/24 dev vpn0");
+
+    let password = lab.path("password");
+    fs::write(&password, "secret\n").expect("file");
+    fs::set_permissions(&password, Permissions::from_mode(0o600)).expect("chmod");
+    let (password, trust, cert, key) = (text(&password), text(trust), text(&server.cert), text(&server.key));
+    let uplink = [PROGRAM, "--destination", &listen, "--gateway-ca", &gateway_ca];
+    let account = ["--username", "alice", "--password-file", &password];
+    let identity = ["--id-hostname", SERVER_ID, "--cacert", &trust, "--cert", &cert, "--key", &key];
+    let line = [&uplink[..], &account, &identity, &["--log-level", "debug", "ikev2"]].concat();
+    let mut daemon = lab.start(SRV, "pterodapter", &[], &line);
+    daemon.wait_log("the tunnel is up", LIMIT);
+    Responder::Daemon { daemon, _gateway: gateway }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn start_reference<'a>(lab: &'a Lab, trust: &Path, server: &Identity) -> Strongswan<'a> {
+    lab.ip(CORP, "route add 198.19.255.0/24 via 10.99.2.1");
+    lab.ip(SRV, &format!("route add 10.77.0.0/16 via {GATEWAY}"));
+    lab.must(SRV, 5, "sysctl -qw net.ipv4.ip_forward=1");
+    for dev in ["cli0", "cli1"] {
+        lab.ip(SRV, &format!("rule add iif {dev} prohibit"));
+    }
+    let text = format!(
+        "connections {{\n srv {{\n  version = 2\n  encap = yes\n  pools = pool\n  unique = never\n\
+         \x20 proposals = aes256gcm16-prfsha256-prfsha384-prfsha512-curve25519-ecp256-ecp384,default\n\
+         \x20 local {{\n   auth = pubkey\n   id = {SERVER_ID}\n   certs = {}\n  }}\n\
+         \x20 remote {{\n   auth = pubkey\n  }}\n\
+         \x20 children {{\n   net {{\n    local_ts = 0.0.0.0/0\n    esp_proposals = aes256gcm16,aes256gcm16-ecp256-ecp384,chacha20poly1305-curve25519,default\n   }}\n  }}\n }}\n}}\n\
+         pools {{\n pool {{\n  addrs = 198.19.255.2-198.19.255.250\n  dns = {}\n }}\n}}\n",
+        server.cert.display(),
+        company::ADDRESS
+    );
+    let swan = Strongswan::start(lab, SRV, &text, trust, server, "");
+    wait_for("the reference responder", Duration::from_secs(5), || {
+        swan.must("--list-conns").contains("srv:").then_some(())
+    });
+    swan
+}

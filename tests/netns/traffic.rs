@@ -1,0 +1,87 @@
+//! What a connected client does: ping, names, web, throughput.
+
+use std::fs;
+
+use crate::company::{self, ADDRESS, BIG_NAME, BIG_RECORDS, IPERF_PORTS, NAME};
+use crate::lab::{CLI2, Lab};
+
+/// Every one of `count` pings, 50 ms apart, must be answered.
+pub fn ping(lab: &Lab, role: &str, target: &str, count: u32) {
+    let text = lab.must(role, 5 + count / 10, &format!("ping -n -i 0.05 -c {count} -W 2 {target}"));
+    assert!(text.contains(" 0% packet loss"), "{text}");
+}
+
+/// One echo request of `len` octets in all, with DF (`do`) or without (`dont`), is answered.
+pub fn ping_sized(lab: &Lab, role: &str, df: &str, len: u32) -> Result<(), String> {
+    let done = lab.run(role, 6, &format!("ping -n -c 1 -W 2 -M {df} -s {} {ADDRESS}", len - 28));
+    if done.ok { Ok(()) } else { Err(done.text) }
+}
+
+/// The DNS server that the responder gave the client; the system's resolver uses it.
+pub fn dns_server(lab: &Lab, role: &str) -> String {
+    let text = fs::read_to_string(lab.resolv_conf(role)).expect("resolv.conf");
+    let server = text.lines().find_map(|l| l.strip_prefix("nameserver ")?.split(' ').next());
+    server.unwrap_or_else(|| panic!("the client was given no DNS server: {text:?}")).to_owned()
+}
+
+/// Names by UDP and TCP, a big answer that has to go over TCP, and a name that does not exist.
+pub fn names(lab: &Lab, role: &str) {
+    let dig = format!("dig @{} +tries=2 +time=3", dns_server(lab, role));
+    for how in ["", "+tcp", "+noedns", "+bufsize=4096"] {
+        let answer = lab.must(role, 10, &format!("{dig} {how} +short {NAME} A"));
+        assert_eq!(answer.trim(), ADDRESS, "dig {how}");
+    }
+    for how in ["+noedns", "+tcp", "+bufsize=1232"] {
+        let answer = lab.must(role, 10, &format!("{dig} {how} {BIG_NAME} TXT"));
+        let records = answer.lines().filter(|l| l.starts_with(BIG_NAME)).count();
+        assert_eq!(records, BIG_RECORDS, "dig {how}: {answer}");
+    }
+    let none = lab.must(role, 10, &format!("{dig} none.corp.example A"));
+    assert!(none.contains("status: NXDOMAIN"), "{none}");
+}
+
+/// A file by HTTP, by name through the system's resolver, octet for octet.
+pub fn web(lab: &Lab, role: &str) {
+    let file = lab.path(&format!("got-{role}"));
+    lab.must(role, 30, &format!("curl -sS -f -o {} http://{NAME}:8000/blob", file.display()));
+    assert!(fs::read(&file).expect("file") == company::blob(), "the file arrived damaged");
+}
+
+/// One iperf3 run and what came of it.
+pub struct Flow {
+    /// Octets per second that arrived, times 8 / 10^6.
+    pub mbit: f64,
+    /// Datagrams lost, in percent (UDP).
+    pub lost: f64,
+    /// Maximum segment size that the connection agreed on.
+    pub mss: f64,
+}
+
+/// Runs iperf3 for two seconds; `how` are further options (`-u`, `-R`, `-P 4`).
+pub fn iperf(lab: &Lab, role: &str, how: &str) -> Flow {
+    let port = IPERF_PORTS[usize::from(role == CLI2)];
+    let text = lab.must(role, 20, &format!("iperf3 -J -c {ADDRESS} -p {port} -t 2 {how}"));
+    let flow = read_flow(&text, how.contains("-u"));
+    let flow = flow.unwrap_or_else(|| panic!("iperf3 {how}: {text}"));
+    println!("{role}: iperf3 {how}: {:.0} Mbit/s, {:.2} % lost", flow.mbit, flow.lost);
+    flow
+}
+
+fn read_flow(json: &str, udp: bool) -> Option<Flow> {
+    let json: String = json.split_whitespace().collect();
+    let number = |text: &str, name: &str| -> Option<f64> {
+        let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
+        rest.split([',', '}']).next()?.parse().ok()
+    };
+    let (_, end) = json.split_once("\"end\":{")?;
+    // The datagrams' summary is `sum_received` in newer versions, `sum` in older ones.
+    let sum = match end.split_once("\"sum_received\":{") {
+        Some((_, sum)) => sum,
+        None => end.split_once("\"sum\":{")?.1,
+    };
+    Some(Flow {
+        mbit: number(sum, "bits_per_second")? / 1e6,
+        lost: if udp { number(sum, "lost_percent")? } else { 0.0 },
+        mss: number(&json, "tcp_mss_default").unwrap_or(0.0),
+    })
+}
