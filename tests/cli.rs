@@ -1,7 +1,7 @@
 //! The program as people and systemd see it: what it prints, its exit codes, and how it ends.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -179,8 +179,10 @@ fn systemd_gives_the_sockets_and_hears_how_we_are() {
     let mut hear = |text: &str| {
         while !heard.contains(text) {
             let mut message = [0; 1000];
-            let length =
-                ear.recv(&mut message).unwrap_or_else(|error| panic!("no {text:?} in {heard:?}: {error}"));
+            let length = match ear.recv(&mut message) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result.unwrap_or_else(|error| panic!("no {text:?} in {heard:?}: {error}")),
+            };
             heard.push_str(std::str::from_utf8(&message[..length]).unwrap());
         }
     };
