@@ -1,6 +1,6 @@
 //! The plain value in which `ike` and `esp` meet.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::crypto::{Aead, Secret};
 
@@ -24,7 +24,7 @@ pub struct Path {
     pub marker: bool,
 }
 
-/// One IPv4 traffic selector (RFC 7296 section 3.13): inclusive ranges; protocol 0 means any.
+/// One traffic selector (RFC 7296 section 3.13): inclusive ranges; protocol 0 means any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrafficSelector {
     /// First address.
@@ -54,11 +54,13 @@ pub struct ChildSa {
     pub key_in: Secret,
     /// Key and salt for packets to the client.
     pub key_out: Secret,
-    /// The client's inner IPv4 address (from the pool).
+    /// The client's address in the pool; its inner IPv4 address, where it uses IPv4.
     pub address: Ipv4Addr,
+    /// The client's inner IPv6 address, which stands for `address` (RFC 7757); `None` where it has none.
+    pub address6: Option<Ipv6Addr>,
     /// Our side of the tunnel: what the client may send to.
     pub ts_local: Vec<TrafficSelector>,
-    /// The client's side: what it may send from (narrowed to its assigned address).
+    /// The client's side: what it may send from (narrowed to its assigned addresses).
     pub ts_remote: Vec<TrafficSelector>,
     /// Where the client is now.
     pub path: Path,

@@ -14,7 +14,7 @@ use super::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use super::probe::{Client, ClientConfig, ProbeError, RecordType, Transport};
 use crate::base::Random;
 use crate::crypto::{self, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
-use crate::engine::{self, Clock, Config, Identity, Pool, StartError};
+use crate::engine::{self, Clock, Config, Identity, Pool, Split, StartError};
 use crate::fortivpn::{self, Credentials, DEFAULT_MRU, DEFAULT_USER_AGENT};
 use crate::provision::{self, Authority, Issued};
 
@@ -189,6 +189,7 @@ fn start_daemon(
     let (ike_port, nat_port) =
         if outside.is_some() && standard_ports_are_ours() { (500, 4500) } else { (0, 0) };
     let config = Config {
+        split: Split::default(),
         listen: vec![IpAddr::V4(listen)],
         ike_port,
         nat_port,

@@ -23,7 +23,7 @@ use super::service_manager::{HandoverError, ServiceManager};
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, tls};
+use super::{Clock, Config, Counters, Split, plan, tls};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
@@ -173,7 +173,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
 
     let counters = Arc::new(Counters::default());
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
-    let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), random());
+    let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
     let event_loop = EventLoop {
         poll,
@@ -185,6 +185,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         ike,
         saml: None,
         saml_address: config.saml_listen,
+        split: config.split,
+        host: config.pool.host(),
         counters: Arc::clone(&counters),
         manager,
         browser_missed: false,
@@ -248,6 +250,8 @@ struct EventLoop {
     ike: IkeThread,
     saml: Option<Listener>,
     saml_address: SocketAddr,
+    split: Split,
+    host: Ipv4Addr,
     counters: Arc<Counters>,
     manager: ServiceManager,
     /// Nobody signed in in time: a device that connects is a person who may do it now.
@@ -265,6 +269,7 @@ impl EventLoop {
         self.manager.ready();
         self.uplink.handle(self.clock.now(), fortivpn::Input::Start);
         self.serve_uplink(self.clock.now());
+        self.tell_plan(None);
         while !matches!(self.phase, Phase::Done) {
             self.wait(&mut events);
             let now = self.clock.now();
@@ -352,7 +357,7 @@ impl EventLoop {
         self.serve_ike(now);
         self.serve_uplink(now);
         self.data.route_own(now, &mut self.uplink);
-        self.data.flush_down();
+        self.data.flush_down(now);
         self.uplink.flush(now);
         self.advance_shutdown(now);
         self.manager.handle_turn(now.mono);
@@ -444,6 +449,7 @@ impl EventLoop {
                     let dns: Vec<String> = config.dns.iter().map(ToString::to_string).collect();
                     log::info!("the tunnel is up: address {}, DNS {}", config.address, dns.join(" "));
                     self.data.uplink_up(config.address, config.mtu, &config.dns);
+                    self.tell_plan(Some(&config));
                 }
                 fortivpn::Output::Down(reason) => {
                     self.manager.uplink("the tunnel is down");
@@ -469,6 +475,11 @@ impl EventLoop {
                 | fortivpn::Output::Write(_) => {}
             }
         }
+    }
+
+    /// Tells the IKE core what clients get. It does nothing where that is what they have.
+    fn tell_plan(&self, tunnel: Option<&fortivpn::TunnelConfig>) {
+        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.host, tunnel)));
     }
 
     fn announce_login(&mut self, url: &str) {

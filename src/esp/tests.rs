@@ -21,6 +21,7 @@ fn sa(aead: Aead, spi: u32, first_key_octet: u8) -> Sa {
         key_in: Secret::new(keymat.clone()),
         key_out: Secret::new(keymat),
         address: Ipv4Addr::new(198, 19, 255, 2),
+        address6: None,
         ts_local: Vec::new(),
         ts_remote: Vec::new(),
         path: Path {

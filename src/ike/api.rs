@@ -1,11 +1,11 @@
 //! What goes into the responder and what comes out.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::error::{Event, GoneReason};
-use super::selector::any_between;
-use crate::base::{ChildSa, DeviceId, Path, TrafficSelector};
+use super::plan::ClientPlan;
+use crate::base::{ChildSa, DeviceId, Path};
 use crate::crypto::pki::{Certificate, TrustAnchors};
 use crate::crypto::sign::PrivateKey;
 
@@ -76,34 +76,6 @@ impl Default for Policy {
     }
 }
 
-/// What new clients get.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientPlan {
-    /// DNS servers; always made reachable through the tunnel.
-    pub dns: Vec<Ipv4Addr>,
-    /// The company's side of the tunnel.
-    pub ts: Vec<TrafficSelector>,
-}
-
-impl ClientPlan {
-    /// Everything through the tunnel, and one DNS server.
-    pub fn full_tunnel(dns: Ipv4Addr) -> Self {
-        Self { dns: vec![dns], ts: vec![any_between(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)] }
-    }
-
-    /// The selectors of our side: the company's, and the DNS servers where those leave them out.
-    pub(super) fn selectors(&self) -> Vec<TrafficSelector> {
-        let mut selectors = self.ts.clone();
-        for &dns in &self.dns {
-            let address = IpAddr::V4(dns);
-            if !selectors.iter().any(|ts| ts.protocol == 0 && ts.first <= address && address <= ts.last) {
-                selectors.push(any_between(dns, dns));
-            }
-        }
-        selectors
-    }
-}
-
 /// An event for the responder.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -136,7 +108,8 @@ pub enum Input<'a> {
         /// Our SPI.
         spi_in: u32,
     },
-    /// What clients get from now on.
+    /// What clients get from now on; connected ones at the next rekey of their Child SA, which we begin at once where
+    /// the client takes it. Until then they keep what they have.
     Plan(ClientPlan),
     /// End this device's connection.
     Disconnect(DeviceId),
@@ -232,4 +205,6 @@ pub struct Stats {
     pub child_rekeys: u64,
     /// IKE SAs replaced.
     pub ike_rekeys: u64,
+    /// Plans with more selectors than clients take.
+    pub summarised: u64,
 }

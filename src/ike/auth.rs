@@ -24,6 +24,8 @@ pub(super) struct Peer {
     pub(super) identity: String,
     /// When its certificate ends, in monotonic time.
     pub(super) valid_until: Duration,
+    /// Its vendor IDs are those of Windows.
+    pub(super) windows: bool,
     /// Bodies of our payloads.
     id_r: Vec<u8>,
     auth: Vec<u8>,
@@ -82,7 +84,8 @@ impl Responder {
         let octets = signed_octets(alg, &init.response, &init.ni, &init.sk_pr, &id_r);
         let auth = sign(&self.config.key, init.hashes.as_deref(), scheme, &octets)?;
         let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
-        Ok(Peer { identity: display_id(&id, Some(&certificate)), valid_until, id_r, auth })
+        let identity = display_id(&id, Some(&certificate));
+        Ok(Peer { identity, valid_until, windows: init.windows, id_r, auth })
     }
 
     /// The peer is authenticated: it gets an address and a Child SA, or is told why not.

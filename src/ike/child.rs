@@ -1,5 +1,7 @@
 //! Child SAs: the first one, further ones, and their rekey by the peer (RFC 7296 sections 1.3, 2.8, 2.9, 3.15).
 
+use std::sync::Arc;
+
 use super::auth::Peer;
 use super::error::Refusal;
 use super::exchange::{notifies, required, single};
@@ -7,15 +9,15 @@ use super::init::check_group;
 use super::keymat::{Nonces, child_keys};
 use super::proposal::{Chosen, EspSuite, aead_name, choose_esp};
 use super::sa::{Child, Client, IkeSa, OwnRequest, Pending, State};
-use super::selector::{any_between, narrow};
+use super::selector::{any_between, keep_common_families, narrow};
 use super::{Output, Responder, Timer};
 use crate::base::{ChildSa, DeviceId, Now, TrafficSelector};
 use crate::crypto::Secret;
 use crate::crypto::dh::KeyPair;
 use crate::wire::Malformed;
 use crate::wire::ike::{
-    Attribute, CfgType, Chain, Configuration, Exchange, Ke, Kind, Payload, Proposal, attribute,
-    emit_proposals, emit_selectors, notify_type, parse_nonce, parse_proposals, parse_selectors, protocol,
+    CfgType, Chain, Configuration, Exchange, Ke, Kind, Payload, Proposal, attribute, emit_proposals,
+    emit_selectors, notify_type, parse_nonce, parse_proposals, parse_selectors, protocol,
 };
 
 /// A Child SA as agreed, before it has keys.
@@ -25,6 +27,8 @@ pub(super) struct Agreed {
     pub(super) suite: EspSuite,
     pub(super) ts_local: Vec<TrafficSelector>,
     pub(super) ts_remote: Vec<TrafficSelector>,
+    /// The selectors of our side before narrowing.
+    pub(super) offer: Arc<[TrafficSelector]>,
     /// Our SPI of the SA that it replaces.
     pub(super) replaces: Option<u32>,
 }
@@ -48,33 +52,34 @@ impl Responder {
         chain: &mut Chain,
     ) -> Result<u32, Refusal> {
         let request = single(payloads, Kind::Cp)?.map(Configuration::parse).transpose()?;
-        let asks = |cp: &Configuration<'_>| {
-            cp.cfg_type == CfgType::Request && cp.asks(attribute::INTERNAL_IP4_ADDRESS)
-        };
-        let request = request.filter(asks).ok_or(Refusal::NoAddressAsked)?;
+        let request = request.filter(|cp| cp.cfg_type == CfgType::Request).ok_or(Refusal::NoAddressAsked)?;
+        let ipv4 = request.asks(attribute::INTERNAL_IP4_ADDRESS);
+        let nat64 = self.plan.nat64.filter(|_| request.asks(attribute::INTERNAL_IP6_ADDRESS));
+        if !ipv4 && nat64.is_none() {
+            return Err(Refusal::NoAddressAsked);
+        }
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
         let chosen = choose_esp(&proposals, false, None).ok_or(Refusal::NoProposal)?;
 
         let device = DeviceId(self.next_device);
         let address = self.leases.acquire(&peer.identity, device)?;
-        let mine = self.plan.selectors();
-        let agreed = self.agree(&chosen, payloads, &mine, &[any_between(address, address)], None);
+        let address6 = nat64.map(|nat64| nat64.device(address));
+        let mut selectors: Vec<_> = ipv4.then(|| any_between(address, address)).into_iter().collect();
+        selectors.extend(address6.map(|address6| any_between(address6, address6)));
+        let mine = self.offer.clone();
+        let agreed = self.agree(&chosen, payloads, &mine, &selectors, None);
         let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
         self.next_device = self.next_device.wrapping_add(1);
         self.devices.insert(device, sa.spi_r);
         let (identity, valid_until) = (peer.identity.clone(), peer.valid_until);
-        sa.client = Some(Client { device, identity, address, valid_until, announced: false });
-
-        let (address, netmask) = (address.octets(), [255; 4]);
-        let mut attributes = vec![Attribute { kind: attribute::INTERNAL_IP4_ADDRESS, value: &address }];
-        if request.asks(attribute::INTERNAL_IP4_NETMASK) {
-            attributes.push(Attribute { kind: attribute::INTERNAL_IP4_NETMASK, value: &netmask });
-        }
-        let dns: Vec<_> = self.plan.dns.iter().map(|server| server.octets()).collect();
-        if request.asks(attribute::INTERNAL_IP4_DNS) {
-            attributes.extend(dns.iter().map(|value| Attribute { kind: attribute::INTERNAL_IP4_DNS, value }));
-        }
-        chain.push(Kind::Cp, &Configuration { cfg_type: CfgType::Reply, attributes }.emit());
+        let windows = peer.windows
+            || request.asks(attribute::INTERNAL_IP4_SERVER)
+            || request.asks(attribute::INTERNAL_IP6_SERVER);
+        let (takes_rekey, announced) = (!windows, false);
+        let client =
+            Client { device, identity, address, address6, selectors, takes_rekey, valid_until, announced };
+        chain.push(Kind::Cp, &self.plan.configuration(self.leases.host(), &request, &client));
+        sa.client = Some(client);
         push_agreement(chain, &chosen, &agreed);
         let spi_in = agreed.spi_in;
         self.install(now, sa, agreed, None, nonces, InitiatedBy::Peer)
@@ -123,13 +128,16 @@ impl Responder {
         let ke = single(payloads, Kind::Ke)?.map(Ke::parse).transpose()?;
         let chosen = choose_esp(proposals, true, ke.map(|ke| ke.group)).ok_or(Refusal::NoProposal)?;
 
-        // A rekeyed SA keeps its selectors, however wide the peer asks; a new one gets today's.
         let (ts_local, ts_remote) = match replaces {
-            Some(old) => (old.ts_local.clone(), old.ts_remote.clone()),
-            None => (self.plan.selectors(), vec![any_between(client.address, client.address)]),
+            Some(old) => self.successor(client, old),
+            None => (self.offer.to_vec(), client.selectors.clone()),
         };
-        let replaces = replaces.map(|old| old.spi_in);
-        let agreed = self.agree(&chosen, payloads, &ts_local, &ts_remote, replaces)?;
+        let mut agreed =
+            self.agree(&chosen, payloads, &ts_local, &ts_remote, replaces.map(|old| old.spi_in))?;
+        // A peer that asks for the old selectors does not get all of a changed plan: the rest waits for our rekey.
+        if let Some(old) = replaces.filter(|old| self.is_stale(old) && agreed.ts_local != ts_local) {
+            agreed.offer = old.offer.clone();
+        }
 
         let (shared, public) = match chosen.suite.group {
             Some(group) => {
@@ -167,13 +175,15 @@ impl Responder {
     ) -> Result<Agreed, Refusal> {
         let offered_remote = parse_selectors(required(payloads, Kind::TsI)?)?;
         let offered_local = parse_selectors(required(payloads, Kind::TsR)?)?;
-        let ts_remote = narrow(&offered_remote, ts_remote);
-        let ts_local = narrow(&offered_local, ts_local);
+        let mut ts_remote = narrow(&offered_remote, ts_remote);
+        let mut ts_local = narrow(&offered_local, ts_local);
+        keep_common_families(&mut ts_local, &mut ts_remote);
         if ts_remote.is_empty() || ts_local.is_empty() {
             return Err(Refusal::Selectors);
         }
         let spi_out = chosen.peer_spi_u32().ok_or(Refusal::Syntax(Malformed("SPI")))?;
-        Ok(Agreed { spi_in: self.new_esp_spi(), spi_out, suite: chosen.suite, ts_local, ts_remote, replaces })
+        let (spi_in, suite, offer) = (self.new_esp_spi(), chosen.suite, self.offer.clone());
+        Ok(Agreed { spi_in, spi_out, suite, ts_local, ts_remote, offer, replaces })
     }
 
     /// Derives the keys of a Child SA and hands it to the data path.
@@ -190,7 +200,7 @@ impl Responder {
         let aead = agreed.suite.aead;
         let (i2r, r2i) = child_keys((sa.suite.prf, &sa.sk_d), aead, shared, nonces)?;
         let (key_in, key_out) = if by == InitiatedBy::Peer { (i2r, r2i) } else { (r2i, i2r) };
-        let Agreed { spi_in, spi_out, ts_local, ts_remote, replaces, .. } = agreed;
+        let Agreed { spi_in, spi_out, ts_local, ts_remote, offer, replaces, .. } = agreed;
         self.outputs.push_back(Output::Install(Box::new(ChildSa {
             device: client.device,
             spi_in,
@@ -199,6 +209,7 @@ impl Responder {
             key_in,
             key_out,
             address: client.address,
+            address6: client.address6,
             ts_local: ts_local.clone(),
             ts_remote: ts_remote.clone(),
             path: sa.path,
@@ -208,8 +219,8 @@ impl Responder {
             old.replaced_by = Some(spi_in);
             self.stats.child_rekeys += 1;
         }
-        let replaced_by = None;
-        sa.children.push(Child { spi_in, spi_out, aead, ts_local, ts_remote, replaced_by, deleting: false });
+        let (replaced_by, deleting) = (None, false);
+        sa.children.push(Child { spi_in, spi_out, aead, ts_local, ts_remote, offer, replaced_by, deleting });
         self.children.insert(spi_in, sa.spi_r);
         self.timers.set(Timer::ChildLifetime(spi_in), now.mono + self.config.policy.child_lifetime);
         Ok(())
@@ -234,6 +245,7 @@ impl Responder {
                 }
             }
         }
+        self.refresh(now, sa);
     }
 
     fn announce(&mut self, sa: &mut IkeSa, spi_in: u32) {
@@ -286,8 +298,7 @@ fn find_replaced<'s>(sa: &'s IkeSa, payloads: &[Payload<'_>]) -> Result<Option<&
     let spi = <[u8; 4]>::try_from(rekey.spi).ok().filter(|_| rekey.protocol == protocol::ESP);
     let spi = u32::from_be_bytes(spi.ok_or(Refusal::Syntax(Malformed("REKEY_SA notify")))?);
     let child = sa.children.iter().find(|child| child.spi_out == spi).ok_or(Refusal::ChildNotFound(spi))?;
-    let rekeying =
-        sa.outstanding.as_ref().is_some_and(|own| own.request == OwnRequest::RekeyChild(child.spi_in));
+    let rekeying = sa.outstanding.as_ref().is_some_and(|own| own.request.rekeys() == Some(child.spi_in));
     if child.deleting || child.replaced_by.is_some() || rekeying {
         Err(Refusal::Busy)
     } else {

@@ -99,7 +99,7 @@ pub enum Refusal {
     PoolExhausted,
     /// The identity is connected with as many devices as it may.
     TooManyDevices,
-    /// The client asked for no IPv4 address.
+    /// The client asked for no address of a family that it can have.
     NoAddressAsked,
     /// More Child SAs than allowed.
     TooManyChildren,
@@ -124,7 +124,7 @@ impl fmt::Display for Refusal {
             Self::Selectors => f.write_str("no common traffic selector"),
             Self::PoolExhausted => f.write_str("all addresses of the client pool are in use; enlarge it"),
             Self::TooManyDevices => f.write_str("this identity is connected with four devices already"),
-            Self::NoAddressAsked => f.write_str("the client asked for no IPv4 address"),
+            Self::NoAddressAsked => f.write_str("the client asked for no inner address, or only for IPv6, which is off"),
             Self::TooManyChildren => f.write_str("too many Child SAs"),
             Self::ChildNotFound(spi) => write!(f, "no Child SA {spi:08x} to rekey"),
             Self::Busy => f.write_str("another exchange is under way"),
@@ -220,6 +220,18 @@ pub enum Event {
         /// Who.
         identity: String,
     },
+    /// A client does not let us rekey: changed routes reach it only when it rekeys by itself.
+    PlanRefused {
+        /// Who.
+        identity: String,
+    },
+    /// A plan has more routes than clients take, so wider ones that cover them are offered.
+    SelectorsSummarised {
+        /// How many there are.
+        wanted: usize,
+        /// How many are offered.
+        offered: usize,
+    },
 }
 
 impl fmt::Display for Event {
@@ -231,6 +243,14 @@ impl fmt::Display for Event {
             Self::InitRefused { remote, why } => write!(f, "{remote} cannot connect: {why}"),
             Self::ChildRefused { identity, why } => write!(f, "{identity}: request refused: {why}"),
             Self::RekeyFailed { identity } => write!(f, "{identity}: rekeying failed, connection ended"),
+            Self::PlanRefused { identity } => {
+                write!(f, "{identity}: takes no rekey from us; changed routes wait for its own")
+            }
+            Self::SelectorsSummarised { wanted, offered } => write!(
+                f,
+                "{wanted} routes are more than clients take: {offered} wider ones that cover them are offered, so \
+                 other traffic takes the tunnel too"
+            ),
         }
     }
 }

@@ -79,7 +79,10 @@ impl Responder {
                     self.outputs.extend(replaced_by.map(|spi_in| Output::UseOutbound { spi_in }));
                     chain.push(Kind::Delete, &Delete::Esp(vec![spi_in]).emit());
                 }
-                OwnRequest::RekeyChild(spi_in) => {
+                OwnRequest::RefreshChild(spi_in) if !sa.child(spi_in).is_some_and(|c| self.is_stale(c)) => {
+                    continue;
+                }
+                OwnRequest::RekeyChild(spi_in) | OwnRequest::RefreshChild(spi_in) => {
                     let Some((payloads, own)) = self.rekey_request(sa, spi_in) else { continue };
                     (chain, rekey) = (payloads, Some(own));
                 }
@@ -141,9 +144,9 @@ impl Responder {
                 self.remove_child(sa, spi_in);
                 self.watch_childless(now, sa);
             }
-            OwnRequest::RekeyChild(spi_in) => {
+            OwnRequest::RekeyChild(_) | OwnRequest::RefreshChild(_) => {
                 if let Some(rekey) = own.rekey {
-                    self.finish_rekey(now, sa, spi_in, rekey, &payloads);
+                    self.finish_rekey(now, sa, own.request, rekey, &payloads);
                 }
             }
         }
@@ -223,6 +226,7 @@ impl Responder {
             Timer::ChildLifetime(spi_in) => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
+            Timer::Refresh(spi_r) => self.with_sa(spi_r, |this, sa| this.refresh(now, sa)),
             Timer::Shutdown => {
                 let all: Vec<u64> = self.sas.keys().copied().collect();
                 for spi_r in all {

@@ -23,6 +23,13 @@ use crate::wire::ike::{
 /// Longest initial request: it is kept until the peer is authenticated.
 const MAX_INIT_LEN: usize = 8 * 1024;
 
+/// Vendor IDs of Windows (each is an MD5 of a text, the first is followed by a version): "MS NT5 ISAKMPOAKLEY" and
+/// "MS-Negotiation Discovery Capable".
+const WINDOWS: [[u8; 16]; 2] = [
+    0x1e2b_5169_0599_1c7d_7c96_fcbf_b587_e461_u128.to_be_bytes(),
+    0xfb1d_e3cd_f341_b7ea_16b7_e5be_0855_f120_u128.to_be_bytes(),
+];
+
 /// The acceptable parts of an initial request.
 struct Hello<'a> {
     chosen: Chosen<IkeSuite>,
@@ -30,6 +37,7 @@ struct Hello<'a> {
     ni: &'a [u8],
     fragmentation: bool,
     hashes: Option<Vec<u16>>,
+    windows: bool,
 }
 
 impl Responder {
@@ -137,6 +145,7 @@ impl Responder {
             sk_pi: keys.sk_pi,
             sk_pr: keys.sk_pr,
             hashes: hello.hashes,
+            windows: hello.windows,
             admitted: Admitted { request_hash, remote: path.remote.ip() },
         };
         let mut sa = IkeSa::new(
@@ -204,7 +213,10 @@ impl<'a> Hello<'a> {
         let hashes = notifies(payloads).find(|notify| notify.kind == notify_type::SIGNATURE_HASH_ALGORITHMS);
         let hashes =
             hashes.map(|n| n.data.as_chunks().0.iter().map(|hash| u16::from_be_bytes(*hash)).collect());
-        Ok(Self { chosen, public, ni, fragmentation: has(notify_type::FRAGMENTATION_SUPPORTED), hashes })
+        let mut vendors = payloads.iter().filter(|payload| payload.kind == Kind::Vendor);
+        let windows = vendors.any(|vendor| WINDOWS.iter().any(|id| vendor.body.starts_with(id)));
+        let fragmentation = has(notify_type::FRAGMENTATION_SUPPORTED);
+        Ok(Self { chosen, public, ni, fragmentation, hashes, windows })
     }
 }
 

@@ -2,7 +2,7 @@
 //! come out.
 //!
 //! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH, with `signature`. `child`: Child SAs
-//!   and their rekey by the peer. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
+//!   and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
 //!   INFORMATIONAL, our requests, timers.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
 //!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `timer`: what they say.
@@ -19,6 +19,7 @@ mod info;
 mod init;
 mod keymat;
 mod lease;
+mod plan;
 mod proposal;
 mod rekey;
 mod sa;
@@ -31,11 +32,13 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use api::{ClientPlan, Config, Input, Output, Policy, Stats};
+pub use api::{Config, Input, Output, Policy, Stats};
 pub use error::{AuthError, Event, GoneReason, Refusal};
+pub use plan::{ClientPlan, Nat64Plan};
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use half_open::Admission;
@@ -43,7 +46,7 @@ use lease::Leases;
 use sa::{IkeSa, OwnRequest, State};
 use timer::Timers;
 
-use crate::base::{DeviceId, Now, Path, Random};
+use crate::base::{DeviceId, Now, Path, Random, TrafficSelector};
 use crate::wire::ike::{Exchange, Header};
 
 /// Notes that strangers can cause: at most this many per minute.
@@ -58,6 +61,8 @@ const STRANGERS_ERRORS: Budget =
 pub struct Responder {
     config: Config,
     plan: ClientPlan,
+    /// The selectors of our side under this plan.
+    offer: Arc<[TrafficSelector]>,
     rng: Box<dyn Random>,
     outputs: VecDeque<Output>,
     timers: Timers<Timer>,
@@ -92,6 +97,8 @@ enum Timer {
     ChildLinger(u32),
     /// The Child SA is too old.
     ChildLifetime(u32),
+    /// The client was too busy to take a changed plan.
+    Refresh(u64),
     /// The shutdown has waited enough.
     Shutdown,
 }
@@ -127,9 +134,10 @@ impl Responder {
         let leases = Leases::new(config.pool, config.pool_prefix_len);
         let plan = ClientPlan::full_tunnel(leases.host());
         let admission = Admission::new(rng.as_mut());
-        Self {
+        let mut responder = Self {
             config,
-            plan,
+            plan: plan.clone(),
+            offer: Arc::from([]),
             rng,
             outputs: VecDeque::new(),
             timers: Timers::new(),
@@ -144,7 +152,9 @@ impl Responder {
             notes: STRANGERS_NOTES,
             errors: STRANGERS_ERRORS,
             stats: Stats::default(),
-        }
+        };
+        responder.set_plan(plan);
+        responder
     }
 
     /// Takes an event. Effects wait in [`Responder::poll_output`].
@@ -162,7 +172,7 @@ impl Responder {
             Input::NearlyExhausted { spi_in } => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
-            Input::Plan(plan) => self.plan = plan,
+            Input::Plan(plan) => self.handle_plan(now, plan),
             Input::Disconnect(device) => {
                 self.with_device(device, |this, sa| this.close(now, sa, GoneReason::Disconnected));
             }
@@ -248,7 +258,7 @@ impl Responder {
     }
 
     fn forget(&mut self, sa: &IkeSa) {
-        for timer in [Timer::Expire, Timer::Retransmit, Timer::Liveness, Timer::Lifetime] {
+        for timer in [Timer::Expire, Timer::Retransmit, Timer::Liveness, Timer::Lifetime, Timer::Refresh] {
             self.timers.cancel(timer(sa.spi_r));
         }
     }

@@ -9,8 +9,8 @@ use super::fragment::Channel;
 use super::init::check_group;
 use super::keymat::{IkeKeys, Nonces};
 use super::proposal::{choose_esp, choose_ike, own_esp_offer};
-use super::sa::{IkeSa, OwnRequest, State};
-use super::selector::narrow;
+use super::sa::{IkeSa, OwnRekey, OwnRequest, State};
+use super::selector::{keep_common_families, narrow};
 use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
 use crate::crypto::dh::KeyPair;
@@ -31,7 +31,7 @@ impl Responder {
         proposals: &[Proposal],
     ) -> Result<(), Refusal> {
         let child_exchange =
-            |own: OwnRequest| matches!(own, OwnRequest::DeleteChild(_) | OwnRequest::RekeyChild(_));
+            |own: OwnRequest| matches!(own, OwnRequest::DeleteChild(_)) || own.rekeys().is_some();
         if sa.outstanding.as_ref().is_some_and(|own| child_exchange(own.request)) {
             return Err(Refusal::Busy);
         }
@@ -80,19 +80,22 @@ impl Responder {
         let policy = &self.config.policy;
         self.timers.cancel(Timer::Liveness(old.spi_r));
         self.timers.cancel(Timer::Lifetime(old.spi_r));
+        self.timers.cancel(Timer::Refresh(old.spi_r));
         self.timers.set(Timer::Expire(old.spi_r), now.mono + policy.linger);
         self.timers.set(Timer::Liveness(new.spi_r), now.mono + policy.liveness_after);
         let end = new.client.as_ref().map_or(Duration::MAX, |client| client.valid_until);
         self.timers.set(Timer::Lifetime(new.spi_r), end.min(now.mono + policy.ike_lifetime));
         self.watch_childless(now, &new);
         self.start_request(now, &mut new);
+        self.refresh(now, &mut new);
         self.sas.insert(new.spi_r, Box::new(new));
     }
 
     /// Our own request to replace a Child SA: with the cipher in use, without a new key exchange (which some
     /// clients refuse). `None` if there is nothing to replace.
-    pub(super) fn rekey_request(&mut self, sa: &IkeSa, spi_in: u32) -> Option<(Chain, (Vec<u8>, u32))> {
+    pub(super) fn rekey_request(&mut self, sa: &IkeSa, spi_in: u32) -> Option<(Chain, OwnRekey)> {
         let child = sa.child(spi_in).filter(|child| !child.deleting && child.replaced_by.is_none())?;
+        let (ts_local, ts_remote) = self.successor(sa.client.as_ref()?, child);
         let (nonce, new_spi) = (self.new_nonce(), self.new_esp_spi());
         let mut chain = Chain::new();
         let spi = spi_in.to_be_bytes();
@@ -100,26 +103,34 @@ impl Responder {
         chain.push(Kind::Notify, &notify.emit());
         chain.push(Kind::Sa, &emit_proposals(&[own_esp_offer(child.aead, new_spi)]));
         chain.push(Kind::Nonce, &nonce);
-        chain.push(Kind::TsI, &emit_selectors(&child.ts_local));
-        chain.push(Kind::TsR, &emit_selectors(&child.ts_remote));
-        Some((chain, (nonce, new_spi)))
+        chain.push(Kind::TsI, &emit_selectors(&ts_local));
+        chain.push(Kind::TsR, &emit_selectors(&ts_remote));
+        Some((chain, OwnRekey { nonce, spi_in: new_spi, ts_local, ts_remote, offer: self.offer.clone() }))
     }
 
-    /// The answer to that. Where the peer does not want, the connection ends: the SA is at the end of its life.
+    /// The answer to that. Where the peer does not want, the connection ends if the SA is at the end of its life.
     pub(super) fn finish_rekey(
         &mut self,
         now: Now,
         sa: &mut IkeSa,
-        spi_in: u32,
-        own: (Vec<u8>, u32),
+        request: OwnRequest,
+        own: OwnRekey,
         payloads: &[Payload<'_>],
     ) {
-        if sa.child(spi_in).is_none() {
+        let Some(old) = request.rekeys().filter(|old| sa.child(*old).is_some()) else {
             return; // the peer deleted it meanwhile
-        }
-        if self.accept_rekey(now, sa, spi_in, own, payloads).is_err() {
-            self.outputs.push_back(Output::Note(Event::RekeyFailed { identity: sa.identity() }));
-            self.close(now, sa, GoneReason::Expired);
+        };
+        let refused =
+            notifies(payloads).map(|notify| notify.kind).find(|k| *k < notify_type::INITIAL_CONTACT);
+        match (request, refused) {
+            (OwnRequest::RefreshChild(_), Some(kind)) => {
+                self.refresh_refused(now, sa, kind == notify_type::TEMPORARY_FAILURE);
+            }
+            (_, None) if self.accept_rekey(now, sa, old, own, payloads).is_ok() => {}
+            _ => {
+                self.outputs.push_back(Output::Note(Event::RekeyFailed { identity: sa.identity() }));
+                self.close(now, sa, GoneReason::Expired);
+            }
         }
     }
 
@@ -128,12 +139,9 @@ impl Responder {
         now: Now,
         sa: &mut IkeSa,
         spi_in: u32,
-        (ni, new_spi): (Vec<u8>, u32),
+        own: OwnRekey,
         payloads: &[Payload<'_>],
     ) -> Result<(), Refusal> {
-        if notifies(payloads).any(|notify| notify.kind < notify_type::INITIAL_CONTACT) {
-            return Err(Refusal::Busy);
-        }
         let old = sa.child(spi_in).ok_or(Refusal::ChildNotFound(spi_in))?;
         let nr = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
@@ -141,14 +149,16 @@ impl Responder {
             proposals.len() == 1 && chosen.suite.aead == old.aead && chosen.suite.group.is_none()
         });
         let chosen = chosen.ok_or(Refusal::NoProposal)?;
-        let ts_local = narrow(&parse_selectors(required(payloads, Kind::TsI)?)?, &old.ts_local);
-        let ts_remote = narrow(&parse_selectors(required(payloads, Kind::TsR)?)?, &old.ts_remote);
+        let mut ts_local = narrow(&parse_selectors(required(payloads, Kind::TsI)?)?, &own.ts_local);
+        let mut ts_remote = narrow(&parse_selectors(required(payloads, Kind::TsR)?)?, &own.ts_remote);
+        keep_common_families(&mut ts_local, &mut ts_remote);
         if ts_local.is_empty() || ts_remote.is_empty() {
             return Err(Refusal::Selectors);
         }
         let spi_out = chosen.peer_spi_u32().ok_or(Refusal::NoProposal)?;
         let suite = chosen.suite;
-        let agreed = Agreed { spi_in: new_spi, spi_out, suite, ts_local, ts_remote, replaces: Some(spi_in) };
-        self.install(now, sa, agreed, None, Nonces { ni: &ni, nr }, InitiatedBy::Us)
+        let (offer, replaces) = (own.offer, Some(spi_in));
+        let agreed = Agreed { spi_in: own.spi_in, spi_out, suite, ts_local, ts_remote, offer, replaces };
+        self.install(now, sa, agreed, None, Nonces { ni: &own.nonce, nr }, InitiatedBy::Us)
     }
 }

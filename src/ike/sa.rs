@@ -1,7 +1,8 @@
 //! One IKE SA: its keys, its windows of one message each way (RFC 7296 section 2.3), its Child SAs.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fragment::{Channel, Reassembly};
@@ -54,7 +55,14 @@ pub(super) struct IkeSa {
 pub(super) struct Client {
     pub(super) device: DeviceId,
     pub(super) identity: String,
+    /// Its pool address, whether or not it uses IPv4.
     pub(super) address: Ipv4Addr,
+    /// Its inner IPv6 address, if it asked for one and there are any.
+    pub(super) address6: Option<Ipv6Addr>,
+    /// The addresses that it was told, as selectors.
+    pub(super) selectors: Vec<TrafficSelector>,
+    /// Whether we may rekey its Child SAs without need.
+    pub(super) takes_rekey: bool,
     /// When its certificate ends, in monotonic time.
     pub(super) valid_until: Duration,
     /// `Connected` was said.
@@ -91,6 +99,8 @@ pub(super) struct Init {
     pub(super) sk_pr: Secret,
     /// SIGNATURE_HASH_ALGORITHMS of the peer.
     pub(super) hashes: Option<Vec<u16>>,
+    /// Its vendor IDs are those of Windows.
+    pub(super) windows: bool,
     pub(super) admitted: Admitted,
 }
 
@@ -111,6 +121,8 @@ pub(super) struct Child {
     pub(super) aead: Aead,
     pub(super) ts_local: Vec<TrafficSelector>,
     pub(super) ts_remote: Vec<TrafficSelector>,
+    /// The selectors of our side when this was negotiated, before narrowing.
+    pub(super) offer: Arc<[TrafficSelector]>,
     /// Our SPI of the SA that took over.
     pub(super) replaced_by: Option<u32>,
     /// Our Delete for it is on its way.
@@ -134,8 +146,10 @@ pub(super) enum OwnRequest {
     DeleteIke,
     /// By our SPI.
     DeleteChild(u32),
-    /// By our SPI.
+    /// By our SPI: it comes to the end of its life.
     RekeyChild(u32),
+    /// By our SPI: a rekey as well, but only because the plan has changed.
+    RefreshChild(u32),
 }
 
 /// A request of ours that waits for its answer.
@@ -146,8 +160,35 @@ pub(super) struct Outstanding {
     pub(super) exchange: Exchange,
     pub(super) datagrams: Vec<Vec<u8>>,
     sendings: usize,
-    /// For RekeyChild: our nonce and the SPI of the new SA.
-    pub(super) rekey: Option<(Vec<u8>, u32)>,
+    /// For a rekey: what we proposed.
+    pub(super) rekey: Option<OwnRekey>,
+}
+
+/// What we proposed for a new Child SA.
+#[derive(Debug)]
+pub(super) struct OwnRekey {
+    pub(super) nonce: Vec<u8>,
+    pub(super) spi_in: u32,
+    pub(super) ts_local: Vec<TrafficSelector>,
+    pub(super) ts_remote: Vec<TrafficSelector>,
+    pub(super) offer: Arc<[TrafficSelector]>,
+}
+
+impl OwnRequest {
+    /// Our SPI of the Child SA that this rekeys.
+    pub(super) const fn rekeys(self) -> Option<u32> {
+        match self {
+            Self::RekeyChild(spi_in) | Self::RefreshChild(spi_in) => Some(spi_in),
+            Self::Liveness | Self::DeleteIke | Self::DeleteChild(_) => None,
+        }
+    }
+}
+
+impl Client {
+    /// Whether it was told its IPv4 address.
+    pub(super) fn has_ipv4(&self) -> bool {
+        self.selectors.iter().any(|ts| ts.first.is_ipv4())
+    }
 }
 
 impl Outstanding {
@@ -155,7 +196,7 @@ impl Outstanding {
         request: OwnRequest,
         (message_id, exchange): (u32, Exchange),
         datagrams: Vec<Vec<u8>>,
-        rekey: Option<(Vec<u8>, u32)>,
+        rekey: Option<OwnRekey>,
     ) -> Self {
         Self { request, message_id, exchange, datagrams, sendings: 0, rekey }
     }

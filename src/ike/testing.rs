@@ -1,7 +1,7 @@
 //! A compact IKEv2 initiator and a world with a clock, for the tests of the responder. It shares `wire` and `crypto`
 //! with it, but derives keys, signs and checks by itself: a symmetric mistake must not pass.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::{Config, Event, Input, Output, Policy, Responder};
@@ -262,9 +262,18 @@ pub(super) struct Initiator {
     pub(super) children: Vec<HisChild>,
     /// SPIs, keys and counters of the IKE SA before the rekey.
     old: Option<OldSa>,
+    /// Vendor IDs of IKE_SA_INIT.
+    pub(super) vendors: Vec<Vec<u8>>,
+    /// What CP asks for.
+    pub(super) asked: Vec<u16>,
+    /// The selectors of both sides in its requests.
+    pub(super) offered: Vec<TrafficSelector>,
     /// What CP answered.
     pub(super) address: Option<Ipv4Addr>,
     pub(super) dns: Vec<Ipv4Addr>,
+    pub(super) address6: Option<Ipv6Addr>,
+    pub(super) dns6: Vec<Ipv6Addr>,
+    pub(super) domains: Vec<String>,
 }
 
 impl Initiator {
@@ -308,8 +317,14 @@ impl Initiator {
             next_esp_spi: 0x1000_0000,
             children: vec![],
             old: None,
+            vendors: vec![],
+            asked: vec![1, 2, 3, 8, 23456],
+            offered: vec![everything()],
             address: None,
             dns: vec![],
+            address6: None,
+            dns6: vec![],
+            domains: vec![],
         }
     }
 
@@ -367,6 +382,7 @@ impl Initiator {
             let hashes = Notify::new(notify_type::SIGNATURE_HASH_ALGORITHMS, &[0, 2, 0, 3, 0, 4]);
             chain.push(Kind::Notify, &hashes.emit());
         }
+        self.vendors.iter().for_each(|vendor| chain.push(Kind::Vendor, vendor));
         let header = Header { spi_r: 0, ..self.header(Exchange::IkeSaInit, 0, false) };
         self.request = chain.emit_message(header);
         self.request.clone()
@@ -545,7 +561,7 @@ impl Initiator {
             payloads.push((Kind::IdR, Id { kind: *kind, data }.emit()));
         }
         payloads.push((Kind::Auth, self.auth_body()));
-        let attributes = [1, 2, 3, 8, 23456].map(|kind| Attribute { kind, value: &[] }).to_vec();
+        let attributes = self.asked.iter().map(|kind| Attribute { kind: *kind, value: &[] }).collect();
         payloads.push((Kind::Cp, Configuration { cfg_type: CfgType::Request, attributes }.emit()));
         payloads.extend(self.child_payloads(&[None]));
         payloads
@@ -563,7 +579,7 @@ impl Initiator {
                 Proposal { number, protocol: protocol::ESP, spi: spi.clone(), transforms }
             })
             .collect();
-        let all = emit_selectors(&[everything()]);
+        let all = emit_selectors(&self.offered);
         vec![(Kind::Sa, emit_proposals(&proposals)), (Kind::TsI, all.clone()), (Kind::TsR, all)]
     }
 
@@ -631,12 +647,23 @@ impl Initiator {
         let cp = Configuration::parse(opened.body(Kind::Cp).unwrap()).unwrap();
         assert_eq!(cp.cfg_type, CfgType::Reply);
         for attribute in &cp.attributes {
-            let value = <[u8; 4]>::try_from(attribute.value).map(Ipv4Addr::from).unwrap();
+            assert!(self.asked.contains(&attribute.kind), "{} was not asked for", attribute.kind);
+            let v4 = || <[u8; 4]>::try_from(attribute.value).map(Ipv4Addr::from).unwrap();
+            let v6 = |octets: &[u8]| <[u8; 16]>::try_from(octets).map(Ipv6Addr::from).unwrap();
             match attribute.kind {
-                attribute::INTERNAL_IP4_ADDRESS => self.address = Some(value),
-                attribute::INTERNAL_IP4_NETMASK => assert_eq!(value, Ipv4Addr::BROADCAST),
-                attribute::INTERNAL_IP4_DNS => self.dns.push(value),
-                other => panic!("attribute {other} was not asked for or is off"),
+                attribute::INTERNAL_IP4_ADDRESS => self.address = Some(v4()),
+                attribute::INTERNAL_IP4_NETMASK => assert_eq!(v4(), Ipv4Addr::BROADCAST),
+                attribute::INTERNAL_IP4_DNS => self.dns.push(v4()),
+                attribute::INTERNAL_IP6_ADDRESS => {
+                    let (prefix_len, address) = attribute.value.split_last().unwrap();
+                    assert_eq!(*prefix_len, 128);
+                    self.address6 = Some(v6(address));
+                }
+                attribute::INTERNAL_IP6_DNS => self.dns6.push(v6(attribute.value)),
+                attribute::INTERNAL_DNS_DOMAIN => {
+                    self.domains.push(String::from_utf8(attribute.value.to_vec()).unwrap());
+                }
+                other => panic!("attribute {other} is off"),
             }
         }
         self.take_child(&opened);
@@ -774,6 +801,10 @@ pub(super) fn chain_of(payloads: &[(Kind, Vec<u8>)]) -> Chain {
 
 pub(super) fn everything() -> TrafficSelector {
     super::selector::any_between(Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST)
+}
+
+pub(super) fn everything6() -> TrafficSelector {
+    super::selector::any_between(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from_bits(u128::MAX))
 }
 
 pub(super) fn encr(aead: Aead) -> Transform {

@@ -1,6 +1,7 @@
-//! What stands behind the gateway: DNS, HTTP and iperf3 servers at [`ADDRESS`] in `corp`.
+//! What stands behind the gateway: servers at [`ADDRESS`] in `corp`.
 
 use std::fs;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use crate::lab::{CORP, Lab, Process, wait_for};
@@ -15,8 +16,6 @@ pub const BIG_NAME: &str = "big.corp.example";
 pub const BIG_RECORDS: usize = 8;
 /// Size of the file `blob` that the HTTP server at port 8000 has.
 pub const BLOB_LEN: usize = 3_000_001;
-/// Ports of the iperf3 servers, one for each client.
-pub const IPERF_PORTS: [u16; 2] = [5201, 5202];
 
 /// The running servers.
 pub struct Company {
@@ -44,18 +43,29 @@ impl Company {
         dns.extend((0..BIG_RECORDS).map(|n| format!("--txt-record={BIG_NAME},{n}{}", "x".repeat(199))));
 
         let http = ["python3", "-u", "-m", "http.server", "--bind", ADDRESS, "--directory", &web, "8000"];
-        let mut servers = vec![lab.start(CORP, "dnsmasq", &[], &dns), lab.start(CORP, "http", &[], &http)];
-        for port in IPERF_PORTS.map(|p| p.to_string()) {
-            let iperf = ["iperf3", "-s", "-B", ADDRESS, "-p", &port];
-            servers.push(lab.start(CORP, &format!("iperf3-{port}"), &[], &iperf));
-        }
-        wait_for("the company's servers", Duration::from_secs(10), || {
-            let listening = lab.must(CORP, 5, "ss -Hnltu");
-            let ports = ["53", "8000", "5201", "5202"];
-            ports.iter().all(|p| listening.contains(&format!("{ADDRESS}:{p} "))).then_some(())
-        });
+        let servers = vec![lab.start(CORP, "dnsmasq", &[], &dns), lab.start(CORP, "http", &[], &http)];
+        wait_listening(lab, 53);
+        wait_listening(lab, 8000);
         Self { _servers: servers }
     }
+}
+
+/// Starts an iperf3 server for one run: one that serves several drops the client that comes too soon after the
+/// one before. The result is the server and its port.
+pub fn start_iperf(lab: &Lab) -> (Process, u16) {
+    static NEXT: AtomicU16 = AtomicU16::new(5201);
+    let port = NEXT.fetch_add(1, Ordering::Relaxed);
+    let number = port.to_string();
+    let line = ["iperf3", "-s", "-1", "-B", ADDRESS, "-p", &number];
+    let server = lab.start(CORP, &format!("iperf3-{port}"), &[], &line);
+    wait_listening(lab, port);
+    (server, port)
+}
+
+fn wait_listening(lab: &Lab, port: u16) {
+    wait_for(&format!("the server at port {port}"), Duration::from_secs(10), || {
+        lab.must(CORP, 5, "ss -Hnlt").contains(&format!("{ADDRESS}:{port} ")).then_some(())
+    });
 }
 
 /// The file's content: no part repeats, so that a lost, doubled or misplaced piece shows.

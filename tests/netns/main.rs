@@ -203,8 +203,11 @@ fn rekeying_loses_nothing() {
     pings.wait(Duration::from_secs(15));
     assert!(pings.log().contains(" 0% packet loss"), "{}", pings.log());
 
-    let load: Vec<_> =
-        format!("iperf3 -c {ADDRESS} -t 5 -P 4 -R -i 1 --forceflush").split(' ').map(str::to_owned).collect();
+    let (_server, port) = company::start_iperf(&lab);
+    let load: Vec<_> = format!("iperf3 -c {ADDRESS} -p {port} -t 5 -P 4 -R -i 1 --forceflush")
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
     let mut load = lab.start(CLI, "iperf3", &[], &load);
     std::thread::sleep(Duration::from_secs(1));
     rekey_child(&client);

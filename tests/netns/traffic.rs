@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::company::{self, ADDRESS, BIG_NAME, BIG_RECORDS, IPERF_PORTS, NAME};
-use crate::lab::{CLI2, Lab};
+use crate::company::{self, ADDRESS, BIG_NAME, BIG_RECORDS, NAME};
+use crate::lab::Lab;
 
 /// Every one of `count` pings, 50 ms apart, must be answered.
 pub fn ping(lab: &Lab, role: &str, target: &str, count: u32) {
@@ -59,7 +59,7 @@ pub struct Flow {
 
 /// Runs iperf3 for two seconds; `how` are further options (`-u`, `-R`, `-P 4`).
 pub fn iperf(lab: &Lab, role: &str, how: &str) -> Flow {
-    let port = IPERF_PORTS[usize::from(role == CLI2)];
+    let (_server, port) = company::start_iperf(lab);
     let text = lab.must(role, 20, &format!("iperf3 -J -c {ADDRESS} -p {port} -t 2 {how}"));
     let flow = read_flow(&text, how.contains("-u"));
     let flow = flow.unwrap_or_else(|| panic!("iperf3 {how}: {text}"));

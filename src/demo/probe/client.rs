@@ -1,6 +1,6 @@
 //! A connected client and what it can be asked to do.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{icmp, udp};
-use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpAddress};
+use smoltcp::wire::{
+    Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet, Icmpv6Repr, IpAddress,
+};
 
 use super::dns::{self, DnsAnswer, RecordType, Transport};
 use super::esp::{Inbound, Outbound};
-use super::handshake::{self, agree, random, random_spi};
+use super::handshake::{self, Assigned, agree, random, random_spi};
 use super::http::{self, HttpResponse};
 use super::link::{self, Link};
 use super::message::{Payload, exchange, kind, notify};
@@ -32,9 +34,7 @@ pub struct Client {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     config: ClientConfig,
-    address: Ipv4Addr,
-    dns: Vec<Ipv4Addr>,
-    routes: Vec<TrafficSelector>,
+    assigned: Assigned,
 }
 
 impl Client {
@@ -45,10 +45,13 @@ impl Client {
         let established = handshake::connect(&config, &clock, &mut counters)?;
         let mut outbound = established.outbound;
         let seed = u64::from_be_bytes(random());
-        let stack = Stack::new(established.address, config.mtu, seed, &mut outbound);
+        let assigned = established.assigned;
+        let addresses = (assigned.address, assigned.address6);
+        let stack = Stack::new(addresses, config.mtu, seed, &mut outbound);
         let link = Link::new(established.socket, established.server)?;
         let mut core = Core::new(link, established.ike, outbound, established.inbound, stack, clock);
         core.counters = counters;
+        core.routes = established.routes;
         let shared = Arc::new(Shared::new(core, config.timeout));
         let thread = {
             let shared = shared.clone();
@@ -59,23 +62,46 @@ impl Client {
             };
             thread::Builder::new().name("probe".to_owned()).spawn(run)?
         };
-        let (address, dns, routes) = (established.address, established.dns, established.routes);
-        Ok(Self { shared, thread: Some(thread), config, address, dns, routes })
+        Ok(Self { shared, thread: Some(thread), config, assigned })
     }
 
     /// The inner address that the server assigned.
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.assigned.address
+    }
+
+    /// The inner IPv6 address that the server assigned, if it was asked for one and gave it.
+    pub fn address6(&self) -> Option<Ipv6Addr> {
+        self.assigned.address6
     }
 
     /// The DNS servers that the server announced.
     pub fn dns_servers(&self) -> &[Ipv4Addr] {
-        &self.dns
+        &self.assigned.dns
     }
 
-    /// The server's side of the tunnel (TSr).
-    pub fn routes(&self) -> &[TrafficSelector] {
-        &self.routes
+    /// The DNS servers that the server announced by IPv6.
+    pub fn dns_servers6(&self) -> &[Ipv6Addr] {
+        &self.assigned.dns6
+    }
+
+    /// The domains that the DNS servers are meant for (RFC 8598).
+    pub fn domains(&self) -> &[String] {
+        &self.assigned.domains
+    }
+
+    /// The server's side of the tunnel as it is now: IPv4.
+    pub fn routes(&self) -> Vec<TrafficSelector> {
+        self.routes_if(|route| route.first.is_ipv4())
+    }
+
+    /// The server's side of the tunnel as it is now: IPv6.
+    pub fn routes6(&self) -> Vec<TrafficSelector> {
+        self.routes_if(|route| route.first.is_ipv6())
+    }
+
+    fn routes_if(&self, wanted: impl Fn(&TrafficSelector) -> bool) -> Vec<TrafficSelector> {
+        self.shared.lock().routes.iter().copied().filter(wanted).collect()
     }
 
     /// What was counted so far.
@@ -90,25 +116,47 @@ impl Client {
 
     /// One ICMP echo; how long the reply took.
     pub fn ping(&self, to: Ipv4Addr) -> Result<Duration, ProbeError> {
-        let identifier = u16::from_be_bytes(random());
-        let payload = random::<32>();
+        let (identifier, payload) = (u16::from_be_bytes(random()), random::<32>());
         let echo = Icmpv4Repr::EchoRequest { ident: identifier, seq_no: 1, data: &payload };
+        let mut request = vec![0; echo.buffer_len()];
+        echo.emit(&mut Icmpv4Packet::new_unchecked(&mut request), &ChecksumCapabilities::default());
+        self.echo(IpAddress::Ipv4(to), identifier, &request, |reply| {
+            let reply = Icmpv4Packet::new_checked(reply).ok();
+            reply.is_some_and(|r| r.msg_type() == Icmpv4Message::EchoReply && r.data() == payload)
+        })
+    }
+
+    /// One ICMPv6 echo; how long the reply took.
+    pub fn ping6(&self, to: Ipv6Addr) -> Result<Duration, ProbeError> {
+        let own = self.address6().ok_or(inner("no IPv6 address"))?;
+        let (identifier, payload) = (u16::from_be_bytes(random()), random::<32>());
+        let echo = Icmpv6Repr::EchoRequest { ident: identifier, seq_no: 1, data: &payload };
+        let mut request = vec![0; echo.buffer_len()];
+        let checksums = ChecksumCapabilities::default();
+        echo.emit(&own, &to, &mut Icmpv6Packet::new_unchecked(&mut request), &checksums);
+        self.echo(IpAddress::Ipv6(to), identifier, &request, |reply| {
+            let reply = Icmpv6Packet::new_checked(reply).ok();
+            reply.is_some_and(|r| r.msg_type() == Icmpv6Message::EchoReply && r.payload() == payload)
+        })
+    }
+
+    /// Sends an echo request and waits for a reply from there that `is_reply` knows.
+    fn echo(
+        &self,
+        to: IpAddress,
+        identifier: u16,
+        request: &[u8],
+        is_reply: impl Fn(&[u8]) -> bool,
+    ) -> Result<Duration, ProbeError> {
         let mut core = self.shared.lock();
         let start = core.clock.now();
         let handle = core.stack.bind_echo(identifier).ok_or(inner("no ICMP socket"))?;
-        let socket = core.stack.sockets.get_mut::<icmp::Socket>(handle);
-        let sent = socket.send(echo.buffer_len(), IpAddress::Ipv4(to)).map(|buffer| {
-            echo.emit(&mut Icmpv4Packet::new_unchecked(buffer), &ChecksumCapabilities::default());
-        });
+        let sent = core.stack.sockets.get_mut::<icmp::Socket>(handle).send_slice(request, to);
         drop(core);
         let answered = sent.map_err(|_| inner("echo not sent")).and_then(|()| {
             self.shared.wait(self.config.timeout, "an echo reply", |core| {
-                let socket = core.stack.sockets.get_mut::<icmp::Socket>(handle);
-                let (packet, from) = socket.recv().ok()?;
-                let packet = Icmpv4Packet::new_checked(packet).ok()?;
-                let same =
-                    packet.msg_type() == smoltcp::wire::Icmpv4Message::EchoReply && packet.data() == payload;
-                (same && from == IpAddress::Ipv4(to)).then(|| core.clock.now().saturating_sub(start))
+                let (packet, from) = core.stack.sockets.get_mut::<icmp::Socket>(handle).recv().ok()?;
+                (from == to && is_reply(packet)).then(|| core.clock.now().saturating_sub(start))
             })
         });
         self.shared.lock().stack.sockets.remove(handle);
@@ -116,8 +164,9 @@ impl Client {
     }
 
     /// One UDP datagram and the first that comes back from where it went.
-    pub fn udp_exchange(&self, to: SocketAddrV4, payload: &[u8]) -> Result<Vec<u8>, ProbeError> {
-        let target = (IpAddress::Ipv4(*to.ip()), to.port());
+    pub fn udp_exchange(&self, to: impl Into<SocketAddr>, payload: &[u8]) -> Result<Vec<u8>, ProbeError> {
+        let to = to.into();
+        let target = (IpAddress::from(to.ip()), to.port());
         let mut core = self.shared.lock();
         let handle = core.stack.bind_udp().ok_or(inner("no UDP socket"))?;
         let sent = core.stack.sockets.get_mut::<udp::Socket>(handle).send_slice(payload, target);
@@ -133,10 +182,21 @@ impl Client {
         answered
     }
 
-    /// Asks the first DNS server that was announced.
+    /// Asks the first DNS server that was announced by IPv4.
     pub fn dns(&self, name: &str, record: RecordType, transport: Transport) -> Result<DnsAnswer, ProbeError> {
-        let server = *self.dns.first().ok_or(inner("the server announced no DNS server"))?;
-        let to = SocketAddrV4::new(server, dns::PORT);
+        let server = self.assigned.dns.first().ok_or(inner("the server announced no DNS server"))?;
+        self.dns_at(*server, name, record, transport)
+    }
+
+    /// Asks this DNS server.
+    pub fn dns_at(
+        &self,
+        server: impl Into<IpAddr>,
+        name: &str,
+        record: RecordType,
+        transport: Transport,
+    ) -> Result<DnsAnswer, ProbeError> {
+        let to = SocketAddr::new(server.into(), dns::PORT);
         let id = u16::from_be_bytes(random());
         let query = dns::emit_query(id, name, record).ok_or(ProbeError::Config("not a host name"))?;
         let response = match transport {
@@ -147,22 +207,30 @@ impl Client {
     }
 
     /// A TCP connection through the tunnel.
-    pub fn tcp_connect(&self, to: SocketAddrV4) -> Result<Stream, ProbeError> {
-        Stream::connect(&self.shared, to, self.config.tcp_buffer)
+    pub fn tcp_connect(&self, to: impl Into<SocketAddr>) -> Result<Stream, ProbeError> {
+        Stream::connect(&self.shared, to.into(), self.config.tcp_buffer)
     }
 
-    /// Fetches a page: `http://host[:port]/path`. Names are asked of the tunnel's DNS server.
+    /// Fetches a page: `http://host[:port]/path`. Names are asked of the tunnel's DNS server; with an inner IPv6
+    /// address, one of theirs goes before IPv4 (RFC 6724).
     pub fn http_get(&self, url: &str) -> Result<HttpResponse, ProbeError> {
         let target =
             http::parse_url(url).ok_or(ProbeError::Config("only http://host[:port]/path is fetched"))?;
         let address = match target.host.parse() {
             Ok(address) => address,
-            Err(_) => self
-                .dns(target.host, RecordType::A, Transport::Udp)?
-                .ipv4()
-                .ok_or_else(|| ProbeError::Inner(format!("{} has no address", target.host)))?,
+            Err(_) => self.resolve(target.host)?,
         };
-        http::get(&self.tcp_connect(SocketAddrV4::new(address, target.port))?, &target)
+        http::get(&self.tcp_connect((address, target.port))?, &target)
+    }
+
+    fn resolve(&self, name: &str) -> Result<IpAddr, ProbeError> {
+        if self.address6().is_some()
+            && let Some(address) = self.dns(name, RecordType::Aaaa, Transport::Udp)?.ipv6()
+        {
+            return Ok(address.into());
+        }
+        let address = self.dns(name, RecordType::A, Transport::Udp)?.ipv4();
+        address.map(IpAddr::V4).ok_or_else(|| ProbeError::Inner(format!("{name} has no address")))
     }
 
     /// Replaces the Child SA, with a key exchange of its own if `pfs` (RFC 7296 section 1.3.3).
@@ -181,11 +249,11 @@ impl Client {
             Payload::new(kind::NONCE, nonce_i),
         ];
         request.extend(pair.as_ref().map(|p| Payload::key_exchange(p.group().transform_id(), p.public())));
-        request.extend([Payload::all_ipv4(kind::TSI), Payload::all_ipv4(kind::TSR)]);
+        request.extend([kind::TSI, kind::TSR].map(|kind| Payload::everything(kind, self.config.ipv6)));
         let message = self.shared.request(None, exchange::CREATE_CHILD_SA, &request)?;
 
         let nonce_r = message.find(kind::NONCE).ok_or(Malformed("rekey: no nonce"))?;
-        handshake::selectors(&message, self.address)?;
+        let routes = handshake::selectors(&message, &self.assigned)?;
         let sa = message.find(kind::SA).ok_or(Malformed("rekey: no SA"))?;
         let (aead, spi_out) = parse_esp(sa, &self.config.esp, pair.as_ref().map(KeyPair::group))?;
         {
@@ -198,6 +266,7 @@ impl Client {
             core.inbound.iter_mut().for_each(|sa| sa.replaced_at = sa.replaced_at.or(Some(now)));
             core.inbound.push(Inbound::new(aead, spi_in, spi_out, &key_in)?);
             core.outbound = Outbound::new(aead, spi_out, &key_out)?;
+            core.routes = routes;
         }
         self.shared.request(None, exchange::INFORMATIONAL, &[Payload::delete(Some(old))]).map(drop)
     }

@@ -1,7 +1,7 @@
 //! As much DNS as a client needs (RFC 1035): one question, and the addresses of the answer.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::ProbeError;
 use super::client::inner;
@@ -61,6 +61,14 @@ impl DnsAnswer {
         self.addresses.iter().find_map(|address| match address {
             IpAddr::V4(address) => Some(*address),
             IpAddr::V6(_) => None,
+        })
+    }
+
+    /// The first IPv6 address.
+    pub fn ipv6(&self) -> Option<Ipv6Addr> {
+        self.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(*address),
         })
     }
 }

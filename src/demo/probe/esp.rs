@@ -11,6 +11,7 @@ use crate::crypto::{Aead, Secret};
 pub(super) const HEAD: usize = 16;
 const TAG: usize = 16;
 const NEXT_HEADER_IPV4: u8 = 4;
+const NEXT_HEADER_IPV6: u8 = 41;
 const NEXT_HEADER_DUMMY: u8 = 59;
 
 /// Octets of the ESP packet around an inner packet of `len`.
@@ -26,6 +27,15 @@ pub(super) enum Refused {
     Replayed,
     BadTrailer,
     Dummy,
+}
+
+/// The next header value of an IP packet, by its version.
+fn next_header_of(packet: &[u8]) -> Option<u8> {
+    match packet.first()? >> 4 {
+        4 => Some(NEXT_HEADER_IPV4),
+        6 => Some(NEXT_HEADER_IPV6),
+        _ => None,
+    }
 }
 
 /// The receiving half of a Child SA.
@@ -75,8 +85,8 @@ impl Inbound {
             return Err(Refused::BadTrailer);
         }
         match next_header {
-            NEXT_HEADER_IPV4 => Ok(inner),
             NEXT_HEADER_DUMMY => Err(Refused::Dummy),
+            _ if Some(next_header) == next_header_of(inner) => Ok(inner),
             _ => Err(Refused::BadTrailer),
         }
     }
@@ -111,6 +121,11 @@ impl Outbound {
         Ok(Self { spi, key: AeadKey::new(aead, key.expose())?, seq: 0 })
     }
 
+    /// The cipher.
+    pub fn aead(&self) -> Aead {
+        self.key.alg()
+    }
+
     /// Encrypts in place: `packet` is `sealed_len(len)` octets with the inner packet of `len` at `HEAD`.
     pub fn seal(&mut self, packet: &mut [u8], len: usize) -> Result<(), ProbeError> {
         self.seq = self.seq.checked_add(1).ok_or(ProbeError::Protocol("ESP sequence numbers used up"))?;
@@ -121,8 +136,9 @@ impl Outbound {
         for (byte, value) in plain.iter_mut().skip(len).zip(1..=pad as u8) {
             *byte = value;
         }
+        let next_header = next_header_of(plain).ok_or(ProbeError::Protocol("neither IPv4 nor IPv6"))?;
         if let Some(trailer) = plain.last_chunk_mut::<2>() {
-            *trailer = [pad as u8, NEXT_HEADER_IPV4];
+            *trailer = [pad as u8, next_header];
         }
         let aad = (u64::from(self.spi) << 32 | u64::from(self.seq)).to_be_bytes();
         let iv = u64::from(self.seq).to_be_bytes();
@@ -151,13 +167,15 @@ mod tests {
         let (mut out, mut inbound) = pair();
         for len in 20..60 {
             let mut packet = vec![0; sealed_len(len)];
-            packet[HEAD..HEAD + len].fill(len as u8);
+            let version = if len % 2 == 0 { 0x45 } else { 0x60 };
+            packet[HEAD..HEAD + len].fill(version);
             out.seal(&mut packet, len).unwrap();
             assert_eq!(&packet[..8], [1, 2, 3, 4, 0, 0, 0, (len - 19) as u8]);
             let mut copy = packet.clone();
-            assert_eq!(inbound.open(&mut copy), Ok(&vec![len as u8; len][..]));
+            assert_eq!(inbound.open(&mut copy), Ok(&vec![version; len][..]));
             assert_eq!(inbound.open(&mut packet), Err(Refused::Replayed));
         }
+        assert!(out.seal(&mut [0; sealed_len(20)], 20).is_err(), "neither IPv4 nor IPv6");
         assert_eq!(inbound.open(&mut [0; 15]), Err(Refused::Short));
     }
 

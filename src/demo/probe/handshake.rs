@@ -1,15 +1,15 @@
 //! IKE_SA_INIT and IKE_AUTH: from nothing to an IKE SA with one Child SA (RFC 7296 sections 1.2, 2.6, 2.7 and 2.19).
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use super::auth;
 use super::esp::{Inbound, Outbound};
 use super::link;
 use super::message::{
-    FLAG_INITIATOR, FLAG_RESPONSE, Header, Message, Payload, emit_chain, emit_config_request, exchange, kind,
-    notify, parse_chain, parse_config_reply, parse_key_exchange, parse_selectors,
+    FLAG_INITIATOR, FLAG_RESPONSE, Header, Message, Payload, attribute, emit_chain, emit_config_request,
+    exchange, kind, notify, parse_chain, parse_config_reply, parse_key_exchange, parse_selectors,
 };
 use super::proposal::{emit_esp, emit_ike, parse_esp, parse_ike};
 use super::sa::{IkeSa, Keys};
@@ -39,9 +39,18 @@ pub(super) struct Established {
     pub ike: IkeSa,
     pub outbound: Outbound,
     pub inbound: Inbound,
-    pub address: Ipv4Addr,
-    pub dns: Vec<Ipv4Addr>,
+    pub assigned: Assigned,
     pub routes: Vec<TrafficSelector>,
+}
+
+/// What CFG_REPLY says.
+#[derive(Clone, Debug)]
+pub(super) struct Assigned {
+    pub address: Ipv4Addr,
+    pub address6: Option<Ipv6Addr>,
+    pub dns: Vec<Ipv4Addr>,
+    pub dns6: Vec<Ipv6Addr>,
+    pub domains: Vec<String>,
 }
 
 /// Certificates and key of the configuration, read.
@@ -233,10 +242,10 @@ fn authenticate(
         auth::emit_certificate_request(&credentials.authorities),
         Payload::new(kind::IDR, auth::identity(&config.server_id)),
         auth::sign(&credentials.key, config.list_hashes && hashes_listed, &octets)?,
-        emit_config_request(),
+        emit_config_request(config.ipv6),
         emit_esp(&config.esp, spi_in, None),
-        Payload::all_ipv4(kind::TSI),
-        Payload::all_ipv4(kind::TSR),
+        Payload::everything(kind::TSI, config.ipv6),
+        Payload::everything(kind::TSR, config.ipv6),
         Payload::notify(notify::MOBIKE_SUPPORTED, &[]),
     ]);
     let datagrams: Vec<_> = ike
@@ -263,8 +272,8 @@ fn authenticate(
         auth::signed_octets(&response, &nonce_i, prf, &ike.keys.sk_pr, id_body)
     })?;
 
-    let (address, dns) = assigned(&message)?;
-    let routes = selectors(&message, address)?;
+    let assigned = Assigned::parse(&message)?;
+    let routes = selectors(&message, &assigned)?;
     let sa = message.find(kind::SA).ok_or(Malformed("IKE_AUTH: no SA"))?;
     let (aead, spi_out) = parse_esp(sa, &config.esp, None)?;
     let [key_out, key_in] = ike.keys.child(None, [&nonce_i, &nonce_r], aead.keymat_len())?;
@@ -274,30 +283,41 @@ fn authenticate(
         ike,
         outbound: Outbound::new(aead, spi_out, &key_out)?,
         inbound: Inbound::new(aead, spi_in, spi_out, &key_in)?,
-        address,
-        dns,
+        assigned,
         routes,
     })
 }
 
-/// Address and DNS servers of the CFG_REPLY.
-fn assigned(message: &Message) -> Result<(Ipv4Addr, Vec<Ipv4Addr>), ProbeError> {
-    let attributes = parse_config_reply(message.find(kind::CP).ok_or(Malformed("IKE_AUTH: no CP"))?)?;
-    let addresses = |wanted| {
-        let of_kind = attributes.iter().filter(move |(kind, _)| *kind == wanted);
-        of_kind.filter_map(|(_, value)| Some(Ipv4Addr::from(<[u8; 4]>::try_from(*value).ok()?)))
-    };
-    let address = addresses(1).next().ok_or(ProbeError::Protocol("no address was assigned"))?;
-    Ok((address, addresses(3).collect()))
+impl Assigned {
+    fn parse(message: &Message) -> Result<Self, ProbeError> {
+        let attributes = parse_config_reply(message.find(kind::CP).ok_or(Malformed("IKE_AUTH: no CP"))?)?;
+        let values =
+            |wanted| attributes.iter().filter(move |(kind, _)| *kind == wanted).map(|(_, value)| *value);
+        let ipv4 = |wanted| values(wanted).filter_map(|v| Some(Ipv4Addr::from(<[u8; 4]>::try_from(v).ok()?)));
+        let address = ipv4(attribute::IP4_ADDRESS).next();
+        let address6 = values(attribute::IP6_ADDRESS).next().map(|value| match value.split_last() {
+            Some((128, octets)) => <[u8; 16]>::try_from(octets).map_err(|_| Malformed("IPv6 address")),
+            _ => Err(Malformed("IPv6 address: not one host")),
+        });
+        let dns6 = values(attribute::IP6_DNS).map(|value| <[u8; 16]>::try_from(value).map(Ipv6Addr::from));
+        let domains = values(attribute::DNS_DOMAIN).map(|value| String::from_utf8(value.to_vec()));
+        Ok(Self {
+            address: address.ok_or(ProbeError::Protocol("no address was assigned"))?,
+            address6: address6.transpose()?.map(Ipv6Addr::from),
+            dns: ipv4(attribute::IP4_DNS).collect(),
+            dns6: dns6.collect::<Result<_, _>>().map_err(|_| Malformed("IPv6 DNS server"))?,
+            domains: domains.collect::<Result<_, _>>().map_err(|_| Malformed("DNS domain"))?,
+        })
+    }
 }
 
-/// Our address must be in TSi; TSr is what the tunnel leads to.
-pub(super) fn selectors(message: &Message, address: Ipv4Addr) -> Result<Vec<TrafficSelector>, ProbeError> {
+/// Our addresses must be in TSi; TSr is what the tunnel leads to.
+pub(super) fn selectors(message: &Message, own: &Assigned) -> Result<Vec<TrafficSelector>, ProbeError> {
     let ts_i = parse_selectors(message.find(kind::TSI).ok_or(Malformed("no TSi"))?)?;
     let ts_r = parse_selectors(message.find(kind::TSR).ok_or(Malformed("no TSr"))?)?;
-    let address = IpAddr::V4(address);
-    if !ts_i.iter().any(|ts| ts.first <= address && address <= ts.last) || ts_r.is_empty() {
-        return Err(ProbeError::Protocol("the assigned address is outside TSi, or TSr is empty"));
+    let inside = |address: IpAddr| ts_i.iter().any(|ts| ts.first <= address && address <= ts.last);
+    if !inside(own.address.into()) || !own.address6.is_none_or(|a| inside(a.into())) || ts_r.is_empty() {
+        return Err(ProbeError::Protocol("an assigned address is outside TSi, or TSr is empty"));
     }
     Ok(ts_r)
 }

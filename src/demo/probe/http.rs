@@ -15,7 +15,7 @@ pub struct HttpResponse {
     pub body: Vec<u8>,
 }
 
-/// The parts of an `http` URL.
+/// The parts of an `http` URL. An IPv6 address is without its brackets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target<'a> {
     pub host: &'a str,
@@ -29,16 +29,22 @@ pub(super) fn parse_url(url: &str) -> Option<Target<'_>> {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => (host, port.parse().ok()?),
-        None => (authority, 80),
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, "")) => (address, 80),
+        Some((address, port)) => (address, port.strip_prefix(':')?.parse().ok()?),
+        None => match authority.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok()?),
+            None => (authority, 80),
+        },
     };
     (!host.is_empty()).then_some(Target { host, port, path })
 }
 
 pub(super) fn get(mut stream: &Stream, target: &Target<'_>) -> Result<HttpResponse, ProbeError> {
     let failed = |e: std::io::Error| inner(&format!("HTTP: {e}"));
-    let request = format!("GET {} HTTP/1.0\r\nHost: {}:{}\r\n\r\n", target.path, target.host, target.port);
+    let Target { host, port, path } = target;
+    let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {open}{host}{close}:{port}\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).map_err(failed)?;
@@ -73,6 +79,9 @@ mod tests {
             parse_url("http://10.0.0.1:8080/x"),
             Some(Target { host: "10.0.0.1", port: 8080, path: "/x" })
         );
+        assert_eq!(parse_url("http://[::1]/x"), Some(Target { host: "::1", port: 80, path: "/x" }));
+        assert_eq!(parse_url("http://[::1]:81"), Some(Target { host: "::1", port: 81, path: "/" }));
+        assert_eq!(parse_url("http://[::1]81"), None);
         assert_eq!(parse_url("https://a.example/"), None);
         assert_eq!(parse_url("http://:80/"), None);
     }

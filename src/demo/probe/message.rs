@@ -57,6 +57,15 @@ pub(super) mod notify {
     pub(in super::super) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
 }
 
+/// Configuration attributes.
+pub(super) mod attribute {
+    pub(in super::super) const IP4_ADDRESS: u16 = 1;
+    pub(in super::super) const IP4_DNS: u16 = 3;
+    pub(in super::super) const IP6_ADDRESS: u16 = 8;
+    pub(in super::super) const IP6_DNS: u16 = 10;
+    pub(in super::super) const DNS_DOMAIN: u16 = 25;
+}
+
 /// The fixed header, without the length (that is the message's).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
@@ -133,9 +142,13 @@ impl Payload {
         Self::new(kind::DELETE, body)
     }
 
-    /// A TSi or TSr payload with all of IPv4.
-    pub fn all_ipv4(kind: u8) -> Self {
-        let body = [&[1, 0, 0, 0, 7, 0, 0, 16, 0, 0, 0xff, 0xff][..], &[0; 4], &[0xff; 4]].concat();
+    /// A TSi or TSr payload with all of IPv4, and of IPv6 if `ipv6`.
+    pub fn everything(kind: u8, ipv6: bool) -> Self {
+        let mut body = [&[1, 0, 0, 0, 7, 0, 0, 16, 0, 0, 0xff, 0xff][..], &[0; 4], &[0xff; 4]].concat();
+        if ipv6 {
+            body.splice(..1, [2]);
+            body.extend([&[8, 0, 0, 40, 0, 0, 0xff, 0xff][..], &[0; 16], &[0xff; 16]].concat());
+        }
         Self::new(kind, body)
     }
 }
@@ -245,9 +258,16 @@ pub(super) fn parse_selectors(body: &[u8]) -> Result<Vec<TrafficSelector>, Malfo
     Ok(selectors)
 }
 
-/// A CFG_REQUEST that asks for one IPv4 address and DNS servers.
-pub(super) fn emit_config_request() -> Payload {
-    Payload::new(kind::CP, [1, 0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0])
+/// A CFG_REQUEST that asks for one IPv4 address and DNS servers, and with `ipv6` for the same of IPv6 and for domains.
+pub(super) fn emit_config_request(ipv6: bool) -> Payload {
+    let mut body = vec![1, 0, 0, 0];
+    let both =
+        if ipv6 { &[attribute::IP6_ADDRESS, attribute::IP6_DNS, attribute::DNS_DOMAIN][..] } else { &[] };
+    for kind in [attribute::IP4_ADDRESS, attribute::IP4_DNS].iter().chain(both) {
+        body.extend(kind.to_be_bytes());
+        body.extend([0, 0]);
+    }
+    Payload::new(kind::CP, body)
 }
 
 /// Type and value of the attributes of a CFG_REPLY.
@@ -274,7 +294,7 @@ mod tests {
         let payloads = vec![
             Payload::key_exchange(31, &[7; 32]),
             Payload::notify(16430, &[]),
-            Payload::all_ipv4(kind::TSI),
+            Payload::everything(kind::TSI, true),
         ];
         let (first, bytes) = emit_chain(&payloads);
         assert_eq!(parse_chain(first, &bytes), Ok(payloads.clone()));
@@ -282,7 +302,10 @@ mod tests {
             assert!(parse_chain(first, &bytes[..end]).is_err(), "cut at {end}");
         }
         let selectors = parse_selectors(&payloads[2].body).unwrap();
-        assert_eq!(selectors[0].last, IpAddr::from([255; 4]));
+        let lasts = [IpAddr::from([255; 4]), IpAddr::from([255; 16])];
+        assert_eq!(selectors.iter().map(|ts| ts.last).collect::<Vec<_>>(), lasts);
+        let ipv4 = parse_selectors(&Payload::everything(kind::TSI, false).body);
+        assert_eq!(ipv4.unwrap(), selectors[..1]);
         for end in 0..payloads[2].body.len() {
             assert!(parse_selectors(&payloads[2].body[..end]).is_err());
         }

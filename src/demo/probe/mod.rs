@@ -61,6 +61,8 @@ pub struct ClientConfig {
     pub fragment_size: usize,
     /// Send SIGNATURE_HASH_ALGORITHMS: AUTH method 14 both ways. Windows and Apple clients do not.
     pub list_hashes: bool,
+    /// Ask for IPv6 inside the tunnel too: address, DNS servers and domains.
+    pub ipv6: bool,
     /// Largest inner packet in octets.
     pub mtu: usize,
     /// TCP buffer of a stream in each direction, in octets. The stack has no congestion control and recovers slowly
@@ -86,6 +88,7 @@ impl ClientConfig {
             esp: vec![Aead::Aes256Gcm],
             fragment_size: 1200,
             list_hashes: true,
+            ipv6: false,
             mtu: 1400,
             tcp_buffer: 64 * 1024,
             timeout: Duration::from_secs(10),

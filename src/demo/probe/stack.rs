@@ -1,13 +1,13 @@
 //! The inner host: a smoltcp stack whose packets are sealed straight into a burst of datagrams.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::{icmp, tcp, udp};
 use smoltcp::time::Instant;
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Cidr};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Cidr, Ipv6Cidr};
 
 use super::esp::{self, Outbound};
 
@@ -100,7 +100,12 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    pub fn new(address: Ipv4Addr, mtu: usize, seed: u64, out: &mut Outbound) -> Self {
+    pub fn new(
+        (address, address6): (Ipv4Addr, Option<Ipv6Addr>),
+        mtu: usize,
+        seed: u64,
+        out: &mut Outbound,
+    ) -> Self {
         let mut burst = Burst::default();
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
@@ -108,9 +113,15 @@ impl Stack {
         let mut interface = Interface::new(config, &mut port, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(address, 32)));
+            if let Some(address6) = address6 {
+                let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(address6, 128)));
+            }
         });
         // On a point-to-point medium the gateway's address is never looked up.
         let _ = interface.routes_mut().add_default_ipv4_route(address);
+        if let Some(address6) = address6 {
+            let _ = interface.routes_mut().add_default_ipv6_route(address6);
+        }
         Self {
             sockets: SocketSet::new(Vec::new()),
             burst,
@@ -156,14 +167,14 @@ impl Stack {
     }
 
     /// Starts a TCP connection with `buffer` octets each way.
-    pub fn connect(&mut self, to: (Ipv4Addr, u16), buffer: usize) -> Option<SocketHandle> {
+    pub fn connect(&mut self, to: SocketAddr, buffer: usize) -> Option<SocketHandle> {
         let mut socket = tcp::Socket::new(
             tcp::SocketBuffer::new(vec![0; buffer]),
             tcp::SocketBuffer::new(vec![0; buffer]),
         );
         socket.set_nagle_enabled(false);
         let port = self.take_port();
-        socket.connect(self.interface.context(), (IpAddress::Ipv4(to.0), to.1), port).ok()?;
+        socket.connect(self.interface.context(), (IpAddress::from(to.ip()), to.port()), port).ok()?;
         Some(self.sockets.add(socket))
     }
 

@@ -1,7 +1,7 @@
 //! A blocking TCP connection through the tunnel.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use smoltcp::iface::SocketHandle;
@@ -19,9 +19,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn connect(shared: &Arc<Shared>, to: SocketAddrV4, buffer: usize) -> Result<Self, ProbeError> {
-        let handle =
-            shared.lock().stack.connect((*to.ip(), to.port()), buffer).ok_or(inner("no TCP socket"))?;
+    pub(super) fn connect(shared: &Arc<Shared>, to: SocketAddr, buffer: usize) -> Result<Self, ProbeError> {
+        let handle = shared.lock().stack.connect(to, buffer).ok_or(inner("no TCP socket"))?;
         let stream = Self { shared: shared.clone(), handle };
         let open =
             shared.wait(shared.timeout, "a TCP connection", |core| match stream.socket(core).state() {

@@ -8,7 +8,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration as TcpDuration, Instant};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
 use super::DNS_PORT;
 use crate::dns::{Forwarder, Transport};
@@ -282,14 +282,16 @@ impl Tcp {
     fn accept(&mut self, now: Duration) {
         if let Some(handle) = self.listener {
             let socket = self.sockets.get::<Socket<'_>>(handle);
-            if let (false, Some(remote), Some(local)) =
-                (socket.is_listening(), socket.remote_endpoint(), socket.local_endpoint())
+            if let (
+                false,
+                Some(IpEndpoint { addr: IpAddress::Ipv4(ip), port }),
+                Some(IpEndpoint { addr: IpAddress::Ipv4(local), .. }),
+            ) = (socket.is_listening(), socket.remote_endpoint(), socket.local_endpoint())
             {
-                let (IpAddress::Ipv4(ip), IpAddress::Ipv4(local)) = (remote.addr, local.addr);
                 self.clients.push(Client {
                     stream: Stream::new(handle),
                     number: self.next_number,
-                    remote: SocketAddrV4::new(ip, remote.port),
+                    remote: SocketAddrV4::new(ip, port),
                     local,
                     pending: 0,
                     last_active: now,

@@ -66,7 +66,11 @@ fn child_sa_is_narrowed_and_the_answer_waits_for_the_data_path() {
     world.auto_install = false;
     let company = any_between(Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(10, 255, 255, 255));
     let dns = vec![Ipv4Addr::new(198, 19, 255, 1), Ipv4Addr::new(10, 0, 0, 53)];
-    world.handle(Input::Plan(ClientPlan { dns: dns.clone(), ts: vec![company] }));
+    world.handle(Input::Plan(ClientPlan {
+        dns: dns.clone(),
+        ts: vec![company],
+        ..ClientPlan::full_tunnel(dns[0])
+    }));
     let mut client = Initiator::new(&world, world.client_cert("alice@example.com"), 4500);
     assert_eq!(client.connect(&mut world), Err(0), "no answer yet");
     assert_eq!(world.take_log(), ["install"]);

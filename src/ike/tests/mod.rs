@@ -3,4 +3,5 @@
 mod connect;
 mod hostile;
 mod life;
+mod plan;
 mod rekey;

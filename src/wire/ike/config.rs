@@ -12,6 +12,14 @@ pub mod attribute {
     pub const INTERNAL_IP4_DNS: u16 = 3;
     /// An inner IPv6 address (0 or 17 octets).
     pub const INTERNAL_IP6_ADDRESS: u16 = 8;
+    /// A DNS server, by IPv6.
+    pub const INTERNAL_IP6_DNS: u16 = 10;
+    /// A domain for which the DNS servers are meant (RFC 8598).
+    pub const INTERNAL_DNS_DOMAIN: u16 = 25;
+    /// Microsoft: an IPv4 server. Only Windows asks for it.
+    pub const INTERNAL_IP4_SERVER: u16 = 23456;
+    /// Microsoft: an IPv6 server. Only Windows asks for it.
+    pub const INTERNAL_IP6_SERVER: u16 = 23457;
 }
 
 /// CFG Type.
