@@ -240,9 +240,6 @@ fn compute_udp_checksum(segment: &mut [u8], header: &Ipv6) -> Result<(), Reason>
     let len = u16_at(segment, 4).ok_or(Reason::NatMalformed)?;
     let datagram = segment.get(..usize::from(len)).ok_or(Reason::NatMalformed)?;
     let pseudo = checksum::pseudo_v6(header.src.octets(), header.dst.octets(), ip::UDP, u32::from(len));
-    let sum = match !checksum::fold(checksum::sum(datagram, pseudo)) {
-        0 => 0xffff,
-        sum => sum,
-    };
+    let sum = udp::checksum_of(datagram, pseudo);
     put(segment, udp::CHECKSUM, sum.to_be_bytes()).ok_or(Reason::NatMalformed)
 }
