@@ -24,7 +24,7 @@ impl RawTunnel {
         Ok(Self {
             socket: established.socket,
             server: established.server,
-            address: established.address,
+            address: established.assigned.address,
             outbound: established.outbound,
             inbound: established.inbound,
         })
