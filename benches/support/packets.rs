@@ -67,6 +67,7 @@ pub fn child_sa(aead: Aead) -> ChildSa {
         key_in: key(),
         key_out: key(),
         address: DEVICE,
+        address6: None,
         ts_local: vec![any([0; 4], [255; 4])],
         ts_remote: vec![any(DEVICE.octets(), DEVICE.octets())],
         path: Path {
