@@ -11,7 +11,7 @@ use crossbeam_queue::ArrayQueue;
 use pterodapter::crypto::aead::AeadKey;
 use pterodapter::crypto::{Aead, SystemRandom};
 use pterodapter::engine::Pool;
-use pterodapter::engine::job::{self, Slot, Tunnel, Verdict};
+use pterodapter::engine::job::{self, Origin, Slot, Tunnel, Verdict};
 use pterodapter::esp::{self, ReplayWindow};
 use pterodapter::nat::Flows;
 use pterodapter::wire::{forti, ppp};
@@ -135,7 +135,7 @@ fn aead(len: usize) -> [Arm; 2] {
 /// ESP with sequence numbers and replay window, and the whole jobs with the checks of the inner packet.
 fn esp_and_jobs(len: usize) -> [Arm; 4] {
     let sa = || esp::Sa::new(&child_sa(Aead::Aes256Gcm)).expect("an SA");
-    let tunnel = || Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT).expect("a tunnel");
+    let tunnel = || Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, None).expect("a tunnel");
     let total = esp::sealed_len(len);
     let plain = |from_server: bool| {
         let inner = match from_server {
@@ -156,7 +156,7 @@ fn esp_and_jobs(len: usize) -> [Arm; 4] {
             }
         }
     };
-    let slot = |range, seq| Slot { range, seq, own: false, verdict: Verdict::Pending };
+    let slot = |range, seq| Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending };
 
     let (seal_sa, open_sa, seal_tunnel, open_tunnel) = (sa(), sa(), tunnel(), tunnel());
     let (mut numbers, mut job_numbers) = (esp::Sequence::new(), esp::Sequence::new());

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use pterodapter::crypto::{Aead, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
 use pterodapter::demo::probe::{ClientConfig, RawTunnel};
-use pterodapter::engine::job::{Batch, Direction, Tunnel, Verdict};
-use pterodapter::engine::{self, Config, Identity, Pool};
+use pterodapter::engine::job::{Batch, Direction, Origin, Tunnel, Verdict};
+use pterodapter::engine::{self, Config, Identity, Pool, Split};
 use pterodapter::esp::{self, ReplayWindow, Sequence};
 use pterodapter::fortivpn;
 use pterodapter::nat::Flows;
@@ -97,7 +97,7 @@ const NOW: Duration = Duration::from_secs(1000);
 
 #[test]
 fn the_steps_of_the_packet_path_allocate_nothing() {
-    let tunnel = std::sync::Arc::new(Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT).unwrap());
+    let tunnel = std::sync::Arc::new(Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, None).unwrap());
     let mut flows = Flows::new(1024, Pool::DEFAULT.host(), &mut SystemRandom::new());
     flows.set_external(Some(EXTERNAL));
     let (mut window, mut sequence) = (ReplayWindow::new(), Sequence::new());
@@ -112,7 +112,7 @@ fn the_steps_of_the_packet_path_allocate_nothing() {
             batch.clear();
             batch.tunnel = Some(tunnel.clone());
             batch.direction = Direction::Down;
-            while batch.push_plain(plain, true) {}
+            while batch.push_plain(plain, Origin::Own) {}
             let first = sequence.reserve(batch.slots.len() as u32).unwrap();
             for (seq, slot) in (first..).zip(&mut batch.slots) {
                 slot.seq = seq;
@@ -177,10 +177,11 @@ fn run_engine(workers: usize, aead: Aead) {
         },
         gateway_roots: vec![authority.cert_der().to_vec().into()],
         saml_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        split: Split::default(),
     };
     let daemon = engine::start(config).unwrap();
     let mut tunnel = gateway::Tunnel::accept(&listener, &tls::server_config(&issued)).unwrap();
-    let (ike, nat) = daemon.addresses()[0];
+    let (ike, nat) = (daemon.ike_addresses()[0], daemon.nat_addresses()[0]);
     let client = authority.issue_client("alice@test", tls::wall(), 1).unwrap();
     let mut wanted = ClientConfig::new(ike, nat.port(), "vpn.test");
     (wanted.ca_pem, wanted.cert_pem, wanted.key_pem) =

@@ -5,14 +5,16 @@
 mod lab;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use lab::{Lab, PASSWORD, eventually, password};
+use lab::{Lab, Setup, eventually, password};
 use pterodapter::crypto::Aead;
 use pterodapter::demo::gateway::{CloseStyle, Entry, Event, HostCheck, Scenario, TunnelEnd};
 use pterodapter::demo::probe::{Client, RecordType, Transport};
+use pterodapter::dns::Suffix;
+use pterodapter::engine::Split;
 use pterodapter::fortivpn::Credentials;
 
 const WEB_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 80);
@@ -21,7 +23,7 @@ const SOURCE: u16 = 9001;
 
 #[test]
 fn a_client_works_from_connect_to_disconnect() {
-    let mut lab = Lab::start(Scenario::default(), 0);
+    let mut lab = Lab::start(Setup::default());
     let client = lab.connect("laptop.example").unwrap();
     assert_eq!(client.dns_servers(), [Ipv4Addr::new(198, 19, 255, 1)], "the in-tunnel host");
     lab.wait_for_tunnel(1);
@@ -30,12 +32,12 @@ fn a_client_works_from_connect_to_disconnect() {
         assert_eq!(answer.ipv4(), Some(WEB_SERVER), "{transport:?}");
     }
     assert_eq!(client.http_get("http://10.77.0.80/").unwrap().status, 200);
-    move_bytes(&client, 3_000_000);
+    move_bytes(&client, WEB_SERVER, 3_000_000);
     client.rekey_child(true).unwrap();
     client.ping(WEB_SERVER).unwrap();
     client.rekey_ike().unwrap();
     client.rekey_child(false).unwrap();
-    move_bytes(&client, 1_000_000);
+    move_bytes(&client, WEB_SERVER, 1_000_000);
     client.dpd().unwrap();
     client.rebind().unwrap();
     client.ping(WEB_SERVER).unwrap();
@@ -45,8 +47,7 @@ fn a_client_works_from_connect_to_disconnect() {
 
 #[test]
 fn one_socket_serves_both_families() {
-    let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let lab = Lab::listening_on(any, Scenario::default(), 0, password(PASSWORD));
+    let lab = Lab::start(Setup { listen: IpAddr::V6(Ipv6Addr::UNSPECIFIED), ..Setup::default() });
     lab.wait_for_tunnel(1);
     for (name, server) in
         [("six.example", IpAddr::V6(Ipv6Addr::LOCALHOST)), ("four.example", IpAddr::V4(Ipv4Addr::LOCALHOST))]
@@ -55,19 +56,52 @@ fn one_socket_serves_both_families() {
         config.server.set_ip(server);
         let client = Client::connect(config).unwrap();
         client.ping(WEB_SERVER).unwrap();
-        move_bytes(&client, 1_000_000);
+        move_bytes(&client, WEB_SERVER, 1_000_000);
         client.disconnect().unwrap();
     }
 }
 
 #[test]
+fn names_of_the_company_lead_through_nat64() {
+    let split = Split {
+        nat64: Some("64:ff9b:1::/96".parse().unwrap()),
+        dns64_suffixes: vec![Suffix::parse("corp.example").unwrap()],
+        gateway_routes: false,
+    };
+    for workers in [0, 1] {
+        let lab = Lab::start(Setup { workers, split: split.clone(), ..Setup::default() });
+        let mut config = lab.client_config("laptop.example");
+        config.ipv6 = true;
+        config.timeout = Duration::from_secs(3);
+        if workers > 0 {
+            config.esp = vec![Aead::ChaCha20Poly1305];
+        }
+        let client = Client::connect(config).unwrap();
+        lab.wait_for_tunnel(1);
+        let mapped: Ipv6Addr = "64:ff9b:1::a4d:50".parse().unwrap();
+        for transport in [Transport::Udp, Transport::Tcp] {
+            let answer = client.dns("www.corp.example", RecordType::Aaaa, transport).unwrap();
+            assert_eq!(answer.ipv6(), Some(mapped), "{transport:?}");
+            let answer = client.dns("www.corp.example", RecordType::A, transport).unwrap();
+            assert_eq!((answer.rcode, answer.ipv4()), (0, None), "no way around the tunnel");
+        }
+        client.ping6(mapped).unwrap();
+        assert_eq!(client.http_get("http://www.corp.example/").unwrap().status, 200);
+        move_bytes(&client, mapped, 3_000_000);
+        assert!(client.ping(WEB_SERVER).is_err(), "IPv4 is not offered");
+        let drops = lab.daemon().counters().snapshot().drops;
+        assert!(drops.iter().all(|(name, _)| *name == "inner_selector"), "{drops:?}");
+    }
+}
+
+#[test]
 fn workers_keep_the_order_of_a_dear_cipher() {
-    let lab = Lab::start(Scenario::default(), 1);
+    let lab = Lab::start(Setup { workers: 1, ..Setup::default() });
     let mut config = lab.client_config("laptop.example");
     config.esp = vec![Aead::ChaCha20Poly1305];
     let client = Client::connect(config).unwrap();
     lab.wait_for_tunnel(1);
-    move_bytes(&client, 5_000_000);
+    move_bytes(&client, WEB_SERVER, 5_000_000);
     let counters = lab.daemon().counters().snapshot();
     assert!(counters.jobs_offloaded > 0, "{counters:?}");
     assert_eq!(client.counters().esp_replayed, 0);
@@ -75,19 +109,19 @@ fn workers_keep_the_order_of_a_dear_cipher() {
 
 #[test]
 fn two_devices_share_the_one_address() {
-    let lab = Lab::start(Scenario::default(), 0);
+    let lab = Lab::start(Setup::default());
     let (one, two) = (lab.connect("one.example").unwrap(), lab.connect("two.example").unwrap());
     assert_ne!(one.address(), two.address());
     lab.wait_for_tunnel(1);
     std::thread::scope(|scope| {
-        scope.spawn(|| move_bytes(&one, 1_000_000));
-        scope.spawn(|| move_bytes(&two, 1_000_000));
+        scope.spawn(|| move_bytes(&one, WEB_SERVER, 1_000_000));
+        scope.spawn(|| move_bytes(&two, WEB_SERVER, 1_000_000));
     });
 }
 
 #[test]
 fn clients_stay_connected_while_the_tunnel_drops() {
-    let lab = Lab::start(Scenario::default(), 0);
+    let lab = Lab::start(Setup::default());
     let client = lab.connect("laptop.example").unwrap();
     lab.wait_for_tunnel(1);
     for (tunnels, style) in (2..).zip([CloseStyle::Fin, CloseStyle::Reset, CloseStyle::Terminate]) {
@@ -106,7 +140,8 @@ fn the_browser_signs_in_and_the_end_is_orderly() {
     // A port that is free now: the gateway must know it before the daemon listens.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let scenario = Scenario { saml_port: port, host_check: HostCheck::Hop, ..Scenario::default() };
-    let mut lab = Lab::with_credentials(scenario, 0, Credentials::Saml { port });
+    let credentials = Credentials::Saml { port };
+    let mut lab = Lab::start(Setup { scenario, credentials, ..Setup::default() });
     let client = lab.connect("laptop.example").unwrap();
     eventually(Duration::from_secs(10), "the daemon waits for the browser", || {
         TcpStream::connect(("127.0.0.1", port)).is_ok()
@@ -135,7 +170,7 @@ fn the_browser_signs_in_and_the_end_is_orderly() {
 
 #[test]
 fn a_refused_password_is_sent_once() {
-    let lab = Lab::with_credentials(Scenario::default(), 0, password("wrong"));
+    let lab = Lab::start(Setup { credentials: password("wrong"), ..Setup::default() });
     let attempts = || {
         let logins = |entry: &&Entry| matches!(entry.event, Event::Login { .. });
         lab.gateway.journal().iter().filter(logins).count()
@@ -164,15 +199,16 @@ fn curl(arguments: &[&str]) -> String {
 }
 
 /// Moves `count` octets each way.
-fn move_bytes(client: &Client, count: usize) {
-    let mut up = client.tcp_connect(SocketAddrV4::new(WEB_SERVER, SINK)).unwrap();
+fn move_bytes(client: &Client, to: impl Into<IpAddr>, count: usize) {
+    let to = to.into();
+    let mut up = client.tcp_connect(SocketAddr::new(to, SINK)).unwrap();
     up.write_all(&vec![7; count]).unwrap();
     up.shutdown_write();
     let mut counted = [0; 8];
     up.read_exact(&mut counted).unwrap();
     assert_eq!(u64::from_be_bytes(counted), count as u64);
 
-    let mut down = client.tcp_connect(SocketAddrV4::new(WEB_SERVER, SOURCE)).unwrap();
+    let mut down = client.tcp_connect(SocketAddr::new(to, SOURCE)).unwrap();
     down.write_all(&(count as u64).to_be_bytes()).unwrap();
     let mut all = Vec::new();
     down.take(count as u64).read_to_end(&mut all).unwrap();

@@ -12,7 +12,9 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
+use crate::dns::Suffix;
 use crate::engine::Pool;
+use crate::nat::Prefix96;
 
 const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter [--log-level <LEVEL>] demo [--stay]";
 
@@ -172,6 +174,18 @@ pub struct Ikev2Args {
     /// More CA certificates to trust for the FortiGate (PEM)
     #[arg(long, value_name = "FILE")]
     pub gateway_ca: Option<PathBuf>,
+
+    /// Only the gateway's split-tunnel routes take the tunnel [default: everything]
+    #[arg(long)]
+    pub gateway_routes: bool,
+
+    /// Give clients IPv6, and reach the company inside this prefix, say 64:ff9b:1::/96
+    #[arg(long, value_name = "PREFIX")]
+    pub nat64_prefix: Option<Prefix96>,
+
+    /// Domain whose names lead into the NAT64 prefix, repeatable
+    #[arg(long, value_name = "DOMAIN", requires = "nat64_prefix", value_parser = Suffix::parse)]
+    pub dns64_tunnel_suffix: Vec<Suffix>,
 
     /// Where the browser brings the SAML answer
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8020", conflicts_with = "username")]

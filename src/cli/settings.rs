@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::crypto::pki::{ChainError, SubjectAltName};
 use crate::crypto::{self, Certificate, PrivateKey, Secret, TrustAnchors, pem};
-use crate::engine::{Config, Identity};
+use crate::engine::{Config, Identity, Split};
 use crate::fortivpn;
 
 use super::args::Ikev2Args;
@@ -90,6 +90,8 @@ pub enum Warning {
     WorldReadable(PathBuf),
     /// Other machines reach the SAML listener.
     SamlListenPublic(IpAddr),
+    /// The NAT64 prefix is the one for public addresses.
+    WellKnownPrefix,
 }
 
 impl fmt::Display for Warning {
@@ -109,6 +111,10 @@ impl fmt::Display for Warning {
             Self::WorldReadable(path) => {
                 write!(f, "every user of this machine can read {}: chmod 600 it", path.display())
             }
+            Self::WellKnownPrefix => f.write_str(
+                "--nat64-prefix 64:ff9b::/96 is reserved for public addresses (RFC 6052): some systems refuse private \
+                 ones in it; take a /96 inside 64:ff9b:1::/48, say 64:ff9b:1::/96",
+            ),
             Self::SamlListenPublic(ip) => {
                 write!(f, "--saml-listen {ip} is not a loopback address: other machines can answer the login")
             }
@@ -157,8 +163,20 @@ pub fn load(args: &Ikev2Args, system: System, stdin: impl Read) -> Result<(Confi
         uplink: uplink(args, stdin, &mut warnings)?,
         gateway_roots: gateway_roots(args)?,
         saml_listen: args.saml_listen,
+        split: split(args, &mut warnings),
     };
     Ok((config, warnings))
+}
+
+fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
+    if args.nat64_prefix.is_some_and(|prefix| prefix.is_well_known()) {
+        warnings.push(Warning::WellKnownPrefix);
+    }
+    Split {
+        nat64: args.nat64_prefix,
+        dns64_suffixes: args.dns64_tunnel_suffix.clone(),
+        gateway_routes: args.gateway_routes,
+    }
 }
 
 fn identity(args: &Ikev2Args, system: System, warnings: &mut Vec<Warning>) -> Result<Identity, Error> {

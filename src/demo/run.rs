@@ -14,7 +14,7 @@ use super::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use super::probe::{Client, ClientConfig, ProbeError, RecordType, Transport};
 use crate::base::Random;
 use crate::crypto::{self, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
-use crate::engine::{self, Clock, Config, Identity, Pool, StartError};
+use crate::engine::{self, Clock, Config, Identity, Pool, Split, StartError};
 use crate::fortivpn::{self, Credentials, DEFAULT_MRU, DEFAULT_USER_AGENT};
 use crate::provision::{self, Authority, Issued};
 
@@ -134,7 +134,9 @@ pub fn run(options: DemoOptions) -> Result<(), DemoError> {
     let gateway = start_gateway(&authority, &password, wall)?;
     let outside = options.stay.then(own_address).flatten();
     let daemon = start_daemon(&authority, &password, wall, gateway.addr(), outside)?;
-    let (ike, nat) = daemon.addresses().first().copied().ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+    let (Some(ike), Some(nat)) = (daemon.ike_addresses().first(), daemon.nat_addresses().first()) else {
+        return Err(io::Error::from(io::ErrorKind::NotFound).into());
+    };
     say(&format!("gateway on {}, daemon on UDP {} and {}", gateway.addr(), ike.port(), nat.port()));
 
     let probe = ClientConfig {
@@ -187,6 +189,7 @@ fn start_daemon(
     let (ike_port, nat_port) =
         if outside.is_some() && standard_ports_are_ours() { (500, 4500) } else { (0, 0) };
     let config = Config {
+        split: Split::default(),
         listen: vec![IpAddr::V4(listen)],
         ike_port,
         nat_port,

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use rustls::pki_types::CertificateDer;
 
 use crate::crypto::{Certificate, PrivateKey, TrustAnchors};
+use crate::dns::{Dns64, Suffix};
 use crate::fortivpn;
+use crate::nat::Prefix96;
 
 /// Settings of one daemon.
 #[derive(Debug)]
@@ -28,6 +30,27 @@ pub struct Config {
     pub gateway_roots: Vec<CertificateDer<'static>>,
     /// Where the browser is sent after SAML; port 0 lets the system choose.
     pub saml_listen: SocketAddr,
+    /// What takes the tunnel.
+    pub split: Split,
+}
+
+/// What takes the tunnel: everything, unless one of these says otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Split {
+    /// Clients get IPv6, and the company is reached inside this prefix.
+    pub nat64: Option<Prefix96>,
+    /// Domains whose names lead into the NAT64 prefix; only with `nat64`.
+    pub dns64_suffixes: Vec<Suffix>,
+    /// IPv4 through the tunnel is what the gateway's split-tunnel routes say.
+    pub gateway_routes: bool,
+}
+
+impl Split {
+    /// What the in-tunnel host makes of names, if it does anything to them.
+    pub fn dns64(&self) -> Option<Dns64> {
+        let prefix = self.nat64.filter(|_| !self.dns64_suffixes.is_empty())?;
+        Some(Dns64 { prefix: prefix.octets(), suffixes: self.dns64_suffixes.clone() })
+    }
 }
 
 /// Our IKEv2 identity and the clients' trust anchors.
@@ -42,6 +65,9 @@ pub struct Identity {
     /// Certificate authorities of the clients.
     pub anchors: TrustAnchors,
 }
+
+/// Where the stand-ins for devices that speak IPv6 begin.
+const SHADOWS: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 0);
 
 /// An IPv4 network from which devices get their inner addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +107,19 @@ impl Pool {
         Ipv4Addr::from_bits(self.network.to_bits() + 1)
     }
 
+    /// The stand-in for the device at `address` when it speaks IPv6: its packets are translated to IPv4 from here, so
+    /// that what comes back tells which family it belongs to. Inside 240.0.0.0/4, which is never on a wire.
+    pub fn shadow(self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+        let index = u32::try_from(self.index(address)?).ok()?;
+        Some(Ipv4Addr::from_bits(SHADOWS.to_bits() + index))
+    }
+
+    /// The device's address for its `shadow`.
+    pub fn unshadow(self, shadow: Ipv4Addr) -> Option<Ipv4Addr> {
+        let index = shadow.to_bits().checked_sub(SHADOWS.to_bits()).filter(|index| *index < self.size())?;
+        Some(Ipv4Addr::from_bits(self.network.to_bits() + index))
+    }
+
     /// Position of `address` in the pool, if it is in it.
     pub fn index(self, address: Ipv4Addr) -> Option<usize> {
         let offset = address.to_bits().wrapping_sub(self.network.to_bits());
@@ -99,6 +138,11 @@ mod tests {
         assert_eq!(pool.index(Ipv4Addr::new(10, 1, 0, 255)), Some(255));
         assert_eq!(pool.index(Ipv4Addr::new(10, 1, 1, 0)), None);
         assert_eq!(pool.index(Ipv4Addr::new(10, 0, 255, 255)), None);
+        let shadow = pool.shadow(Ipv4Addr::new(10, 1, 0, 7)).unwrap();
+        assert_eq!(shadow, Ipv4Addr::new(240, 0, 0, 7));
+        assert_eq!(pool.unshadow(shadow), Some(Ipv4Addr::new(10, 1, 0, 7)));
+        assert_eq!(pool.unshadow(Ipv4Addr::new(240, 0, 1, 0)), None, "beyond the pool");
+        assert_eq!(pool.unshadow(Ipv4Addr::new(10, 1, 0, 7)), None);
         assert_eq!(Pool::new(Ipv4Addr::new(10, 1, 0, 1), 24), None, "host bits");
         assert_eq!(Pool::new(Ipv4Addr::new(10, 0, 0, 0), 8), None, "too large");
     }

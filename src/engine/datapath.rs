@@ -1,4 +1,7 @@
-//! A packet, there and back: from a datagram to the uplink's frame, and from a frame to the datagrams of a device.
+//! A packet, there and back: from a datagram to the uplink's frame here, from a frame to the datagrams of a device in
+//! `down`.
+
+mod down;
 
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
@@ -10,6 +13,7 @@ use crate::base::{ChildSa, DeviceId, Now, Path, Random, Reason};
 use crate::esp;
 use crate::nat::icmp::{self, Kind};
 use crate::nat::limit::RateLimit;
+use crate::nat::nat64::{self, Kind6};
 use crate::nat::{Flows, mtu};
 use crate::wire::{forti, ip::Ipv4};
 
@@ -17,10 +21,10 @@ use super::counters::add;
 use super::device::Table;
 use super::host::Host;
 use super::ike_thread::{IkeThread, Notice};
-use super::job::{self, BATCH_PACKETS, Batch, Direction, ESP_ROOM, Slot, Verdict};
+use super::job::{self, BATCH_PACKETS, Batch, Direction, ESP_ROOM, Origin, Slot, Verdict};
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
-use super::{Counters, Pool, worker};
+use super::{Counters, Pool, Split, worker};
 
 /// Concurrent flows of all devices together.
 const FLOWS: usize = 32_768;
@@ -28,8 +32,6 @@ const FLOWS: usize = 32_768;
 const LOOP_BATCHES: usize = 16;
 /// Batches that each worker adds. With more under way nothing is taken in: packets wait in the kernel's buffers.
 const WORKER_BATCHES: usize = 32;
-/// From this many packets on, sealing with a dear cipher goes to a worker.
-const OFFLOAD_PACKETS: usize = 4;
 /// ICMP errors to all devices together, per second and at once.
 const ICMP_RATE: (u32, u32) = (100, 50);
 /// The non-ESP marker (RFC 3948 section 2.2).
@@ -76,6 +78,8 @@ pub struct DataPath {
     to_company: Vec<Vec<u8>>,
     /// The most recently active device: it gets what the company sends unasked.
     recent: Option<Ipv4Addr>,
+    /// True where the in-tunnel host stands in for the company's DNS servers.
+    dns64: bool,
     icmp_limit: RateLimit,
 }
 
@@ -86,13 +90,17 @@ impl DataPath {
         udp: Vec<Udp>,
         workers: worker::Pool,
         counters: Arc<Counters>,
+        split: &Split,
         mut random: Box<dyn Random>,
     ) -> Self {
         let batches = batches(workers.len());
         let flows = Flows::new(FLOWS, pool.host(), random.as_mut());
+        let mut host = Host::new(pool.host(), random);
+        let dns64 = split.dns64();
+        host.set_dns64(dns64.clone());
         Self {
-            table: Table::new(pool),
-            host: Host::new(pool.host(), random),
+            table: Table::new(pool, split.nat64),
+            host,
             udp,
             flows,
             workers,
@@ -100,12 +108,13 @@ impl DataPath {
             pool,
             mtu: ESP_ROOM,
             under_way: 0,
-            free: std::iter::repeat_with(Box::default).take(batches).collect(),
+            free: std::iter::repeat_with(Box::<Batch>::default).take(batches).collect(),
             dirty_up: Vec::with_capacity(batches),
             dirty_down: Vec::with_capacity(batches),
             frames: Vec::with_capacity(2048),
             to_company: Vec::new(),
             recent: None,
+            dns64: dns64.is_some(),
             icmp_limit: RateLimit::new(ICMP_RATE.0, ICMP_RATE.1),
         }
     }
@@ -121,6 +130,11 @@ impl DataPath {
     pub fn uplink_down(&mut self) {
         self.host.set_servers(&[]);
         self.flows.set_external(None);
+    }
+
+    /// True for the inner address of a device, of either family.
+    fn is_inner(&self, address: Ipv4Addr) -> bool {
+        self.pool.index(address).is_some() || self.pool.unshadow(address).is_some()
     }
 
     /// Registers a Child SA.
@@ -240,7 +254,7 @@ impl DataPath {
         if opening > 0 || (sa.tunnel.is_dear() && self.workers.len() > 0) {
             return self.collect_up(key, path, packet, seq);
         }
-        let mut slot = Slot { range, seq, own: false, verdict: Verdict::Pending };
+        let mut slot = Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending };
         job::open(&sa.tunnel, buffer, &mut slot, self.mtu);
         if let Some(frame) = self.finish_open(now, key, path, buffer, &slot, ike)? {
             self.frames.push(Frame { buffer: index, range: frame });
@@ -329,6 +343,9 @@ impl DataPath {
         self.recent = Some(device.address);
         let packet = buffer.get_mut(slot.range.clone()).ok_or(Reason::InnerMalformed)?;
         match slot.verdict {
+            Verdict::Forward if self.dns64 && self.host.stands_in(packet) => {
+                self.host.handle_packet(now, packet)?;
+            }
             Verdict::Forward => match self.flows.translate_outbound(now.mono, packet) {
                 Ok(()) => {
                     add(&self.counters.up_packets, 1);
@@ -343,17 +360,17 @@ impl DataPath {
                 }
             },
             Verdict::Local => self.host.handle_packet(now, packet)?,
-            Verdict::TooBig => {
-                self.answer(now, Kind::FragNeeded { mtu: self.mtu }, packet);
-                return Err(Reason::TooBig);
-            }
             Verdict::Fragment => {
                 let pieces = &mut self.to_company;
                 mtu::fragment(packet, usize::from(self.mtu), |piece| pieces.push(piece.to_vec()))?;
             }
-            Verdict::Expired => {
-                self.answer(now, Kind::TtlExceeded, packet);
-                return Err(Reason::TtlExceeded);
+            Verdict::Answer(reason, kind) => {
+                self.answer(now, kind, packet);
+                return Err(reason);
+            }
+            Verdict::Answer6(reason, kind) => {
+                self.answer6(now, kind, key, packet);
+                return Err(reason);
             }
             Verdict::Drop(reason) => return Err(reason),
             Verdict::Pending => return Err(Reason::InnerMalformed),
@@ -371,7 +388,23 @@ impl DataPath {
             return;
         }
         if let Some(error) = error.get(..len) {
-            self.deliver(now, ip.src, error, true);
+            self.deliver(now, ip.src, error, Origin::Own);
+        }
+    }
+
+    /// The same for an IPv6 packet that came by the SA `key`.
+    fn answer6(&mut self, now: Now, kind: Kind6, key: usize, packet: &[u8]) {
+        let Some(sa) = self.table.sa(key) else { return };
+        let Some(mapping) = sa.tunnel.nat64() else { return };
+        let mut error = [0; nat64::MAX_LEN];
+        let Some(len) = nat64::emit_error(&mut error, mapping.host_v6(), kind, packet) else { return };
+        let device = sa.device;
+        if !self.icmp_limit.allow(now.mono) {
+            return self.counters.count_drop(Reason::RateLimited);
+        }
+        let sent = self.collect_down(now, device, error.get(..len).unwrap_or_default(), Origin::Own);
+        if let Err(reason) = sent {
+            self.counters.count_drop(reason);
         }
     }
 
@@ -391,171 +424,6 @@ impl DataPath {
         self.frames.clear();
     }
 
-    /// A packet from the uplink, not yet translated.
-    pub fn handle_inbound(&mut self, now: Now, packet: &mut [u8]) {
-        let to = match self.flows.translate_inbound(now.mono, packet) {
-            Ok(to) => to,
-            Err(reason @ Reason::NatNoFlow) => {
-                let unasked = self.recent.filter(|to| self.table.by_address(*to).is_some());
-                let Some(to) = unasked else { return self.counters.count_drop(reason) };
-                if let Err(reason) = self.flows.forward_unsolicited(now.mono, packet, to) {
-                    return self.counters.count_drop(reason);
-                }
-                to
-            }
-            Err(reason) => return self.counters.count_drop(reason),
-        };
-        self.deliver(now, to, packet, false);
-        while let Some((to, packet)) = self.flows.poll_held() {
-            self.deliver(now, to, &packet, false);
-        }
-    }
-
-    /// A packet for an inner address: collected for its device. `own` packets were made here.
-    fn deliver(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], own: bool) {
-        let result = if to == self.pool.host() {
-            self.host.handle_packet(now, packet)
-        } else if packet.len() > usize::from(ESP_ROOM) {
-            self.deliver_large(now, to, packet, own)
-        } else {
-            self.collect_down(to, packet, own)
-        };
-        if let Err(reason) = result {
-            self.counters.count_drop(reason);
-        }
-    }
-
-    /// A packet that does not fit the ESP tunnel: fragmented, or answered where it must not be.
-    fn deliver_large(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], own: bool) -> Result<(), Reason> {
-        let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
-        if ip.dont_fragment {
-            let mut error = [0; 576];
-            let kind = Kind::FragNeeded { mtu: ESP_ROOM };
-            // From the device's address: the flow that the quoted packet belongs to translates it.
-            if let Some(len) = icmp::emit_error(&mut error, to, kind, packet)
-                && self.icmp_limit.allow(now.mono)
-            {
-                self.to_company.push(error.get(..len).unwrap_or_default().to_vec());
-            }
-            return Err(Reason::TooBig);
-        }
-        let mut pieces = Vec::new();
-        mtu::fragment(&mut packet.to_vec(), usize::from(ESP_ROOM), |piece| pieces.push(piece.to_vec()))?;
-        pieces.iter().try_for_each(|piece| self.collect_down(to, piece, own))
-    }
-
-    fn collect_down(&mut self, to: Ipv4Addr, packet: &[u8], own: bool) -> Result<(), Reason> {
-        let key = self.table.by_address(to).ok_or(Reason::NoDevice)?;
-        for _ in 0..2 {
-            if self.free.is_empty() {
-                self.flush_down();
-            }
-            let device = self.table.device(key).ok_or(Reason::NoDevice)?;
-            if device.down.is_none() {
-                let mut batch = self.free.pop().ok_or(Reason::WorkerFull)?;
-                batch.clear();
-                device.down = Some(batch);
-                self.dirty_down.push(key);
-            }
-            if device.down.as_mut().is_some_and(|batch| batch.push_plain(packet, own)) {
-                return Ok(());
-            }
-            self.submit_down(key);
-        }
-        Err(Reason::WorkerFull)
-    }
-
-    /// Seals and sends what was collected for devices.
-    pub fn flush_down(&mut self) {
-        while let Some(device) = self.dirty_down.pop() {
-            self.submit_down(device);
-        }
-    }
-
-    fn submit_down(&mut self, key: usize) {
-        let Some(device) = self.table.device(key) else { return };
-        let Some(mut batch) = device.down.take() else { return };
-        let (outbound, [_, sealing]) = (device.outbound, device.in_flight);
-        let count = batch.slots.len();
-        let Some(first) = self.table.sa(outbound).and_then(|sa| {
-            batch.tunnel = Some(Arc::clone(&sa.tunnel));
-            sa.sequence.reserve(count as u32)
-        }) else {
-            self.counters.count_drops(Reason::EspExhausted, count as u64);
-            self.free.push(batch);
-            return;
-        };
-        for (seq, slot) in (first..).zip(&mut batch.slots) {
-            slot.seq = seq;
-        }
-        (batch.sa, batch.device, batch.direction, batch.mtu) = (outbound, key, Direction::Down, self.mtu);
-        let dear = batch.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_dear());
-        let offload = sealing > 0 || (dear && count >= OFFLOAD_PACKETS && self.workers.len() > 0);
-        if !offload {
-            add(&self.counters.jobs_inline, 1);
-            batch.run();
-            return self.finish_seal(batch);
-        }
-        match self.workers.submit(batch) {
-            Ok(()) => {
-                self.under_way += 1;
-                add(&self.counters.jobs_offloaded, 1);
-                if let Some(device) = self.table.device(key) {
-                    device.in_flight[1] += 1;
-                }
-            }
-            Err(batch) => {
-                self.counters.count_drops(Reason::WorkerFull, count as u64);
-                self.free.push(batch);
-            }
-        }
-    }
-
-    /// Sends a sealed batch: runs of equal packets by one GSO send each.
-    fn finish_seal(&mut self, batch: Box<Batch>) {
-        if let Some((_, device)) = self.table.sa_and_device(batch.sa) {
-            let path = device.path;
-            self.send_sealed(&path, &batch);
-        }
-        self.free.push(batch);
-    }
-
-    fn send_sealed(&mut self, path: &Path, batch: &Batch) {
-        let Some(udp) = self.udp.get(usize::from(path.socket)) else { return };
-        let mut slots = batch.slots.iter().peekable();
-        while let Some(slot) = slots.next() {
-            if slot.verdict != Verdict::Forward {
-                if let Verdict::Drop(reason) = slot.verdict {
-                    self.counters.count_drop(reason);
-                } else {
-                    self.counters.count_drop(Reason::TtlExceeded);
-                }
-                continue;
-            }
-            let segment = slot.range.len();
-            let (mut run, mut count) = (slot.range.clone(), 1);
-            let mut last = segment;
-            while let Some(next) = slots.next_if(|next| {
-                next.verdict == Verdict::Forward
-                    && next.range.start == run.end
-                    && last == segment
-                    && next.range.len() <= segment
-            }) {
-                last = next.range.len();
-                run.end = next.range.end;
-                count += 1;
-            }
-            let bytes = run.len() as u64;
-            let sent = batch.buf.get(run).is_some_and(|run| udp.send(path, run, segment).is_ok());
-            if sent {
-                add(&self.counters.down_packets, count);
-                add(&self.counters.down_bytes, bytes);
-            } else {
-                self.counters.count_drops(Reason::UdpSend, count);
-            }
-        }
-    }
-
     /// Takes what the workers have finished.
     pub fn finish_jobs(&mut self, now: Now, uplink: &mut Uplink, ike: &IkeThread) {
         while let Some(mut batch) = self.workers.poll_done() {
@@ -565,7 +433,7 @@ impl DataPath {
                 device.in_flight[side] = device.in_flight[side].saturating_sub(1);
             }
             match batch.direction {
-                Direction::Down => self.finish_seal(batch),
+                Direction::Down => self.finish_seal(now, batch),
                 Direction::Up => {
                     self.finish_opened(now, &mut batch, uplink, ike);
                     self.free.push(batch);
@@ -604,7 +472,7 @@ impl DataPath {
     pub fn route_own(&mut self, now: Now, uplink: &mut Uplink) {
         while let Some(packet) = self.host.poll_packet() {
             match Ipv4::parse(&packet) {
-                Ok(ip) if self.pool.index(ip.dst).is_some() => self.deliver(now, ip.dst, &packet, true),
+                Ok(ip) if self.is_inner(ip.dst) => self.deliver(now, ip.dst, &packet, Origin::Own),
                 Ok(_) => self.to_company.push(packet),
                 Err(_) => self.counters.count_drop(Reason::InnerMalformed),
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::base::{ChildSa, DeviceId, Path};
 use crate::crypto;
 use crate::esp::{ReplayWindow, Sequence};
+use crate::nat::Prefix96;
 
 use super::Pool;
 use super::job::{Batch, Tunnel};
@@ -94,6 +95,7 @@ impl Device {
 #[derive(Debug)]
 pub struct Table {
     pool: Pool,
+    nat64: Option<Prefix96>,
     devices: HashMap<usize, Device, BuildHasherDefault<SpiHasher>>,
     sas: HashMap<usize, Sa, BuildHasherDefault<SpiHasher>>,
     by_spi: HashMap<u32, usize, BuildHasherDefault<SpiHasher>>,
@@ -104,10 +106,11 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table for devices with addresses from `pool`.
-    pub fn new(pool: Pool) -> Self {
+    /// An empty table for devices with addresses from `pool`, and IPv6 behind `nat64`.
+    pub fn new(pool: Pool, nat64: Option<Prefix96>) -> Self {
         Self {
             pool,
+            nat64,
             devices: HashMap::default(),
             sas: HashMap::default(),
             by_spi: HashMap::default(),
@@ -119,7 +122,7 @@ impl Table {
 
     /// Registers an SA: inbound at once; outbound at once where it is the device's first.
     pub fn install(&mut self, child: &ChildSa, now: Duration) -> Result<(), crypto::Error> {
-        let tunnel = Arc::new(Tunnel::new(child, self.pool)?);
+        let tunnel = Arc::new(Tunnel::new(child, self.pool, self.nat64)?);
         let key = self.next_key;
         self.next_key += 1;
         let position = self.pool.index(child.address);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
 
 use crate::base::{DeviceId, Path, Reason};
-use crate::ike::{Input, Output, Responder};
+use crate::ike::{ClientPlan, Input, Output, Responder};
 
 use super::Clock;
 use super::worker::LoopWaker;
@@ -29,6 +29,8 @@ pub enum Notice {
     Moved(DeviceId, Path),
     /// The outbound sequence numbers of an SA run out.
     NearlyExhausted(u32),
+    /// What clients get from now on.
+    Plan(ClientPlan),
     /// Delete every SA and take no new ones.
     Shutdown,
 }
@@ -168,6 +170,7 @@ fn input(notice: Notice) -> Input<'static> {
         Notice::Alive(device) => Input::Alive { device },
         Notice::Moved(device, path) => Input::Moved { device, path },
         Notice::NearlyExhausted(spi_in) => Input::NearlyExhausted { spi_in },
+        Notice::Plan(plan) => Input::Plan(plan),
         Notice::Shutdown => Input::Shutdown,
     }
 }

@@ -7,7 +7,12 @@ use std::sync::Arc;
 use crate::base::{ChildSa, Path, Reason, TrafficSelector};
 use crate::crypto;
 use crate::esp;
-use crate::nat::mtu;
+use crate::nat::icmp::Kind;
+use crate::nat::nat64::{
+    Kind6, Limits, Mapping, Refused, Translated, room_in_front, translate_v4_to_v6, translate_v6_to_v4,
+};
+use crate::nat::{Prefix96, mtu};
+use crate::wire::ipv6::{Ipv6, MIN_MTU};
 use crate::wire::{checksum, forti, ip::Ipv4, ppp};
 
 use super::Pool;
@@ -22,6 +27,10 @@ pub const BATCH_PACKETS: usize = 64;
 
 /// IPv4 header octets in front of a TCP header without options.
 const TCP_OVERHEAD: u16 = 40;
+/// The same with an IPv6 header.
+const TCP_OVERHEAD6: u16 = 60;
+/// An IPv6 header is so much longer than an IPv4 header.
+const NAT64_GROWTH: usize = 20;
 /// Next to the inner packet, ESP in UDP over IPv4 takes 60 octets and the trailer: what fits 1500 octets.
 pub const ESP_ROOM: u16 = 1438;
 
@@ -30,12 +39,22 @@ pub const ESP_ROOM: u16 = 1438;
 pub struct Tunnel {
     esp: esp::Sa,
     pool: Pool,
+    nat64: Option<Mapping>,
 }
 
 impl Tunnel {
     /// What jobs need of `child`.
-    pub fn new(child: &ChildSa, pool: Pool) -> Result<Self, crypto::Error> {
-        Ok(Self { esp: esp::Sa::new(child)?, pool })
+    pub fn new(child: &ChildSa, pool: Pool, prefix: Option<Prefix96>) -> Result<Self, crypto::Error> {
+        let mapping = || {
+            let shadow = pool.shadow(child.address)?;
+            Some(Mapping::new(prefix?, child.address6?, shadow, pool.host()))
+        };
+        Ok(Self { esp: esp::Sa::new(child)?, pool, nat64: mapping() })
+    }
+
+    /// How the device's IPv6 packets are translated, if it has IPv6.
+    pub fn nat64(&self) -> Option<&Mapping> {
+        self.nat64.as_ref()
     }
 
     /// True where a packet costs so much that a hop to another core is cheap beside it.
@@ -53,12 +72,12 @@ pub enum Verdict {
     Forward,
     /// For the in-tunnel host.
     Local,
-    /// Too large for the next link and may not be fragmented: answer with this MTU.
-    TooBig,
     /// Too large for the next link: fragment it.
     Fragment,
-    /// The TTL is used up: answer.
-    Expired,
+    /// Dropped, and its sender is told by ICMP. The packet is as it came.
+    Answer(Reason, Kind),
+    /// The same for an IPv6 packet of a device.
+    Answer6(Reason, Kind6),
     /// Dropped.
     Drop(Reason),
 }
@@ -70,10 +89,21 @@ pub struct Slot {
     pub range: Range<usize>,
     /// Its ESP sequence number.
     pub seq: u32,
-    /// Made by us (no TTL decrement, no selector check of the source).
-    pub own: bool,
+    /// What it is.
+    pub origin: Origin,
     /// The result.
     pub verdict: Verdict,
+}
+
+/// What a packet to be sealed is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From the company, or from a device.
+    Company,
+    /// From the company, to be translated to IPv6, whole: see [`is_simple`].
+    CompanyNat64,
+    /// Made here, of either family: goes as it is.
+    Own,
 }
 
 /// Which way a batch goes.
@@ -142,22 +172,23 @@ impl Batch {
         }
         room.copy_from_slice(packet);
         self.used = range.end;
-        self.slots.push(Slot { range, seq, own: false, verdict: Verdict::Pending });
+        self.slots.push(Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending });
         true
     }
 
-    /// Appends an inner packet to be sealed, leaving room for header and trailer. False where it does not fit.
-    pub fn push_plain(&mut self, packet: &[u8], own: bool) -> bool {
-        let start = self.used + HEADROOM;
+    /// Appends an inner packet to be sealed, leaving room for headers and trailer. False where it does not fit.
+    pub fn push_plain(&mut self, packet: &[u8], origin: Origin) -> bool {
+        let growth = if origin == Origin::CompanyNat64 { NAT64_GROWTH } else { 0 };
+        let start = self.used + HEADROOM + growth;
         let range = start..start + packet.len();
-        let end = self.used + esp::sealed_len(packet.len());
+        let end = self.used + esp::sealed_len(packet.len() + growth);
         if self.slots.len() >= BATCH_PACKETS || end > self.buf.len() {
             return false;
         }
         let Some(room) = self.buf.get_mut(range.clone()) else { return false };
         room.copy_from_slice(packet);
         self.used = end;
-        self.slots.push(Slot { range, seq: 0, own, verdict: Verdict::Pending });
+        self.slots.push(Slot { range, seq: 0, origin, verdict: Verdict::Pending });
         true
     }
 
@@ -183,40 +214,119 @@ fn open_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
     let start = slot.range.start;
     let sealed = buf.get_mut(slot.range.clone()).ok_or(Reason::EspMalformed)?;
     let opened = esp::open(&tunnel.esp, sealed)?;
-    if opened.next_header != esp::NextHeader::Ipv4 {
-        return Err(Reason::InnerFamily);
+    slot.range = start + opened.inner.start..start + opened.inner.end;
+    let verdict = match opened.next_header {
+        esp::NextHeader::Ipv4 => admit_v4(tunnel, sealed, opened.inner, slot, mtu)?,
+        esp::NextHeader::Ipv6 => admit_v6(tunnel, sealed, opened.inner, slot, mtu)?,
+    };
+    if verdict != Verdict::Forward {
+        return Ok(verdict);
     }
-    let inner = sealed.get_mut(opened.inner.clone()).ok_or(Reason::EspMalformed)?;
-    let ip = Ipv4::parse(inner).map_err(|_| Reason::InnerMalformed)?;
-    let inner = inner.get_mut(..ip.total_len).ok_or(Reason::InnerMalformed)?;
+    let frame = slot.range.start.checked_sub(forti::DATA_HEADER_LEN).ok_or(Reason::EspMalformed)?;
+    let header = buf.get_mut(frame..).and_then(|rest| rest.first_chunk_mut::<{ forti::DATA_HEADER_LEN }>());
+    forti::emit_header(header.ok_or(Reason::EspMalformed)?, ppp::protocol::IPV4, slot.range.len());
+    Ok(Verdict::Forward)
+}
+
+/// Admits an IPv4 packet of a device, at `inner` of `sealed`.
+fn admit_v4(
+    tunnel: &Tunnel,
+    sealed: &mut [u8],
+    inner: Range<usize>,
+    slot: &mut Slot,
+    mtu: u16,
+) -> Result<Verdict, Reason> {
+    let packet = sealed.get_mut(inner).ok_or(Reason::EspMalformed)?;
+    let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
+    let packet = packet.get_mut(..ip.total_len).ok_or(Reason::InnerMalformed)?;
+    slot.range.end = slot.range.start + ip.total_len;
     if ip.src != tunnel.esp.address {
         return Err(Reason::InnerSpoofed);
     }
-    slot.range = start + opened.inner.start..start + opened.inner.start + ip.total_len;
-    if ip.dst == tunnel.pool.host() {
-        return Ok(Verdict::Local);
+    if let Some(verdict) = admit_destination(tunnel, ip.dst)? {
+        return Ok(verdict);
     }
-    if tunnel.pool.index(ip.dst).is_some() {
-        return Err(Reason::InnerHairpin);
-    }
-    if ip.dst.is_multicast() || ip.dst.is_broadcast() || ip.dst.is_loopback() || ip.dst.octets()[0] == 0 {
-        return Err(Reason::InnerIllegal);
-    }
-    if !selected(&tunnel.esp.ts_local, ip.dst, destination_port(&ip, inner), ip.protocol) {
+    if !selected(&tunnel.esp.ts_local, IpAddr::V4(ip.dst), destination_port(&ip, packet), ip.protocol) {
         return Err(Reason::InnerSelector);
     }
     if ip.ttl <= 1 {
-        return Ok(Verdict::Expired);
+        return Ok(Verdict::Answer(Reason::TtlExceeded, Kind::TtlExceeded));
     }
     if ip.total_len > usize::from(mtu) {
-        return Ok(if ip.dont_fragment { Verdict::TooBig } else { Verdict::Fragment });
+        let answer = Verdict::Answer(Reason::TooBig, Kind::FragNeeded { mtu });
+        return Ok(if ip.dont_fragment { answer } else { Verdict::Fragment });
     }
-    lower_ttl(inner);
-    mtu::clamp_mss(inner, mtu.min(ESP_ROOM).saturating_sub(TCP_OVERHEAD));
-    let frame = slot.range.start.checked_sub(forti::DATA_HEADER_LEN).ok_or(Reason::EspMalformed)?;
-    let header = buf.get_mut(frame..).and_then(|rest| rest.first_chunk_mut::<{ forti::DATA_HEADER_LEN }>());
-    forti::emit_header(header.ok_or(Reason::EspMalformed)?, ppp::protocol::IPV4, ip.total_len);
+    lower_ttl(packet);
+    mtu::clamp_mss(packet, mtu.min(ESP_ROOM).saturating_sub(TCP_OVERHEAD));
     Ok(Verdict::Forward)
+}
+
+/// Admits an IPv6 packet of a device, at `inner` of `sealed`, and translates it in place.
+fn admit_v6(
+    tunnel: &Tunnel,
+    sealed: &mut [u8],
+    inner: Range<usize>,
+    slot: &mut Slot,
+    mtu: u16,
+) -> Result<Verdict, Reason> {
+    let mapping = tunnel.nat64.as_ref().ok_or(Reason::InnerFamily)?;
+    let packet = sealed.get(inner.clone()).ok_or(Reason::EspMalformed)?;
+    let ip = Ipv6::parse(packet).map_err(|_| Reason::InnerMalformed)?;
+    if ip.src != mapping.device_v6() {
+        return Err(Reason::InnerSpoofed);
+    }
+    if !selected(&tunnel.esp.ts_local, IpAddr::V6(ip.dst), None, ip.next_header) {
+        return Err(Reason::InnerSelector);
+    }
+    let limits = Limits::new(usize::from(ESP_ROOM), usize::from(mtu));
+    let outside = slot.range.start - inner.start;
+    let range = match translate_v6_to_v4(mapping, &limits, sealed, inner, slot.seq as u16) {
+        Ok(range) => range,
+        Err(Refused { reason, answer: Some(kind) }) => return Ok(Verdict::Answer6(reason, kind)),
+        Err(Refused { reason, answer: None }) => return Err(reason),
+    };
+    slot.range = outside + range.start..outside + range.end;
+    let packet = sealed.get_mut(range).ok_or(Reason::EspMalformed)?;
+    let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
+    if let Some(verdict) = admit_destination(tunnel, ip.dst)? {
+        return Ok(verdict);
+    }
+    if ip.total_len > usize::from(mtu) {
+        return Ok(Verdict::Fragment);
+    }
+    mtu::clamp_mss(packet, nat64_mss(mtu));
+    Ok(Verdict::Forward)
+}
+
+/// The MSS between a device that speaks IPv6 and the company: the smaller of what the two tunnels carry.
+fn nat64_mss(mtu: u16) -> u16 {
+    mtu.saturating_sub(TCP_OVERHEAD).min(ESP_ROOM - TCP_OVERHEAD6)
+}
+
+/// Where a device may send to: the in-tunnel host has a verdict of its own, other devices are not reached.
+fn admit_destination(tunnel: &Tunnel, dst: Ipv4Addr) -> Result<Option<Verdict>, Reason> {
+    if dst == tunnel.pool.host() {
+        return Ok(Some(Verdict::Local));
+    }
+    if tunnel.pool.index(dst).is_some() {
+        return Err(Reason::InnerHairpin);
+    }
+    // 0/8, loopback, multicast, and 240/4 with broadcast.
+    if matches!(dst.octets()[0], 0 | 127 | 224..) {
+        return Err(Reason::InnerIllegal);
+    }
+    Ok(None)
+}
+
+/// True for an IPv4 packet whose translation is one whole IPv6 packet that is 20 octets longer: no fragment, no options,
+/// no ICMP error, and not to be cut. Nearly all are so; the others are translated on the event loop.
+pub fn is_simple(packet: &[u8]) -> bool {
+    Ipv4::parse(packet).is_ok_and(|ip| {
+        let len = ip.total_len + NAT64_GROWTH;
+        room_in_front(packet) == NAT64_GROWTH
+            && !ip.is_fragment()
+            && (len <= MIN_MTU || (ip.dont_fragment && len <= usize::from(ESP_ROOM)))
+    })
 }
 
 /// Seals the inner packet at `slot.range` in place, with `HEADROOM` octets in front of it. Afterwards
@@ -226,22 +336,56 @@ pub fn seal(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) {
 }
 
 fn seal_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> Result<Verdict, Reason> {
-    let inner = buf.get_mut(slot.range.clone()).ok_or(Reason::InnerMalformed)?;
-    let ip = Ipv4::parse(inner).map_err(|_| Reason::InnerMalformed)?;
-    if !slot.own {
-        if !selected(&tunnel.esp.ts_local, ip.src, source_port(&ip, inner), ip.protocol) {
-            return Err(Reason::InnerSelector);
-        }
-        if ip.ttl <= 1 {
-            return Ok(Verdict::Expired);
-        }
-        lower_ttl(inner);
-        mtu::clamp_mss(inner, mtu.min(ESP_ROOM).saturating_sub(TCP_OVERHEAD));
+    let verdict = match slot.origin {
+        Origin::Own => Verdict::Forward,
+        Origin::Company => prepare_v4(tunnel, buf, slot, mtu)?,
+        Origin::CompanyNat64 => prepare_v6(tunnel, buf, slot, mtu)?,
+    };
+    if verdict != Verdict::Forward {
+        return Ok(verdict);
     }
     let start = slot.range.start.checked_sub(HEADROOM).ok_or(Reason::InnerMalformed)?;
     let room = buf.get_mut(start..).ok_or(Reason::InnerMalformed)?;
     let sealed = esp::seal(&tunnel.esp, slot.seq, room, slot.range.len())?;
     slot.range = start..start + sealed;
+    Ok(Verdict::Forward)
+}
+
+/// Checks a packet of the company for a device and lowers its TTL.
+fn prepare_v4(tunnel: &Tunnel, buf: &mut [u8], slot: &Slot, mtu: u16) -> Result<Verdict, Reason> {
+    let packet = buf.get_mut(slot.range.clone()).ok_or(Reason::InnerMalformed)?;
+    let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
+    if !selected(&tunnel.esp.ts_local, IpAddr::V4(ip.src), source_port(&ip, packet), ip.protocol) {
+        return Err(Reason::InnerSelector);
+    }
+    if ip.ttl <= 1 {
+        return Ok(Verdict::Answer(Reason::TtlExceeded, Kind::TtlExceeded));
+    }
+    lower_ttl(packet);
+    mtu::clamp_mss(packet, mtu.min(ESP_ROOM).saturating_sub(TCP_OVERHEAD));
+    Ok(Verdict::Forward)
+}
+
+/// Translates a simple packet of the company for a device that speaks IPv6.
+fn prepare_v6(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> Result<Verdict, Reason> {
+    let mapping = tunnel.nat64.as_ref().ok_or(Reason::InnerFamily)?;
+    // Only this slot's part of the buffer: the translator may write in front of the packet.
+    let base = slot.range.start.checked_sub(NAT64_GROWTH).ok_or(Reason::InnerMalformed)?;
+    let own = buf.get_mut(base..slot.range.end).ok_or(Reason::InnerMalformed)?;
+    let packet = own.get_mut(NAT64_GROWTH..).ok_or(Reason::InnerMalformed)?;
+    mtu::clamp_mss(packet, nat64_mss(mtu));
+    let limits = Limits::new(usize::from(ESP_ROOM), usize::from(mtu));
+    let whole = NAT64_GROWTH..own.len();
+    match translate_v4_to_v6(mapping, &limits, own, whole) {
+        Ok(Translated::Whole(range)) if range.start == 0 => slot.range = base..base + range.end,
+        Ok(_) => return Err(Reason::InnerMalformed),
+        Err(Refused { reason, answer: Some(kind) }) => return Ok(Verdict::Answer(reason, kind)),
+        Err(Refused { reason, answer: None }) => return Err(reason),
+    }
+    let ip = Ipv6::parse(own).map_err(|_| Reason::InnerMalformed)?;
+    if !selected(&tunnel.esp.ts_local, IpAddr::V6(ip.src), None, ip.next_header) {
+        return Err(Reason::InnerSelector);
+    }
     Ok(Verdict::Forward)
 }
 
@@ -258,8 +402,7 @@ fn lower_ttl(packet: &mut [u8]) {
 }
 
 /// True if one of `selectors` covers the company's side of a packet. Fragments without ports match by address.
-fn selected(selectors: &[TrafficSelector], address: Ipv4Addr, port: Option<u16>, protocol: u8) -> bool {
-    let address = IpAddr::V4(address);
+fn selected(selectors: &[TrafficSelector], address: IpAddr, port: Option<u16>, protocol: u8) -> bool {
     selectors.iter().any(|ts| {
         (ts.first..=ts.last).contains(&address)
             && (ts.protocol == 0 || ts.protocol == protocol)

@@ -9,7 +9,9 @@ mod event_loop;
 mod ike_thread;
 #[doc(hidden)]
 pub mod job;
+mod plan;
 mod saml;
+mod service_manager;
 pub mod sys;
 mod tls;
 mod udp;
@@ -19,6 +21,7 @@ mod worker;
 pub mod host;
 
 pub use clock::Clock;
-pub use config::{Config, Identity, Pool};
+pub use config::{Config, Identity, Pool, Split};
 pub use counters::{Counters, Snapshot};
-pub use event_loop::{Handle, StartError, Stopper, start};
+pub use event_loop::{Handle, StartError, Stopper, start, start_under};
+pub use service_manager::{HandoverError, ServiceManager};

@@ -84,6 +84,11 @@ impl Prefix96 {
         (*prefix == self.0).then(|| Ipv4Addr::from(host))
     }
 
+    /// The 96 bits.
+    pub fn octets(&self) -> [u8; 12] {
+        self.0
+    }
+
     /// The first address of the prefix.
     pub fn network(&self) -> Ipv6Addr {
         self.embed(Ipv4Addr::UNSPECIFIED)

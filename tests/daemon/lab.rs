@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pterodapter::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
 use pterodapter::demo::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use pterodapter::demo::probe::{Client, ClientConfig, ProbeError};
-use pterodapter::engine::{self, Config, Handle, Identity, Pool};
+use pterodapter::engine::{self, Config, Handle, Identity, Pool, Split};
 use pterodapter::fortivpn::{self, Credentials};
 use pterodapter::provision::{Authority, Issued};
 use rustls::pki_types::CertificateDer;
@@ -25,24 +25,36 @@ pub struct Lab {
     daemon: Option<Handle>,
 }
 
+/// What a test may choose.
+pub struct Setup {
+    /// Where the daemon listens.
+    pub listen: IpAddr,
+    /// How the gateway behaves.
+    pub scenario: Scenario,
+    /// Worker threads.
+    pub workers: usize,
+    /// How the daemon signs in.
+    pub credentials: Credentials,
+    /// What takes the tunnel.
+    pub split: Split,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            scenario: Scenario::default(),
+            workers: 0,
+            credentials: password(PASSWORD),
+            split: Split::default(),
+        }
+    }
+}
+
 impl Lab {
-    /// A lab with a gateway that behaves as `scenario` says, and the daemon with `workers` workers.
-    pub fn start(scenario: Scenario, workers: usize) -> Self {
-        Self::with_credentials(scenario, workers, password(PASSWORD))
-    }
-
-    /// The same, with another way to sign in.
-    pub fn with_credentials(scenario: Scenario, workers: usize, credentials: Credentials) -> Self {
-        Self::listening_on(IpAddr::V4(Ipv4Addr::LOCALHOST), scenario, workers, credentials)
-    }
-
-    /// The same, on another address than 127.0.0.1.
-    pub fn listening_on(
-        listen: IpAddr,
-        scenario: Scenario,
-        workers: usize,
-        credentials: Credentials,
-    ) -> Self {
+    /// Starts the gateway double and the daemon.
+    pub fn start(setup: Setup) -> Self {
+        let Setup { listen, scenario, workers, credentials, split } = setup;
         if std::env::var_os("TEST_LOG").is_some() {
             // Already set by an earlier lab of this process.
             let _ = simplelog::SimpleLogger::init(log::LevelFilter::Debug, simplelog::Config::default());
@@ -85,6 +97,7 @@ impl Lab {
             },
             gateway_roots: vec![CertificateDer::from(web.cert_der().to_vec())],
             saml_listen: SocketAddr::new(loopback, saml_port),
+            split,
         })
         .unwrap();
         Self { gateway, authority, daemon: Some(daemon) }
@@ -98,7 +111,7 @@ impl Lab {
     /// Settings of a client with a certificate for `name`.
     pub fn client_config(&self, name: &str) -> ClientConfig {
         let Issued { cert_pem, key_pem, .. } = self.authority.issue_client(name, wall(), 2).unwrap();
-        let (ike, nat) = self.daemon().addresses()[0];
+        let (ike, nat) = (self.daemon().ike_addresses()[0], self.daemon().nat_addresses()[0]);
         let mut config = ClientConfig::new(ike, nat.port(), SERVER_ID);
         config.ca_pem = self.authority.cert_pem().to_owned();
         config.cert_pem = cert_pem;

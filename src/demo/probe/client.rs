@@ -35,8 +35,6 @@ pub struct Client {
     thread: Option<JoinHandle<()>>,
     config: ClientConfig,
     assigned: Assigned,
-    /// IPv4 and IPv6.
-    routes: [Vec<TrafficSelector>; 2],
 }
 
 impl Client {
@@ -53,6 +51,7 @@ impl Client {
         let link = Link::new(established.socket, established.server)?;
         let mut core = Core::new(link, established.ike, outbound, established.inbound, stack, clock);
         core.counters = counters;
+        core.routes = established.routes;
         let shared = Arc::new(Shared::new(core, config.timeout));
         let thread = {
             let shared = shared.clone();
@@ -63,8 +62,7 @@ impl Client {
             };
             thread::Builder::new().name("probe".to_owned()).spawn(run)?
         };
-        let (ipv4, ipv6) = established.routes.into_iter().partition(|route| route.first.is_ipv4());
-        Ok(Self { shared, thread: Some(thread), config, assigned, routes: [ipv4, ipv6] })
+        Ok(Self { shared, thread: Some(thread), config, assigned })
     }
 
     /// The inner address that the server assigned.
@@ -92,16 +90,18 @@ impl Client {
         &self.assigned.domains
     }
 
-    /// The server's side of the tunnel (TSr): IPv4.
-    pub fn routes(&self) -> &[TrafficSelector] {
-        let [ipv4, _] = &self.routes;
-        ipv4
+    /// The server's side of the tunnel as it is now: IPv4.
+    pub fn routes(&self) -> Vec<TrafficSelector> {
+        self.routes_if(|route| route.first.is_ipv4())
     }
 
-    /// The server's side of the tunnel (TSr): IPv6.
-    pub fn routes6(&self) -> &[TrafficSelector] {
-        let [_, ipv6] = &self.routes;
-        ipv6
+    /// The server's side of the tunnel as it is now: IPv6.
+    pub fn routes6(&self) -> Vec<TrafficSelector> {
+        self.routes_if(|route| route.first.is_ipv6())
+    }
+
+    fn routes_if(&self, wanted: impl Fn(&TrafficSelector) -> bool) -> Vec<TrafficSelector> {
+        self.shared.lock().routes.iter().copied().filter(wanted).collect()
     }
 
     /// What was counted so far.
@@ -253,7 +253,7 @@ impl Client {
         let message = self.shared.request(None, exchange::CREATE_CHILD_SA, &request)?;
 
         let nonce_r = message.find(kind::NONCE).ok_or(Malformed("rekey: no nonce"))?;
-        handshake::selectors(&message, &self.assigned)?;
+        let routes = handshake::selectors(&message, &self.assigned)?;
         let sa = message.find(kind::SA).ok_or(Malformed("rekey: no SA"))?;
         let (aead, spi_out) = parse_esp(sa, &self.config.esp, pair.as_ref().map(KeyPair::group))?;
         {
@@ -266,6 +266,7 @@ impl Client {
             core.inbound.iter_mut().for_each(|sa| sa.replaced_at = sa.replaced_at.or(Some(now)));
             core.inbound.push(Inbound::new(aead, spi_in, spi_out, &key_in)?);
             core.outbound = Outbound::new(aead, spi_out, &key_out)?;
+            core.routes = routes;
         }
         self.shared.request(None, exchange::INFORMATIONAL, &[Payload::delete(Some(old))]).map(drop)
     }

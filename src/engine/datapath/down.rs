@@ -1,0 +1,246 @@
+//! From the company to the devices.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::DataPath;
+use crate::base::{Now, Path, Reason};
+use crate::engine::counters::add;
+use crate::engine::job::{self, Batch, Direction, ESP_ROOM, Origin, Verdict};
+use crate::nat::icmp::{self, Kind};
+use crate::nat::mtu;
+use crate::nat::nat64::{self, Limits, Refused, Translated};
+use crate::wire::ip::Ipv4;
+
+/// From this many packets on, sealing with a dear cipher goes to a worker.
+const OFFLOAD_PACKETS: usize = 4;
+
+impl DataPath {
+    /// A packet from the uplink, not yet translated.
+    pub fn handle_inbound(&mut self, now: Now, packet: &mut [u8]) {
+        let to = match self.flows.translate_inbound(now.mono, packet) {
+            Ok(to) => to,
+            Err(reason @ Reason::NatNoFlow) => {
+                let unasked = self.recent.filter(|to| self.table.by_address(*to).is_some());
+                let Some(to) = unasked else { return self.counters.count_drop(reason) };
+                if let Err(reason) = self.flows.forward_unsolicited(now.mono, packet, to) {
+                    return self.counters.count_drop(reason);
+                }
+                to
+            }
+            Err(reason) => return self.counters.count_drop(reason),
+        };
+        self.deliver(now, to, packet, Origin::Company);
+        while let Some((to, packet)) = self.flows.poll_held() {
+            self.deliver(now, to, &packet, Origin::Company);
+        }
+    }
+
+    /// A packet for an inner address, or the stand-in of one: collected for its device.
+    pub(super) fn deliver(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], origin: Origin) {
+        let result = if to == self.pool.host() {
+            self.host.handle_packet(now, packet)
+        } else if let Some(address) = self.pool.unshadow(to) {
+            self.deliver_v6(now, address, packet)
+        } else if packet.len() > usize::from(ESP_ROOM) {
+            self.deliver_large(now, to, packet, origin)
+        } else {
+            self.key_of(to).and_then(|device| self.collect_down(now, device, packet, origin))
+        };
+        if let Err(reason) = result {
+            self.counters.count_drop(reason);
+        }
+    }
+
+    fn key_of(&self, address: Ipv4Addr) -> Result<usize, Reason> {
+        self.table.by_address(address).ok_or(Reason::NoDevice)
+    }
+
+    /// A packet that does not fit the ESP tunnel: fragmented, or answered where it must not be.
+    fn deliver_large(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], origin: Origin) -> Result<(), Reason> {
+        let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
+        let device = self.key_of(to)?;
+        if ip.dont_fragment {
+            self.answer_company(now, to, Kind::FragNeeded { mtu: ESP_ROOM }, packet);
+            return Err(Reason::TooBig);
+        }
+        let mut pieces = Vec::new();
+        mtu::fragment(&mut packet.to_vec(), usize::from(ESP_ROOM), |piece| pieces.push(piece.to_vec()))?;
+        pieces.iter().try_for_each(|piece| self.collect_down(now, device, piece, origin))
+    }
+
+    /// A packet for the device at `address` as it speaks IPv6. The usual ones are translated by the job; fragments, ICMP
+    /// errors and what must be cut are translated here.
+    fn deliver_v6(&mut self, now: Now, address: Ipv4Addr, packet: &[u8]) -> Result<(), Reason> {
+        let device = self.key_of(address)?;
+        if job::is_simple(packet) {
+            return self.collect_down(now, device, packet, Origin::CompanyNat64);
+        }
+        let outbound = self.table.device(device).ok_or(Reason::NoDevice)?.outbound;
+        let tunnel = self.table.sa(outbound).map(|sa| Arc::clone(&sa.tunnel)).ok_or(Reason::NoDevice)?;
+        let mapping = tunnel.nat64().ok_or(Reason::InnerFamily)?;
+        let limits = Limits::new(usize::from(ESP_ROOM), usize::from(self.mtu));
+        let room = nat64::room_in_front(packet);
+        let mut buffer = vec![0; room];
+        buffer.extend_from_slice(packet);
+        let whole = room..buffer.len();
+        match nat64::translate_v4_to_v6(mapping, &limits, &mut buffer, whole) {
+            Ok(Translated::Whole(range)) => {
+                let packet = buffer.get(range).unwrap_or_default();
+                self.collect_down(now, device, packet, Origin::Own)
+            }
+            Ok(Translated::Split(split)) => (0..split.count()).try_for_each(|index| {
+                let piece = split.piece(index).ok_or(Reason::InnerMalformed)?;
+                let payload = buffer.get(piece.payload).ok_or(Reason::InnerMalformed)?;
+                self.collect_down(now, device, &[&piece.headers, payload].concat(), Origin::Own)
+            }),
+            Err(Refused { reason, answer }) => {
+                if let (Some(kind), Some(shadow)) = (answer, self.pool.shadow(address)) {
+                    self.answer_company(now, shadow, kind, packet);
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// Tells the sender of a packet from the company what happened to it, as if the device did: the flow that the
+    /// quoted packet belongs to translates the error.
+    pub(super) fn answer_company(&mut self, now: Now, device: Ipv4Addr, kind: Kind, packet: &[u8]) {
+        let mut error = [0; icmp::MAX_LEN];
+        let Some(len) = icmp::emit_error(&mut error, device, kind, packet) else { return };
+        if self.icmp_limit.allow(now.mono) {
+            self.to_company.push(error.get(..len).unwrap_or_default().to_vec());
+        } else {
+            self.counters.count_drop(Reason::RateLimited);
+        }
+    }
+
+    pub(super) fn collect_down(
+        &mut self,
+        now: Now,
+        key: usize,
+        packet: &[u8],
+        origin: Origin,
+    ) -> Result<(), Reason> {
+        for _ in 0..2 {
+            if self.free.is_empty() {
+                self.flush_down(now);
+            }
+            let device = self.table.device(key).ok_or(Reason::NoDevice)?;
+            if device.down.is_none() {
+                let mut batch = self.free.pop().ok_or(Reason::WorkerFull)?;
+                batch.clear();
+                device.down = Some(batch);
+                self.dirty_down.push(key);
+            }
+            if device.down.as_mut().is_some_and(|batch| batch.push_plain(packet, origin)) {
+                return Ok(());
+            }
+            self.submit_down(now, key);
+        }
+        Err(Reason::WorkerFull)
+    }
+
+    /// Seals and sends what was collected for devices.
+    pub fn flush_down(&mut self, now: Now) {
+        while let Some(device) = self.dirty_down.pop() {
+            self.submit_down(now, device);
+        }
+    }
+
+    fn submit_down(&mut self, now: Now, key: usize) {
+        let Some(device) = self.table.device(key) else { return };
+        let Some(mut batch) = device.down.take() else { return };
+        let (outbound, [_, sealing]) = (device.outbound, device.in_flight);
+        let count = batch.slots.len();
+        let Some(first) = self.table.sa(outbound).and_then(|sa| {
+            batch.tunnel = Some(Arc::clone(&sa.tunnel));
+            sa.sequence.reserve(count as u32)
+        }) else {
+            self.counters.count_drops(Reason::EspExhausted, count as u64);
+            self.free.push(batch);
+            return;
+        };
+        for (seq, slot) in (first..).zip(&mut batch.slots) {
+            slot.seq = seq;
+        }
+        (batch.sa, batch.device, batch.direction, batch.mtu) = (outbound, key, Direction::Down, self.mtu);
+        let dear = batch.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_dear());
+        let offload = sealing > 0 || (dear && count >= OFFLOAD_PACKETS && self.workers.len() > 0);
+        if !offload {
+            add(&self.counters.jobs_inline, 1);
+            batch.run();
+            return self.finish_seal(now, batch);
+        }
+        match self.workers.submit(batch) {
+            Ok(()) => {
+                self.under_way += 1;
+                add(&self.counters.jobs_offloaded, 1);
+                if let Some(device) = self.table.device(key) {
+                    device.in_flight[1] += 1;
+                }
+            }
+            Err(batch) => {
+                self.counters.count_drops(Reason::WorkerFull, count as u64);
+                self.free.push(batch);
+            }
+        }
+    }
+
+    /// Sends a sealed batch: runs of equal packets by one GSO send each.
+    pub(super) fn finish_seal(&mut self, now: Now, batch: Box<Batch>) {
+        if let Some((_, device)) = self.table.sa_and_device(batch.sa) {
+            let (path, address) = (device.path, device.address);
+            self.send_sealed(&path, &batch);
+            self.answer_refused(now, address, &batch);
+        }
+        self.free.push(batch);
+    }
+
+    /// Tells the company about packets that a job did not seal.
+    fn answer_refused(&mut self, now: Now, device: Ipv4Addr, batch: &Batch) {
+        for slot in &batch.slots {
+            let Verdict::Answer(_, kind) = slot.verdict else { continue };
+            let Some(packet) = batch.buf.get(slot.range.clone()) else { continue };
+            let to =
+                if slot.origin == Origin::CompanyNat64 { self.pool.shadow(device) } else { Some(device) };
+            if let Some(to) = to {
+                self.answer_company(now, to, kind, packet);
+            }
+        }
+    }
+
+    fn send_sealed(&mut self, path: &Path, batch: &Batch) {
+        let Some(udp) = self.udp.get(usize::from(path.socket)) else { return };
+        let mut slots = batch.slots.iter().peekable();
+        while let Some(slot) = slots.next() {
+            if slot.verdict != Verdict::Forward {
+                if let Verdict::Drop(reason) | Verdict::Answer(reason, _) = slot.verdict {
+                    self.counters.count_drop(reason);
+                }
+                continue;
+            }
+            let segment = slot.range.len();
+            let (mut run, mut count) = (slot.range.clone(), 1);
+            let mut last = segment;
+            while let Some(next) = slots.next_if(|next| {
+                next.verdict == Verdict::Forward
+                    && next.range.start == run.end
+                    && last == segment
+                    && next.range.len() <= segment
+            }) {
+                last = next.range.len();
+                run.end = next.range.end;
+                count += 1;
+            }
+            let bytes = run.len() as u64;
+            let sent = batch.buf.get(run).is_some_and(|run| udp.send(path, run, segment).is_ok());
+            if sent {
+                add(&self.counters.down_packets, count);
+                add(&self.counters.down_bytes, bytes);
+            } else {
+                self.counters.count_drops(Reason::UdpSend, count);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What clients get: the engine's settings and the gateway's routes, as a plan for the IKE core.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::base::TrafficSelector;
+use crate::fortivpn::{Route, TunnelConfig};
+use crate::ike::{ClientPlan, Nat64Plan};
+
+use super::Split;
+
+/// An inclusive range of IPv4 addresses.
+type Range = (u32, u32);
+
+const EVERYTHING: Range = (0, u32::MAX);
+
+/// The plan for now. `tunnel` is what the gateway said when the tunnel last came up.
+///
+/// IPv4 is everything; the gateway's routes where they are asked for; nothing but the in-tunnel host (which the IKE
+/// core adds) where NAT64 is on and no routes are asked for.
+pub fn client_plan(split: &Split, host: Ipv4Addr, tunnel: Option<&TunnelConfig>) -> ClientPlan {
+    let ranges = match (split.gateway_routes, tunnel) {
+        (true, Some(tunnel)) => routes(tunnel),
+        _ if split.nat64.is_some() => Vec::new(),
+        _ => vec![EVERYTHING],
+    };
+    ClientPlan {
+        dns: vec![host],
+        ts: ranges.into_iter().map(selector).collect(),
+        nat64: split.nat64.map(|prefix| Nat64Plan { prefix: prefix.network() }),
+        domains: split.dns64_suffixes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The gateway's routes without what it excludes. No routes at all mean everything.
+fn routes(tunnel: &TunnelConfig) -> Vec<Range> {
+    let mut ranges: Vec<Range> = tunnel.routes.iter().map(range).collect();
+    if ranges.is_empty() {
+        ranges.push(EVERYTHING);
+    }
+    for excluded in tunnel.excludes.iter().map(range) {
+        ranges = ranges.into_iter().flat_map(|range| without(range, excluded)).collect();
+    }
+    ranges
+}
+
+fn range(route: &Route) -> Range {
+    let first = route.address.to_bits();
+    let hosts = u32::MAX.checked_shr(u32::from(route.prefix_len)).unwrap_or(0);
+    (first, first | hosts)
+}
+
+/// What is left of a range: nothing, one piece or two.
+fn without((first, last): Range, (from, to): Range) -> impl Iterator<Item = Range> {
+    let apart = to < first || last < from;
+    let all = apart.then_some((first, last));
+    let before = (!apart && first < from).then(|| (first, from - 1));
+    let behind = (!apart && to < last).then(|| (to + 1, last));
+    [all, before, behind].into_iter().flatten()
+}
+
+fn selector((first, last): Range) -> TrafficSelector {
+    TrafficSelector {
+        first: IpAddr::V4(Ipv4Addr::from_bits(first)),
+        last: IpAddr::V4(Ipv4Addr::from_bits(last)),
+        protocol: 0,
+        port_first: 0,
+        port_last: u16::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn excluded_ranges_are_cut_out() {
+        let cut = |range, excluded| without(range, excluded).collect::<Vec<_>>();
+        assert_eq!(cut((10, 20), (30, 40)), [(10, 20)]);
+        assert_eq!(cut((10, 20), (0, 40)), []);
+        assert_eq!(cut((10, 20), (12, 15)), [(10, 11), (16, 20)]);
+        assert_eq!(cut((10, 20), (10, 15)), [(16, 20)]);
+        assert_eq!(cut((10, 20), (15, 20)), [(10, 14)]);
+        assert_eq!(cut(EVERYTHING, (0, 0)), [(1, u32::MAX)]);
+        assert_eq!(cut(EVERYTHING, (u32::MAX, u32::MAX)), [(0, u32::MAX - 1)]);
+    }
+
+    #[test]
+    fn what_takes_the_tunnel() {
+        let xml = "<sslvpn-tunnel><ipv4><assigned-addr ipv4='10.212.134.200'/>\
+            <split-tunnel-info><addr ip='10.77.0.0' mask='255.255.0.0'/></split-tunnel-info></ipv4></sslvpn-tunnel>";
+        let tunnel = TunnelConfig::parse(xml.as_bytes()).unwrap();
+        let host = Ipv4Addr::new(198, 19, 255, 1);
+        let ts = |split: &Split, tunnel| client_plan(split, host, tunnel).ts;
+        let network = selector((0x0a4d_0000, 0x0a4d_ffff));
+
+        let mut split = Split::default();
+        assert_eq!(ts(&split, Some(&tunnel)), [selector(EVERYTHING)]);
+        split.gateway_routes = true;
+        assert_eq!(ts(&split, None), [selector(EVERYTHING)], "the gateway has not said yet");
+        assert_eq!(ts(&split, Some(&tunnel)), [network]);
+        split.nat64 = Some("64:ff9b:1::/96".parse().unwrap());
+        assert_eq!(ts(&split, Some(&tunnel)), [network], "both address plans together");
+        split.gateway_routes = false;
+        assert_eq!(ts(&split, Some(&tunnel)), []);
+    }
+}
