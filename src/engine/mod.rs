@@ -10,6 +10,7 @@ mod ike_thread;
 #[doc(hidden)]
 pub mod job;
 mod plan;
+mod reassembly;
 mod saml;
 mod service_manager;
 pub mod sys;
