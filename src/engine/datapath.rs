@@ -22,6 +22,7 @@ use super::device::Table;
 use super::host::Host;
 use super::ike_thread::{IkeThread, Notice};
 use super::job::{self, BATCH_PACKETS, Batch, Direction, ESP_ROOM, Origin, Slot, Verdict};
+use super::reassembly::Reassembly;
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::{Counters, Pool, Split, worker};
@@ -81,6 +82,8 @@ pub struct DataPath {
     /// True where the in-tunnel host stands in for the company's DNS servers.
     dns64: bool,
     icmp_limit: RateLimit,
+    /// Pings in pieces, between the families.
+    pieces: Reassembly,
 }
 
 impl DataPath {
@@ -116,6 +119,7 @@ impl DataPath {
             recent: None,
             dns64: dns64.is_some(),
             icmp_limit: RateLimit::new(ICMP_RATE.0, ICMP_RATE.1),
+            pieces: Reassembly::default(),
         }
     }
 
@@ -360,10 +364,8 @@ impl DataPath {
                 }
             },
             Verdict::Local => self.host.handle_packet(now, packet)?,
-            Verdict::Fragment => {
-                let pieces = &mut self.to_company;
-                mtu::fragment(packet, usize::from(self.mtu), |piece| pieces.push(piece.to_vec()))?;
-            }
+            Verdict::Fragment => self.to_company.push(packet.to_vec()),
+            Verdict::EchoPiece => self.handle_echo_piece(now, key, packet)?,
             Verdict::Answer(reason, kind) => {
                 self.answer(now, kind, packet);
                 return Err(reason);
@@ -376,6 +378,23 @@ impl DataPath {
             Verdict::Pending => return Err(Reason::InnerMalformed),
         }
         Ok(None)
+    }
+
+    /// A piece of a ping that came by the SA `key` as IPv6: translated when all pieces are there.
+    fn handle_echo_piece(&mut self, now: Now, key: usize, packet: &[u8]) -> Result<(), Reason> {
+        let tunnel = self.table.sa(key).map(|sa| Arc::clone(&sa.tunnel)).ok_or(Reason::NoDevice)?;
+        let mapping = tunnel.nat64().ok_or(Reason::InnerFamily)?;
+        let (header, data) = nat64::echo_piece_v6_to_v4(mapping, packet).map_err(|refused| refused.reason)?;
+        if self.pool.index(header.dst).is_some_and(|_| header.dst != self.pool.host()) {
+            return Err(Reason::InnerHairpin);
+        }
+        let Some(mut whole) = self.pieces.handle_piece(now.mono, &header, data) else { return Ok(()) };
+        nat64::finish_echo_v6_to_v4(mapping, &mut whole)?;
+        if header.dst == self.pool.host() {
+            return self.host.handle_packet(now, &whole);
+        }
+        self.to_company.push(whole);
+        Ok(())
     }
 
     /// Answers a device's packet with an ICMP error from the in-tunnel host.
@@ -478,14 +497,23 @@ impl DataPath {
             }
         }
         for mut packet in std::mem::take(&mut self.to_company) {
-            let sent = self
-                .flows
-                .translate_outbound(now.mono, &mut packet)
-                .and_then(|()| uplink.send_packet(now, &packet));
-            if let Err(reason) = sent {
+            if let Err(reason) = self.send_own(now, &mut packet, uplink) {
                 self.counters.count_drop(reason);
             }
         }
+    }
+
+    /// Sends a packet that did not take the short way: translated first, then cut to what the uplink carries.
+    fn send_own(&mut self, now: Now, packet: &mut [u8], uplink: &mut Uplink) -> Result<(), Reason> {
+        self.flows.translate_outbound(now.mono, packet)?;
+        if packet.len() <= usize::from(self.mtu) {
+            return uplink.send_packet(now, packet);
+        }
+        let mut result = Ok(());
+        mtu::fragment(packet, usize::from(self.mtu), |piece| {
+            result = result.and_then(|()| uplink.send_packet(now, piece));
+        })?;
+        result
     }
 
     /// Tells the IKE core about SAs whose sequence numbers run out. Called now and then.

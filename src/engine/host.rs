@@ -3,13 +3,13 @@
 //! It answers pings, forwards DNS queries that come by UDP or TCP, and refuses everything else politely. No I/O here
 //! either: the event loop gives packets and takes packets, and routes the latter by their destination.
 
-mod reassembly;
 mod tcp;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use super::reassembly::Reassembly;
 use crate::base::{Now, Random, Reason};
 use crate::dns::{Dns64, Forwarder, Output, Transport};
 use crate::nat::icmp::{Kind, MAX_LEN, emit_error};
@@ -18,7 +18,6 @@ use crate::wire::ip::{self, Ipv4};
 use crate::wire::udp::{self, Udp};
 use crate::wire::{edit, icmp};
 
-use reassembly::Reassembly;
 use tcp::Tcp;
 
 /// Largest packet that the host sends, in octets: passes every link on the way, whatever its MTU turns out to be.

@@ -74,6 +74,8 @@ pub enum Verdict {
     Local,
     /// Too large for the next link: fragment it.
     Fragment,
+    /// A piece of a ping of a device that speaks IPv6: to be put together before it is translated.
+    EchoPiece,
     /// Dropped, and its sender is told by ICMP. The packet is as it came.
     Answer(Reason, Kind),
     /// The same for an IPv6 packet of a device.
@@ -253,8 +255,11 @@ fn admit_v4(
         return Ok(Verdict::Answer(Reason::TtlExceeded, Kind::TtlExceeded));
     }
     if ip.total_len > usize::from(mtu) {
-        let answer = Verdict::Answer(Reason::TooBig, Kind::FragNeeded { mtu });
-        return Ok(if ip.dont_fragment { answer } else { Verdict::Fragment });
+        if ip.dont_fragment {
+            return Ok(Verdict::Answer(Reason::TooBig, Kind::FragNeeded { mtu }));
+        }
+        lower_ttl(packet);
+        return Ok(Verdict::Fragment);
     }
     lower_ttl(packet);
     mtu::clamp_mss(packet, mtu.min(ESP_ROOM).saturating_sub(TCP_OVERHEAD));
@@ -282,6 +287,7 @@ fn admit_v6(
     let outside = slot.range.start - inner.start;
     let range = match translate_v6_to_v4(mapping, &limits, sealed, inner, slot.seq as u16) {
         Ok(range) => range,
+        Err(Refused { reason: Reason::Nat64IcmpFragment, .. }) => return Ok(Verdict::EchoPiece),
         Err(Refused { reason, answer: Some(kind) }) => return Ok(Verdict::Answer6(reason, kind)),
         Err(Refused { reason, answer: None }) => return Err(reason),
     };

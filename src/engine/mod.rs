@@ -10,6 +10,7 @@ mod ike_thread;
 #[doc(hidden)]
 pub mod job;
 mod plan;
+mod reassembly;
 mod saml;
 mod service_manager;
 pub mod sys;
@@ -20,6 +21,8 @@ mod worker;
 
 pub mod host;
 
+pub use crate::dns::Suffix;
+pub use crate::nat::Prefix96;
 pub use clock::Clock;
 pub use config::{Config, Identity, Pool, Split};
 pub use counters::{Counters, Snapshot};

@@ -10,7 +10,7 @@ use crate::engine::job::{self, Batch, Direction, ESP_ROOM, Origin, Verdict};
 use crate::nat::icmp::{self, Kind};
 use crate::nat::mtu;
 use crate::nat::nat64::{self, Limits, Refused, Translated};
-use crate::wire::ip::Ipv4;
+use crate::wire::ip::{ICMP, Ipv4};
 
 /// From this many packets on, sealing with a dear cipher goes to a worker.
 const OFFLOAD_PACKETS: usize = 4;
@@ -75,6 +75,11 @@ impl DataPath {
         let device = self.key_of(address)?;
         if job::is_simple(packet) {
             return self.collect_down(now, device, packet, Origin::CompanyNat64);
+        }
+        let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
+        if ip.protocol == ICMP && ip.is_fragment() {
+            let whole = self.pieces.handle_piece(now.mono, &ip, ip.payload(packet));
+            return whole.map_or(Ok(()), |whole| self.deliver_v6(now, address, &whole));
         }
         let outbound = self.table.device(device).ok_or(Reason::NoDevice)?.outbound;
         let tunnel = self.table.sa(outbound).map(|sa| Arc::clone(&sa.tunnel)).ok_or(Reason::NoDevice)?;

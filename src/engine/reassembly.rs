@@ -1,4 +1,5 @@
-//! Putting fragments to the host together (RFC 791, RFC 5722): large DNS answers come in pieces.
+//! Putting fragments together (RFC 791, RFC 5722), off the packet path: large DNS answers come to the in-tunnel host in
+//! pieces, and pings above the MTU cannot be translated in pieces.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ const MAX_PIECES: usize = 32;
 const LIFETIME: Duration = Duration::from_secs(5);
 const MAX_DATA: usize = 16 * 1024;
 
-type Key = (Ipv4Addr, u8, u16);
+type Key = (Ipv4Addr, Ipv4Addr, u8, u16);
 
 struct Partial {
     key: Key,
@@ -32,7 +33,7 @@ impl Reassembly {
     /// Takes a piece, and returns the packet that it completes. Overlapping pieces spoil their packet.
     pub(super) fn handle_piece(&mut self, now: Duration, header: &Ipv4, data: &[u8]) -> Option<Vec<u8>> {
         self.partials.retain(|partial| partial.until > now);
-        let key = (header.src, header.protocol, header.id);
+        let key = (header.src, header.dst, header.protocol, header.id);
         let index = self.partials.iter().position(|partial| partial.key == key).unwrap_or_else(|| {
             if self.partials.len() >= MAX_PACKETS {
                 self.partials.remove(0);
@@ -50,6 +51,7 @@ impl Reassembly {
         let whole = Ipv4 {
             more_fragments: false,
             fragment_offset: 0,
+            dont_fragment: false,
             total_len: ip::HEADER_LEN + data.len(),
             ..*header
         };
