@@ -103,7 +103,7 @@ impl Stopper {
 #[derive(Debug)]
 pub struct Handle {
     stopper: Stopper,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<bool>,
     counters: Arc<Counters>,
     addresses: [Vec<SocketAddr>; 2],
 }
@@ -129,9 +129,9 @@ impl Handle {
         self.stopper.clone()
     }
 
-    /// Waits for the end. False if the daemon ended by a panic.
+    /// Waits for the end. False if that was not an orderly one.
     pub fn wait(self) -> bool {
-        self.thread.join().is_ok()
+        self.thread.join().unwrap_or(false)
     }
 }
 
@@ -235,9 +235,15 @@ fn is_family_off(error: &io::Error) -> bool {
 #[derive(Debug)]
 enum Phase {
     Running,
-    DeletingClients { until: Duration },
-    LeavingGateway { until: Duration },
+    DeletingClients {
+        until: Duration,
+    },
+    LeavingGateway {
+        until: Duration,
+    },
     Done,
+    /// The system does not let us go on.
+    Failed,
 }
 
 struct EventLoop {
@@ -263,14 +269,15 @@ struct EventLoop {
 }
 
 impl EventLoop {
-    fn run(mut self) {
+    /// Serves until the end. True if that was an orderly one.
+    fn run(mut self) -> bool {
         let mut events = Events::with_capacity(256);
         let mut receiver = Receiver::new();
         self.manager.ready();
         self.uplink.handle(self.clock.now(), fortivpn::Input::Start);
         self.serve_uplink(self.clock.now());
         self.tell_plan(None);
-        while !matches!(self.phase, Phase::Done) {
+        while !matches!(self.phase, Phase::Done | Phase::Failed) {
             self.wait(&mut events);
             let now = self.clock.now();
             for event in &events {
@@ -278,6 +285,7 @@ impl EventLoop {
             }
             self.turn(now, &mut receiver);
         }
+        matches!(self.phase, Phase::Done)
     }
 
     /// Sleeps until something happens. The queues are looked at once more after announcing the sleep.
@@ -293,7 +301,7 @@ impl EventLoop {
             && error.kind() != io::ErrorKind::Interrupted
         {
             log::error!("poll: {error}");
-            self.phase = Phase::Done;
+            self.phase = Phase::Failed;
         }
         self.waker.awake();
     }
@@ -309,7 +317,7 @@ impl EventLoop {
     fn poll_timeout(&self) -> Option<Duration> {
         let phase = match self.phase {
             Phase::DeletingClients { until } | Phase::LeavingGateway { until } => Some(until),
-            Phase::Running | Phase::Done => None,
+            Phase::Running | Phase::Done | Phase::Failed => None,
         };
         let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
