@@ -20,6 +20,8 @@ mod worker;
 
 pub mod host;
 
+pub use crate::dns::Suffix;
+pub use crate::nat::Prefix96;
 pub use clock::Clock;
 pub use config::{Config, Identity, Pool, Split};
 pub use counters::{Counters, Snapshot};
