@@ -265,3 +265,42 @@ impl Table {
         self.sas.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Aead, Secret};
+
+    #[test]
+    fn a_device_goes_with_its_last_sa_and_brings_its_batch_back() {
+        let address = Ipv4Addr::new(198, 19, 255, 2);
+        let child = |spi_in| ChildSa {
+            device: DeviceId(1),
+            spi_in,
+            spi_out: spi_in,
+            aead: Aead::Aes256Gcm,
+            key_in: Secret::new(vec![0; 36]),
+            key_out: Secret::new(vec![0; 36]),
+            address,
+            address6: None,
+            ts_local: Vec::new(),
+            ts_remote: Vec::new(),
+            path: Path {
+                socket: 0,
+                local: None,
+                local_port: 4500,
+                remote: ([127, 0, 0, 1], 4500).into(),
+                marker: true,
+            },
+            replaces: None,
+        };
+        let mut table = Table::new(Pool::DEFAULT);
+        table.install(&child(1), Duration::ZERO).unwrap();
+        table.install(&child(2), Duration::ZERO).unwrap();
+        let key = table.by_address(address).unwrap();
+        table.device(key).unwrap().down = Some(Box::default());
+        assert!(table.remove(1).is_none(), "one SA is left");
+        assert!(table.remove(2).is_some_and(|device| device.down.is_some()));
+        assert!(table.remove(2).is_none() && table.by_address(address).is_none() && table.is_empty());
+    }
+}
