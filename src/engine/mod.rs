@@ -5,6 +5,7 @@ mod config;
 mod counters;
 mod datapath;
 mod device;
+mod domains;
 mod event_loop;
 mod ike_thread;
 #[doc(hidden)]
@@ -20,6 +21,6 @@ mod worker;
 pub mod host;
 
 pub use clock::Clock;
-pub use config::{Config, Identity, Pool, Split};
+pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, Split};
 pub use counters::{Counters, Snapshot};
 pub use event_loop::{Handle, StartError, Stopper, start};

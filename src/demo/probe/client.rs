@@ -1,8 +1,8 @@
 //! A connected client and what it can be asked to do.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ pub struct Client {
     thread: Option<JoinHandle<()>>,
     config: ClientConfig,
     assigned: Assigned,
-    /// IPv4 and IPv6.
-    routes: [Vec<TrafficSelector>; 2],
+    /// TSr as last negotiated.
+    routes: Mutex<Vec<TrafficSelector>>,
 }
 
 impl Client {
@@ -63,8 +63,7 @@ impl Client {
             };
             thread::Builder::new().name("probe".to_owned()).spawn(run)?
         };
-        let (ipv4, ipv6) = established.routes.into_iter().partition(|route| route.first.is_ipv4());
-        Ok(Self { shared, thread: Some(thread), config, assigned, routes: [ipv4, ipv6] })
+        Ok(Self { shared, thread: Some(thread), config, assigned, routes: Mutex::new(established.routes) })
     }
 
     /// The inner address that the server assigned.
@@ -92,16 +91,18 @@ impl Client {
         &self.assigned.domains
     }
 
-    /// The server's side of the tunnel (TSr): IPv4.
-    pub fn routes(&self) -> &[TrafficSelector] {
-        let [ipv4, _] = &self.routes;
-        ipv4
+    /// The server's side of the tunnel (TSr), as last negotiated: IPv4.
+    pub fn routes(&self) -> Vec<TrafficSelector> {
+        self.all_routes().iter().filter(|route| route.first.is_ipv4()).copied().collect()
     }
 
-    /// The server's side of the tunnel (TSr): IPv6.
-    pub fn routes6(&self) -> &[TrafficSelector] {
-        let [_, ipv6] = &self.routes;
-        ipv6
+    /// The same: IPv6.
+    pub fn routes6(&self) -> Vec<TrafficSelector> {
+        self.all_routes().iter().filter(|route| route.first.is_ipv6()).copied().collect()
+    }
+
+    fn all_routes(&self) -> MutexGuard<'_, Vec<TrafficSelector>> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was counted so far.
@@ -253,7 +254,7 @@ impl Client {
         let message = self.shared.request(None, exchange::CREATE_CHILD_SA, &request)?;
 
         let nonce_r = message.find(kind::NONCE).ok_or(Malformed("rekey: no nonce"))?;
-        handshake::selectors(&message, &self.assigned)?;
+        let routes = handshake::selectors(&message, &self.assigned)?;
         let sa = message.find(kind::SA).ok_or(Malformed("rekey: no SA"))?;
         let (aead, spi_out) = parse_esp(sa, &self.config.esp, pair.as_ref().map(KeyPair::group))?;
         {
@@ -267,6 +268,7 @@ impl Client {
             core.inbound.push(Inbound::new(aead, spi_in, spi_out, &key_in)?);
             core.outbound = Outbound::new(aead, spi_out, &key_out)?;
         }
+        *self.all_routes() = routes;
         self.shared.request(None, exchange::INFORMATIONAL, &[Payload::delete(Some(old))]).map(drop)
     }
 
