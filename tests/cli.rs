@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
@@ -123,6 +124,97 @@ fn a_port_in_use_is_named() {
     assert!(text.contains(&format!("port {port} (127.0.0.1:{port}, UDP): already in use")), "{text}");
 }
 
+/// systemd's own tool opens the sockets and starts the program at the first datagram or connection.
+fn activated(sockets: &[String], more: &[String], options: &[String]) -> Command {
+    let mut command = Command::new("systemd-socket-activate");
+    command
+        .args(more)
+        .args(sockets.iter().map(|socket| format!("--listen={socket}")))
+        .arg(PROGRAM)
+        .args(options);
+    command
+}
+
+/// Options of a daemon that could bind nothing by itself: nobody has an address of TEST-NET-1.
+fn without_address(files: &Files, ike_port: u16, nat_port: u16) -> Vec<String> {
+    let mut options = files.options(ike_port, nat_port);
+    options.retain(|option| !option.starts_with("--listen-ip"));
+    options.insert(0, "--listen-ip=192.0.2.1".to_owned());
+    options
+}
+
+#[test]
+fn systemd_gives_the_sockets_and_hears_how_we_are() {
+    let files = Files::new();
+    let (ike, nat) = free_ports();
+    let ear = UnixDatagram::bind(files.path("notify")).unwrap();
+    ear.set_read_timeout(Some(PATIENCE)).unwrap();
+    let more = [
+        "--datagram".to_owned(),
+        format!("--setenv=NOTIFY_SOCKET={}", files.path("notify").display()),
+        "--setenv=WATCHDOG_USEC=200000".to_owned(),
+    ];
+    let sockets = [ike, nat].map(|port| format!("127.0.0.1:{port}"));
+    let mut daemon =
+        Daemon::spawn(&mut activated(&sockets, &more, &without_address(&files, ike, nat)), "activated");
+    daemon.wait_for("Listening on");
+    daemon.wait_for(&format!("127.0.0.1:{nat}"));
+
+    // A request of IKE version 3: the datagram that starts the program is answered, with the version that it speaks.
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = [0; 28];
+    request[..8].fill(7);
+    request[17] = 0x30;
+    request[18] = 34;
+    request[19] = 0x08;
+    request[27] = 28;
+    peer.send_to(&request, ("127.0.0.1", ike)).unwrap();
+    daemon.wait_for(&format!("listening on UDP 127.0.0.1:{ike} and 127.0.0.1:{nat}"));
+    let mut answer = [0; 100];
+    let (length, from) = peer.recv_from(&mut answer).unwrap();
+    assert_eq!((from.port(), answer[17], &answer[length - 2..length]), (ike, 0x20, &[0, 5][..]));
+
+    let mut heard = String::new();
+    let mut hear = |text: &str| {
+        while !heard.contains(text) {
+            let mut message = [0; 1000];
+            let length =
+                ear.recv(&mut message).unwrap_or_else(|error| panic!("no {text:?} in {heard:?}: {error}"));
+            heard.push_str(std::str::from_utf8(&message[..length]).unwrap());
+        }
+    };
+    hear("READY=1\n");
+    hear("STATUS=connecting to the gateway; devices: 0\n");
+    hear("WATCHDOG=1\nWATCHDOG=1\n");
+    daemon.signal("TERM");
+    hear("STOPPING=1\n");
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
+fn sockets_that_will_not_do_are_refused_with_code_78() {
+    let files = Files::new();
+    let (ike, nat) = free_ports();
+    let (other, _) = free_ports();
+    let socket = |port: u16| format!("127.0.0.1:{port}");
+    let options = without_address(&files, ike, nat);
+    let datagram = ["--datagram".to_owned()];
+    let mut strange =
+        Daemon::spawn(&mut activated(&[socket(ike), socket(other)], &datagram, &options), "strange");
+    strange.wait_for("Listening on");
+    strange.wait_for(&socket(other));
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[0], ("127.0.0.1", ike)).unwrap();
+    strange.wait_for(&format!("its port is neither --ike-port ({ike}) nor --nat-port ({nat})"));
+    assert_eq!(strange.wait(), Some(78));
+
+    let mut stream = Daemon::spawn(&mut activated(&[socket(ike)], &[], &options), "stream");
+    stream.wait_for("Listening on");
+    TcpStream::connect(("127.0.0.1", ike)).unwrap();
+    stream.wait_for("descriptor 3 of the service manager is not a UDP socket");
+    assert_eq!(stream.wait(), Some(78));
+}
+
 #[test]
 fn signals_end_the_daemon_cleanly() {
     let files = Files::new();
@@ -133,6 +225,8 @@ fn signals_end_the_daemon_cleanly() {
         daemon.signal(signal);
         daemon.wait_for("stopping");
         assert_eq!(daemon.wait(), Some(0), "SIG{signal}");
+        let said = daemon.rest().filter(|line| line.contains("stop")).count();
+        assert_eq!(said, 0, "the end is announced once");
     }
 }
 
@@ -145,13 +239,12 @@ struct Daemon {
 
 impl Daemon {
     fn start(options: &[String], name: &str) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::spawn(Command::new(PROGRAM).args(options), name)
+    }
+
+    fn spawn(command: &mut Command, name: &str) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = mpsc::channel();
         thread::Builder::new()
@@ -168,6 +261,11 @@ impl Daemon {
                 Err(_) => panic!("no line with {text:?} in {:#?}", self.seen),
             }
         }
+    }
+
+    /// Lines not waited for; ends when the program has ended.
+    fn rest(&self) -> impl Iterator<Item = String> {
+        self.lines.iter()
     }
 
     fn signal(&self, name: &str) {

@@ -2,6 +2,7 @@
 //!
 //! They are read from `$PTERODAPTER_VECTORS/nat64`, or from `../shared/vectors/nat64` beside the repository. Where there
 //! are none the test says so and passes, but not in continuous integration.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use std::env;
 use std::fs;
@@ -22,14 +23,19 @@ const ROOM: usize = 128;
 const SKIPPED_KNOB: &str = "\"icmp_source_for_untranslatable\"";
 
 fn vectors(file: &str) -> Option<String> {
-    let folder = env::var_os("PTERODAPTER_VECTORS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(1).map(|up| up.join("shared/vectors")),
-        |folder| Some(PathBuf::from(folder)),
-    );
     // A worktree may lie one folder deeper than the repository.
-    let deeper = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(|up| up.join("shared/vectors"));
-    let found = folder.into_iter().chain(deeper).map(|folder| folder.join("nat64").join(file));
-    let text = found.filter(|path| path.exists()).map(|path| fs::read_to_string(path).unwrap()).next();
+    let beside = || {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(|up| up.join("shared/vectors"))
+            .collect()
+    };
+    let folders: Vec<PathBuf> =
+        env::var_os("PTERODAPTER_VECTORS").map_or_else(beside, |folder| vec![PathBuf::from(folder)]);
+    let found = folders.iter().map(|folder| folder.join("nat64").join(file)).find(|path| path.exists());
+    let text = found.map(|path| fs::read_to_string(path).unwrap());
     if text.is_none() {
         assert!(env::var("CI").as_deref() != Ok("true"), "no vectors ({file}): set PTERODAPTER_VECTORS");
         println!("skipped: no {file} in $PTERODAPTER_VECTORS/nat64 or ../shared/vectors/nat64");

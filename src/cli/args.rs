@@ -175,11 +175,11 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "FILE")]
     pub gateway_ca: Option<PathBuf>,
 
-    /// Only the gateway's split-tunnel routes take the tunnel [default: everything]
+    /// Only the gateway's split-tunnel routes take the tunnel
     #[arg(long)]
     pub gateway_routes: bool,
 
-    /// Host name whose addresses take the tunnel, and nothing else does; repeatable
+    /// Only the addresses of this name take the tunnel, repeatable
     #[arg(long, value_name = "NAME", value_parser = Suffix::parse)]
     pub tunnel_domain: Vec<Suffix>,
 

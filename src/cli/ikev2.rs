@@ -8,7 +8,7 @@ use std::thread;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::engine::{self, Clock, StartError, Stopper};
+use crate::engine::{self, Clock, ServiceManager, StartError, Stopper};
 
 use super::Failure;
 use super::args::Ikev2Args;
@@ -16,6 +16,8 @@ use super::settings::{self, System};
 
 /// Serves until SIGINT or SIGTERM, then ends in order; a second signal ends at once.
 pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
+    // First of all: the descriptors that it hands over have fixed numbers.
+    let manager = ServiceManager::from_environment().map_err(|e| start_failure(e.into()))?;
     let system = System {
         wall: Clock::start().now().wall,
         cores: thread::available_parallelism().map_or(1, usize::from),
@@ -28,10 +30,8 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     // From here on a signal waits for its thread instead of ending us in the middle.
     let signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|e| Failure::Runtime(format!("cannot catch signals: {e}")))?;
-    let daemon = engine::start(config).map_err(start_failure)?;
-    for (ike, nat) in daemon.addresses() {
-        log::info!("listening on UDP {ike} and {nat}");
-    }
+    let daemon = engine::start_under(config, manager).map_err(start_failure)?;
+    log::info!("listening on UDP {} and {}", list(daemon.ike_addresses()), list(daemon.nat_addresses()));
     stop_on_signal(signals, daemon.stopper())?;
     if daemon.wait() {
         Ok(())
@@ -40,11 +40,15 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     }
 }
 
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure> {
     let wait = move || {
         let mut arrived = signals.forever();
         if arrived.next().is_some() {
-            log::info!("asked to stop; a second signal ends at once");
+            log::info!("stopping; a second signal ends at once");
             stopper.stop();
         }
         if arrived.next().is_some() {
@@ -78,7 +82,8 @@ fn not_permitted(address: SocketAddr) -> String {
         std::env::current_exe().map_or_else(|_| "pterodapter".to_owned(), |path| path.display().to_string());
     format!(
         "port {} ({address}, UDP): permission denied. Three ways out: 'sudo setcap cap_net_bind_service=+ep {program}'; \
-         the systemd service, which may use it; or --ike-port and --nat-port above 1023 for clients that can use those",
+         a systemd socket (packaging/systemd/pterodapter.socket), which opens it for us; or --ike-port and --nat-port \
+         above 1023 for clients that can use those",
         address.port()
     )
 }
@@ -87,7 +92,7 @@ fn in_use(address: SocketAddr) -> String {
     let port = address.port();
     format!(
         "port {port} ({address}, UDP): already in use. Three ways out: stop the program that has it ('sudo ss -ulpn \
-         sport = :{port}' names it, often strongSwan); --listen-ip with an address that it does not use; or other \
+         sport = :{port}' names it, often strongSwan or pterodapter.socket); --listen-ip with an address that it does not use; or other \
          ports with --ike-port and --nat-port"
     )
 }
@@ -106,7 +111,7 @@ mod tests {
             (code, text.to_owned())
         };
         for (kind, expected, ways) in [
-            (io::ErrorKind::PermissionDenied, 77, ["setcap", "systemd", "--ike-port"]),
+            (io::ErrorKind::PermissionDenied, 77, ["setcap", "systemd socket", "--ike-port"]),
             (io::ErrorKind::AddrInUse, 1, ["stop the program", "--listen-ip", "--ike-port"]),
         ] {
             let (code, text) = bind(kind);

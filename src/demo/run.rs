@@ -134,7 +134,9 @@ pub fn run(options: DemoOptions) -> Result<(), DemoError> {
     let gateway = start_gateway(&authority, &password, wall)?;
     let outside = options.stay.then(own_address).flatten();
     let daemon = start_daemon(&authority, &password, wall, gateway.addr(), outside)?;
-    let (ike, nat) = daemon.addresses().first().copied().ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+    let (Some(ike), Some(nat)) = (daemon.ike_addresses().first(), daemon.nat_addresses().first()) else {
+        return Err(io::Error::from(io::ErrorKind::NotFound).into());
+    };
     say(&format!("gateway on {}, daemon on UDP {} and {}", gateway.addr(), ike.port(), nat.port()));
 
     let probe = ClientConfig {

@@ -59,49 +59,30 @@ enum Rule {
 impl Dns64 {
     /// What to do with a well-formed query with one question.
     pub(super) fn plan(&self, query: &[u8]) -> Plan {
-        let (Ok(header), Ok(question)) = (Header::parse(query), Question::parse(query)) else {
-            return Plan::Pass;
-        };
+        let Ok(question) = Question::parse(query) else { return Plan::Pass };
         if question.class != IN {
             return Plan::Pass;
         }
         if let Some(reply) = self.special(&question) {
             return Plan::Answer(reply);
         }
-        let (rule, asked, zone) = match (reverse::parse(question.name, &self.prefix), self.suffix(&question))
-        {
-            (Some(Reverse::Address(address, zone)), _) if question.kind == kind::PTR => {
-                (Rule::Reverse, (reverse::in_addr_arpa(address), kind::PTR), zone)
+        match reverse::parse(question.name, &self.prefix) {
+            Some(Reverse::Address(address, zone)) if question.kind == kind::PTR => {
+                let name = reverse::in_addr_arpa(address);
+                return ask(query, Rule::Reverse, &Question { name: &name, ..question }, zone);
             }
-            (Some(Reverse::Address(_, zone) | Reverse::Part(zone)), _) => {
-                return Plan::Answer(negative(0, zone));
-            }
-            // A query for A tells whether the name exists; servers that do not know HTTPS may not even answer.
-            (None, Some(zone)) => match question.kind {
-                kind::AAAA => (Rule::Synthesise(self.prefix), (question.name.to_vec(), kind::A), zone),
-                kind::A | kind::HTTPS | kind::SVCB => {
-                    (Rule::Nothing, (question.name.to_vec(), kind::A), zone)
-                }
-                kind::ANY => (Rule::Any, (question.name.to_vec(), kind::A), zone),
-                _ => return Plan::Pass,
-            },
-            (None, None) => return Plan::Pass,
-        };
-        let edns = match Edns::parse(query) {
-            Ok(edns) => edns,
-            Err(_) => return Plan::Answer(Reply { rcode: dns::FORMERR.into(), ..Reply::default() }),
-        };
-        if edns.is_some_and(|edns| edns.version != 0) {
-            return Plan::Answer(Reply { rcode: BADVERS, ..Reply::default() });
+            Some(Reverse::Address(_, zone) | Reverse::Part(zone)) => return Plan::Answer(negative(0, zone)),
+            None => {}
         }
-        // RFC 6147 section 5.5: this client validates by itself, and gets what was signed.
-        let validates = edns.is_some_and(|edns| edns.dnssec_ok) && header.flags & CD != 0;
-        if validates && !matches!(rule, Rule::Reverse) {
-            return Plan::Pass;
-        }
-        let (name, kind) = asked;
-        let asked = stand_in(&header, &Question { name: &name, kind, class: IN }, edns);
-        Plan::Ask(Rewrite { asked, rule, zone: zone.to_vec() })
+        let Some(zone) = self.suffix(&question) else { return Plan::Pass };
+        let rule = match question.kind {
+            kind::AAAA => Rule::Synthesise(self.prefix),
+            kind::A | kind::HTTPS | kind::SVCB => Rule::Nothing,
+            kind::ANY => Rule::Any,
+            _ => return Plan::Pass,
+        };
+        // A query for A tells whether the name exists; servers that do not know HTTPS may not even answer.
+        ask(query, rule, &Question { kind: kind::A, ..question }, zone)
     }
 
     fn suffix(&self, question: &Question<'_>) -> Option<&[u8]> {
@@ -181,19 +162,11 @@ impl Rewrite {
                 true
             }
             Rule::Reverse => {
-                let asked = Question::parse(&self.asked).map(|asked| asked.name.to_vec()).unwrap_or_default();
-                for record in answers.iter_mut().filter(|r| r.owner.eq_ignore_ascii_case(&asked)) {
-                    record.owner = question.name.to_vec();
-                }
-                additionals.clear();
-                // Negative answers are cached below the owner of the SOA record only.
-                authorities.retain(|record| record.kind == kind::SOA);
-                for record in authorities.iter_mut() {
-                    record.owner.clone_from(&self.zone);
-                }
-                !answers.iter().any(|record| record.kind == kind::PTR)
+                self.move_to_prefix(&question, &mut reply.sections);
+                !reply.sections.answers.iter().any(|record| record.kind == kind::PTR)
             }
         };
+        let Sections { answers, authorities, .. } = &mut reply.sections;
         if matches!(self.rule, Rule::Any) && reply.rcode == 0 {
             authorities.clear();
             *answers = vec![own(question.name, kind::HINFO, vec![Field::Octets(b"\x07RFC8482\0".to_vec())])];
@@ -210,6 +183,39 @@ impl Rewrite {
         }
         reply
     }
+
+    /// Makes records of the reverse tree of IPv4 those of the prefix.
+    fn move_to_prefix(&self, question: &Question<'_>, sections: &mut Sections) {
+        let Ok(asked) = Question::parse(&self.asked) else { return };
+        for record in &mut sections.answers {
+            if record.owner.eq_ignore_ascii_case(asked.name) {
+                record.owner = question.name.to_vec();
+            }
+        }
+        // Negative answers are cached below the owner of the SOA record only.
+        sections.authorities.retain(|record| record.kind == kind::SOA);
+        for record in &mut sections.authorities {
+            record.owner.clone_from(&self.zone);
+        }
+        sections.additionals.clear();
+    }
+}
+
+/// Asks `question` in place of the one of `query`.
+fn ask(query: &[u8], rule: Rule, question: &Question<'_>, zone: &[u8]) -> Plan {
+    let (Ok(header), Ok(edns)) = (Header::parse(query), Edns::parse(query)) else {
+        return Plan::Answer(Reply { rcode: dns::FORMERR.into(), ..Reply::default() });
+    };
+    if edns.is_some_and(|edns| edns.version != 0) {
+        return Plan::Answer(Reply { rcode: BADVERS, ..Reply::default() });
+    }
+    // RFC 6147 section 5.5: this client validates by itself, and gets what was signed. (Names in the prefix are known to
+    // nobody else, signed or not.)
+    let validates = edns.is_some_and(|edns| edns.dnssec_ok) && header.flags & CD != 0;
+    if validates && !matches!(rule, Rule::Reverse) {
+        return Plan::Pass;
+    }
+    Plan::Ask(Rewrite { asked: stand_in(&header, question, edns), rule, zone: zone.to_vec() })
 }
 
 /// A as AAAA; what leads there as it is; nothing of the rest.

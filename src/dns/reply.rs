@@ -113,9 +113,7 @@ impl Reply {
         if !authorities.iter().all(|record| writer.record(Section::Authority, record)) {
             return !answers.is_empty();
         }
-        for record in additionals {
-            writer.record(Section::Additional, record);
-        }
+        let _ = additionals.iter().all(|record| writer.record(Section::Additional, record));
         true
     }
 }

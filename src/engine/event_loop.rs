@@ -20,6 +20,7 @@ use super::datapath::{self, DataPath};
 use super::domains::Domains;
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::saml::Listener;
+use super::service_manager::{HandoverError, ServiceManager};
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::worker::{self, LoopWaker};
@@ -51,6 +52,8 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// A socket that the service manager handed over will not do.
+    Handover(HandoverError),
     /// The TLS settings are not usable.
     Tls(rustls::Error),
     /// A thread, or the poll, could not be made.
@@ -61,6 +64,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind { address, error } => write!(f, "cannot listen on UDP {address}: {error}"),
+            Self::Handover(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
@@ -68,6 +72,12 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+impl From<HandoverError> for StartError {
+    fn from(error: HandoverError) -> Self {
+        Self::Handover(error)
+    }
+}
 
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
@@ -96,13 +106,18 @@ pub struct Handle {
     stopper: Stopper,
     thread: JoinHandle<()>,
     counters: Arc<Counters>,
-    addresses: Vec<(SocketAddr, SocketAddr)>,
+    addresses: [Vec<SocketAddr>; 2],
 }
 
 impl Handle {
-    /// The bound addresses, in the order of `Config::listen`: port for IKE, port for IKE with marker and ESP.
-    pub fn addresses(&self) -> &[(SocketAddr, SocketAddr)] {
-        &self.addresses
+    /// Where we serve IKE: in the order of `Config::listen`, or what the service manager gave.
+    pub fn ike_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[0]
+    }
+
+    /// Where we serve IKE with marker, and ESP; in the same order.
+    pub fn nat_addresses(&self) -> &[SocketAddr] {
+        &self.addresses[1]
     }
 
     /// What was counted so far.
@@ -123,10 +138,21 @@ impl Handle {
 
 /// Binds the sockets and starts the threads. The sign-in at the FortiGate begins at once.
 pub fn start(config: Config) -> Result<Handle, StartError> {
+    start_under(config, ServiceManager::default())
+}
+
+/// Like `start`, but a port for which the service manager gave sockets is not bound, and it hears how we are.
+pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle, StartError> {
     let clock = Clock::start();
     let poll = Poll::new()?;
     let waker = Arc::new(LoopWaker::new(Waker::new(poll.registry(), WAKER)?));
-    let (udp, addresses) = bind_all(&config, &poll)?;
+    let [ike_sockets, nat_sockets] = open_sockets(&config, &mut manager)?;
+    let addresses = [&ike_sockets, &nat_sockets].map(|udp| udp.iter().map(Udp::local_addr).collect());
+    let mut udp = ike_sockets;
+    udp.extend(nat_sockets);
+    for (index, udp) in udp.iter_mut().enumerate() {
+        poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
+    }
 
     let tls_config = tls::client_config(&config.gateway_roots).map_err(StartError::Tls)?;
     let ike_config = ike::Config {
@@ -165,6 +191,7 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
         tunnel: None,
         host: config.pool.host(),
         counters: Arc::clone(&counters),
+        manager,
         browser_missed: false,
         phase: Phase::Running,
         housekeeping: Duration::ZERO,
@@ -174,33 +201,31 @@ pub fn start(config: Config) -> Result<Handle, StartError> {
     Ok(Handle { stopper, thread, counters, addresses })
 }
 
-/// The sockets, and for each listening address the two that were bound.
-type Bound = (Vec<Udp>, Vec<(SocketAddr, SocketAddr)>);
-
-/// Binds both ports on every address.
-fn bind_all(config: &Config, poll: &Poll) -> Result<Bound, StartError> {
-    let mut sockets = Vec::new();
-    let mut addresses = Vec::new();
+/// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
+fn open_sockets(config: &Config, manager: &mut ServiceManager) -> Result<[Vec<Udp>; 2], StartError> {
+    let ports = [config.ike_port, config.nat_port];
+    let mut opened = [Vec::new(), Vec::new()];
+    for (handed_over, sockets) in manager.take_sockets(ports)?.into_iter().zip(&mut opened) {
+        for socket in handed_over {
+            sockets.push(Udp::adopt(socket)?);
+        }
+    }
+    let to_bind = opened.each_ref().map(Vec::is_empty);
     for listen in &config.listen {
         let mut ip = *listen;
-        let mut bind = |port| {
-            let mut result = Udp::bind(SocketAddr::new(ip, port));
+        for ((port, sockets), _) in ports.iter().zip(&mut opened).zip(to_bind).filter(|(_, wanted)| *wanted) {
+            let mut result = Udp::bind(SocketAddr::new(ip, *port));
             let no_ipv6 = result.as_ref().is_err_and(|error| ip.is_ipv6() && is_family_off(error));
             if no_ipv6 && ip.is_unspecified() {
                 log::warn!("IPv6 is off on this host: serving IPv4 only (0.0.0.0)");
                 ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-                result = Udp::bind(SocketAddr::new(ip, port));
+                result = Udp::bind(SocketAddr::new(ip, *port));
             }
-            result.map_err(|error| StartError::Bind { address: SocketAddr::new(ip, port), error })
-        };
-        let pair = [bind(config.ike_port)?, bind(config.nat_port)?];
-        addresses.push((pair[0].local_addr(), pair[1].local_addr()));
-        sockets.extend(pair);
+            let address = SocketAddr::new(ip, *port);
+            sockets.push(result.map_err(|error| StartError::Bind { address, error })?);
+        }
     }
-    for (index, udp) in sockets.iter_mut().enumerate() {
-        poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
-    }
-    Ok((sockets, addresses))
+    Ok(opened)
 }
 
 fn is_family_off(error: &io::Error) -> bool {
@@ -235,6 +260,7 @@ struct EventLoop {
     tunnel: Option<fortivpn::TunnelConfig>,
     host: Ipv4Addr,
     counters: Arc<Counters>,
+    manager: ServiceManager,
     /// Nobody signed in in time: a device that connects is a person who may do it now.
     browser_missed: bool,
     phase: Phase,
@@ -247,6 +273,7 @@ impl EventLoop {
     fn run(mut self) {
         let mut events = Events::with_capacity(256);
         let mut receiver = Receiver::new();
+        self.manager.ready();
         self.uplink.handle(self.clock.now(), fortivpn::Input::Start);
         self.serve_uplink(self.clock.now());
         self.tell_plan();
@@ -294,7 +321,8 @@ impl EventLoop {
         let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
-        [phase, saml, housekeeping].into_iter().chain(parts).flatten().min()
+        let others = [phase, saml, housekeeping, self.manager.poll_timeout()];
+        parts.into_iter().chain(others).flatten().min()
     }
 
     fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
@@ -341,6 +369,7 @@ impl EventLoop {
         self.data.flush_down(now);
         self.uplink.flush(now);
         self.advance_shutdown(now);
+        self.manager.handle_turn(now.mono);
     }
 
     fn handle_timers(&mut self, now: Now) {
@@ -399,12 +428,16 @@ impl EventLoop {
             ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
             ike::Output::Moved { device, path } => self.data.moved(device, path),
             ike::Output::Connected { identity, address, path, suite, .. } => {
+                self.manager.device_came();
                 log::info!("{identity} connected from {}, has {address}, {suite}", path.remote);
                 if std::mem::take(&mut self.browser_missed) {
                     self.uplink.handle(now, fortivpn::Input::Retry);
                 }
             }
-            ike::Output::Gone { identity, why, .. } => log::info!("{identity} is gone: {why}"),
+            ike::Output::Gone { identity, why, .. } => {
+                self.manager.device_left();
+                log::info!("{identity} is gone: {why}");
+            }
             ike::Output::Note(event) => log::info!("{event}"),
         }
     }
@@ -412,9 +445,16 @@ impl EventLoop {
     fn serve_uplink(&mut self, now: Now) {
         while let Some(output) = self.uplink.poll(now, self.poll.registry()) {
             match output {
-                fortivpn::Output::LoginNeeded { url } => self.announce_login(&url),
-                fortivpn::Output::LoginDone => self.saml = None,
+                fortivpn::Output::LoginNeeded { url } => {
+                    self.manager.uplink("waiting for a sign-in in the browser");
+                    self.announce_login(&url);
+                }
+                fortivpn::Output::LoginDone => {
+                    self.manager.uplink("signing in");
+                    self.saml = None;
+                }
                 fortivpn::Output::Up(config) => {
+                    self.manager.uplink("the tunnel is up");
                     let dns: Vec<String> = config.dns.iter().map(ToString::to_string).collect();
                     log::info!("the tunnel is up: address {}, DNS {}", config.address, dns.join(" "));
                     self.data.uplink_up(config.address, config.mtu, &config.dns);
@@ -423,6 +463,7 @@ impl EventLoop {
                     self.tell_plan();
                 }
                 fortivpn::Output::Down(reason) => {
+                    self.manager.uplink("the tunnel is down");
                     let stopped = matches!(reason, fortivpn::DownReason::Stopped);
                     let level = if stopped { log::Level::Info } else { log::Level::Warn };
                     log::log!(level, "the tunnel is down: {reason}");
@@ -430,6 +471,7 @@ impl EventLoop {
                     self.domains.handle_down();
                 }
                 fortivpn::Output::Failed(error) => {
+                    self.manager.uplink("no tunnel: see the log");
                     log::error!("{error}");
                     self.browser_missed = matches!(error, fortivpn::Error::SignInTimeout);
                 }
@@ -484,7 +526,7 @@ impl EventLoop {
     fn advance_shutdown(&mut self, now: Now) {
         match self.phase {
             Phase::Running if self.stop.load(Ordering::SeqCst) => {
-                log::info!("stopping");
+                self.manager.stopping();
                 self.ike.notice(Notice::Shutdown);
                 self.phase = Phase::DeletingClients { until: now.mono + DELETE_TIME };
             }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "the one module that may; each block states why it is sound")]
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// The clock that goes on during suspend, where the system has one.
@@ -50,6 +50,18 @@ pub fn allow_fragmentation(socket: &impl AsRawFd, ipv6: bool) -> io::Result<()> 
 #[cfg(not(target_os = "linux"))]
 pub fn allow_fragmentation(_socket: &impl AsRawFd, _ipv6: bool) -> io::Result<()> {
     Ok(())
+}
+
+/// A descriptor of our own for what the number `fd` stands for: a number that a parent process named can so be used
+/// whoever owns it here. The original stays open.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes a number, which the system checks, and touches no memory of ours.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the system just made `copy` for us: it is open and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// Opens the tun device `name` (made when it does not exist) in the network namespace of this thread: one IP packet

@@ -41,16 +41,25 @@ impl Udp {
         if let IpAddr::V6(v6) = address.ip() {
             socket.set_only_v6(!v6.is_unspecified())?;
         }
-        socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        // The system may give less; it says how much it gave.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        Self::adopt(socket)
+    }
+
+    /// Sets up a socket that is bound already.
+    pub fn adopt(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        // The system may give less; it says how much it gave. Who bound it may have been given more.
+        if socket.recv_buffer_size()? < SOCKET_BUFFER {
+            let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        }
+        if socket.send_buffer_size()? < SOCKET_BUFFER {
+            let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        }
         let granted = socket.recv_buffer_size().unwrap_or(0);
         let state = UdpSocketState::new((&socket).into())?;
-        sys::allow_fragmentation(&socket, address.is_ipv6())?;
         let socket = UdpSocket::from_std(socket.into());
         let local = socket.local_addr()?;
+        sys::allow_fragmentation(&socket, local.is_ipv6())?;
         log::debug!(
             "UDP {local}: receive buffer {granted} octets, GSO {} segments, GRO {}",
             state.max_gso_segments(),

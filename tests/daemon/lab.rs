@@ -111,7 +111,7 @@ impl Lab {
     /// Settings of a client with a certificate for `name`.
     pub fn client_config(&self, name: &str) -> ClientConfig {
         let Issued { cert_pem, key_pem, .. } = self.authority.issue_client(name, wall(), 2).unwrap();
-        let (ike, nat) = self.daemon().addresses()[0];
+        let (ike, nat) = (self.daemon().ike_addresses()[0], self.daemon().nat_addresses()[0]);
         let mut config = ClientConfig::new(ike, nat.port(), SERVER_ID);
         config.ca_pem = self.authority.cert_pem().to_owned();
         config.cert_pem = cert_pem;

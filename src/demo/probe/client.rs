@@ -1,8 +1,8 @@
 //! A connected client and what it can be asked to do.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -35,8 +35,6 @@ pub struct Client {
     thread: Option<JoinHandle<()>>,
     config: ClientConfig,
     assigned: Assigned,
-    /// TSr as last negotiated.
-    routes: Mutex<Vec<TrafficSelector>>,
 }
 
 impl Client {
@@ -53,6 +51,7 @@ impl Client {
         let link = Link::new(established.socket, established.server)?;
         let mut core = Core::new(link, established.ike, outbound, established.inbound, stack, clock);
         core.counters = counters;
+        core.routes = established.routes;
         let shared = Arc::new(Shared::new(core, config.timeout));
         let thread = {
             let shared = shared.clone();
@@ -63,7 +62,7 @@ impl Client {
             };
             thread::Builder::new().name("probe".to_owned()).spawn(run)?
         };
-        Ok(Self { shared, thread: Some(thread), config, assigned, routes: Mutex::new(established.routes) })
+        Ok(Self { shared, thread: Some(thread), config, assigned })
     }
 
     /// The inner address that the server assigned.
@@ -91,18 +90,18 @@ impl Client {
         &self.assigned.domains
     }
 
-    /// The server's side of the tunnel (TSr), as last negotiated: IPv4.
+    /// The server's side of the tunnel as it is now: IPv4.
     pub fn routes(&self) -> Vec<TrafficSelector> {
-        self.all_routes().iter().filter(|route| route.first.is_ipv4()).copied().collect()
+        self.routes_if(|route| route.first.is_ipv4())
     }
 
-    /// The same: IPv6.
+    /// The server's side of the tunnel as it is now: IPv6.
     pub fn routes6(&self) -> Vec<TrafficSelector> {
-        self.all_routes().iter().filter(|route| route.first.is_ipv6()).copied().collect()
+        self.routes_if(|route| route.first.is_ipv6())
     }
 
-    fn all_routes(&self) -> MutexGuard<'_, Vec<TrafficSelector>> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn routes_if(&self, wanted: impl Fn(&TrafficSelector) -> bool) -> Vec<TrafficSelector> {
+        self.shared.lock().routes.iter().copied().filter(wanted).collect()
     }
 
     /// What was counted so far.
@@ -267,8 +266,8 @@ impl Client {
             core.inbound.iter_mut().for_each(|sa| sa.replaced_at = sa.replaced_at.or(Some(now)));
             core.inbound.push(Inbound::new(aead, spi_in, spi_out, &key_in)?);
             core.outbound = Outbound::new(aead, spi_out, &key_out)?;
+            core.routes = routes;
         }
-        *self.all_routes() = routes;
         self.shared.request(None, exchange::INFORMATIONAL, &[Payload::delete(Some(old))]).map(drop)
     }
 

@@ -121,6 +121,11 @@ impl Outbound {
         Ok(Self { spi, key: AeadKey::new(aead, key.expose())?, seq: 0 })
     }
 
+    /// The cipher.
+    pub fn aead(&self) -> Aead {
+        self.key.alg()
+    }
+
     /// Encrypts in place: `packet` is `sealed_len(len)` octets with the inner packet of `len` at `HEAD`.
     pub fn seal(&mut self, packet: &mut [u8], len: usize) -> Result<(), ProbeError> {
         self.seq = self.seq.checked_add(1).ok_or(ProbeError::Protocol("ESP sequence numbers used up"))?;

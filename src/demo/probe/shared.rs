@@ -10,12 +10,17 @@ use mio::unix::SourceFd;
 use quinn_udp::RecvMeta;
 
 use super::esp::{Inbound, Outbound, Refused};
-use super::handshake::{MARKER, WAITS};
+use super::handshake::{MARKER, WAITS, random, random_spi};
 use super::link::Link;
-use super::message::{FLAG_RESPONSE, Header, Message, Payload, exchange, kind, notify, parse_delete};
+use super::message::{
+    FLAG_RESPONSE, Header, Message, Payload, exchange, kind, notify, parse_delete, parse_selectors,
+};
+use super::proposal::{emit_esp, parse_esp};
 use super::sa::IkeSa;
 use super::stack::Stack;
 use super::{Clock, Counters, ProbeError};
+use crate::base::TrafficSelector;
+use crate::wire::Malformed;
 
 /// A replaced Child SA still receives for this long.
 const LINGER: Duration = Duration::from_secs(5);
@@ -32,6 +37,10 @@ pub(super) struct Core {
     /// The current IKE SA last; an older one only while it is being deleted.
     pub ikes: Vec<IkeSa>,
     pub outbound: Outbound,
+    /// Takes over when the server deletes the Child SA that it has rekeyed.
+    next_outbound: Option<Outbound>,
+    /// The server's side of the tunnel.
+    pub routes: Vec<TrafficSelector>,
     /// The current Child SA last.
     pub inbound: Vec<Inbound>,
     pub stack: Stack,
@@ -57,6 +66,8 @@ impl Core {
             link: Arc::new(link),
             ikes: vec![ike],
             outbound,
+            next_outbound: None,
+            routes: Vec::new(),
             inbound: vec![inbound],
             stack,
             counters: Counters::default(),
@@ -156,7 +167,8 @@ impl Core {
     /// The payloads that answer a request of the server; applies Deletes.
     fn answer(&mut self, request: &Message) -> Vec<Payload> {
         if request.header.exchange == exchange::CREATE_CHILD_SA {
-            return vec![Payload::notify(notify::NO_ADDITIONAL_SAS, &[])];
+            let refusal = |_| vec![Payload::notify(notify::NO_ADDITIONAL_SAS, &[])];
+            return self.accept_rekey(request).unwrap_or_else(refusal);
         }
         // A return routability check (RFC 4555 section 3.7) gets its cookie back.
         let cookie2 = request.notify(notify::COOKIE2);
@@ -167,6 +179,11 @@ impl Core {
             self.closed |=
                 protocol == 1 && self.ikes.last().is_some_and(|sa| sa.spi_i == request.header.spi_i);
             for spi in spis {
+                if spi == self.outbound.spi
+                    && let Some(next) = self.next_outbound.take()
+                {
+                    self.outbound = next;
+                }
                 self.inbound.retain(|sa| {
                     let deleted = sa.peer_spi == spi;
                     if deleted {
@@ -177,6 +194,33 @@ impl Core {
             }
         }
         answer
+    }
+
+    /// The server replaces the Child SA, without a key exchange of its own (RFC 7296 section 1.3.3); anything else that
+    /// it might want to create is an error.
+    fn accept_rekey(&mut self, request: &Message) -> Result<Vec<Payload>, ProbeError> {
+        let find = |kind| request.find(kind).ok_or(Malformed("rekey by the server"));
+        let (Some(_), None) = (request.notify(notify::REKEY_SA), request.find(kind::KE)) else {
+            return Err(ProbeError::Protocol("no plain rekey of a Child SA"));
+        };
+        let (aead, spi_out) = parse_esp(find(kind::SA)?, &[self.outbound.aead()], None)?;
+        let (ts_i, ts_r) = (find(kind::TSI)?, find(kind::TSR)?);
+        let (spi_in, nonce_i, nonce_r) = (random_spi(), find(kind::NONCE)?, random::<32>());
+        let routes = parse_selectors(ts_i)?;
+        let ike = self.ikes.iter().find(|sa| sa.spi_i == request.header.spi_i).ok_or(ProbeError::Closed)?;
+        let [key_in, key_out] = ike.keys.child(None, [nonce_i, &nonce_r], aead.keymat_len())?;
+        let inbound = Inbound::new(aead, spi_in, spi_out, &key_in)?;
+        self.next_outbound = Some(Outbound::new(aead, spi_out, &key_out)?);
+        let now = self.clock.now();
+        self.inbound.iter_mut().for_each(|sa| sa.replaced_at = sa.replaced_at.or(Some(now)));
+        self.inbound.push(inbound);
+        self.routes = routes;
+        Ok(vec![
+            emit_esp(&[aead], spi_in, None),
+            Payload::new(kind::NONCE, nonce_r),
+            Payload::new(kind::TSI, ts_i),
+            Payload::new(kind::TSR, ts_r),
+        ])
     }
 
     /// Encrypts a message on the SA with this SPI: our next request, or the response to a message ID.

@@ -17,14 +17,14 @@ mod v6_to_v4;
 
 pub use answer::{Kind6, MAX_LEN, emit_error};
 pub use v4_to_v6::{Piece, Split, Translated, max_pieces, room_in_front, translate_v4_to_v6};
-pub use v6_to_v4::translate_v6_to_v4;
+pub use v6_to_v4::{echo_piece_v6_to_v4, finish_echo_v6_to_v4, translate_v6_to_v4};
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Prefix96;
 use crate::base::Reason;
-use crate::wire::edit::{put, u16_at};
-use crate::wire::{Malformed, checksum, ip, tcp, udp};
+use crate::wire::edit::{Edit, put, u16_at};
+use crate::wire::{Malformed, checksum, ip, ipv6, tcp, udp};
 
 #[cfg(test)]
 mod tests;
@@ -100,7 +100,7 @@ pub struct Limits {
 impl Limits {
     /// The usual choices: pieces of 1280 octets, checksums computed.
     pub const fn new(mtu6: usize, mtu4: usize) -> Self {
-        Self { mtu6, mtu4, lowest_ipv6_mtu: crate::wire::ipv6::MIN_MTU, compute_udp_checksum: true }
+        Self { mtu6, mtu4, lowest_ipv6_mtu: ipv6::MIN_MTU, compute_udp_checksum: true }
     }
 }
 
@@ -159,8 +159,10 @@ fn update_transport(segment: &mut [u8], protocol: u8, old: u64, new: u64) -> Res
 /// Writes an IPv4 header that also has a TOS octet.
 fn emit_v4(header: &ip::Ipv4, tos: u8, buf: &mut [u8]) -> Option<()> {
     header.emit(buf)?;
-    let mut edit = crate::wire::edit::Edit::default();
-    edit.replace(buf, 0, [0x45, tos])?;
-    edit.update(buf, 10)?;
+    if tos != 0 {
+        let mut edit = Edit::default();
+        edit.replace(buf, 0, [0x45, tos])?;
+        edit.update(buf, 10)?;
+    }
     Some(())
 }

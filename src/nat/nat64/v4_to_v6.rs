@@ -165,6 +165,9 @@ pub fn translate_v4_to_v6(
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         return Err(Refused::answered(Reason::TooBig, Kind::FragNeeded { mtu }));
     }
+    if usize::from(header.fragment_offset) + payload_len > 0xffff {
+        return Err(Reason::InnerMalformed.into()); // reaches beyond the largest packet
+    }
     let split = !header.dont_fragment && total_len > lowest_mtu(limits);
     if !split && headers_len > from {
         return Err(Reason::TooBig.into());

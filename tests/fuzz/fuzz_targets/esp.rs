@@ -31,6 +31,7 @@ fn sa(aead: Aead) -> Sa {
         key_in: key(),
         key_out: key(),
         address,
+        address6: None,
         ts_local: Vec::new(),
         ts_remote: Vec::new(),
         path,
