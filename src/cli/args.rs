@@ -188,7 +188,7 @@ pub struct Ikev2Args {
     pub nat64_prefix: Option<Prefix96>,
 
     /// Domain whose names lead into the NAT64 prefix, repeatable
-    #[arg(long, value_name = "DOMAIN", requires = "nat64_prefix", value_parser = Suffix::parse)]
+    #[arg(long, value_name = "NAME", requires = "nat64_prefix", value_parser = Suffix::parse)]
     pub dns64_tunnel_suffix: Vec<Suffix>,
 
     /// Where the browser brings the SAML answer
