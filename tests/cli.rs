@@ -1,7 +1,7 @@
 //! The program as people and systemd see it: what it prints, its exit codes, and how it ends.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -172,16 +172,23 @@ fn systemd_gives_the_sockets_and_hears_how_we_are() {
     peer.send_to(&request, ("127.0.0.1", ike)).unwrap();
     daemon.wait_for(&format!("listening on UDP 127.0.0.1:{ike} and 127.0.0.1:{nat}"));
     let mut answer = [0; 100];
-    let (length, from) = peer.recv_from(&mut answer).unwrap();
+    let (length, from) = loop {
+        match peer.recv_from(&mut answer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => break received.unwrap(),
+        }
+    };
     assert_eq!((from.port(), answer[17], &answer[length - 2..length]), (ike, 0x20, &[0, 5][..]));
 
     let mut heard = String::new();
     let mut hear = |text: &str| {
         while !heard.contains(text) {
             let mut message = [0; 1000];
-            let length =
-                ear.recv(&mut message).unwrap_or_else(|error| panic!("no {text:?} in {heard:?}: {error}"));
-            heard.push_str(std::str::from_utf8(&message[..length]).unwrap());
+            match ear.recv(&mut message) {
+                Ok(length) => heard.push_str(std::str::from_utf8(&message[..length]).unwrap()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => panic!("no {text:?} in {heard:?}: {error}"),
+            }
         }
     };
     hear("READY=1\n");

@@ -12,9 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::dns::Suffix;
-use crate::engine::{MAX_TUNNEL_DOMAINS, Pool};
-use crate::nat::Prefix96;
+use crate::engine::{MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
 const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter [--log-level <LEVEL>] demo [--stay]";
 
@@ -123,7 +121,7 @@ pub struct Ikev2Args {
     #[arg(value_name = "COMMAND", required = true, value_parser = ["ikev2"], hide = true)]
     word: String,
 
-    /// The FortiGate: host name or address, and port (443 if left out)
+    /// The FortiGate; the port is 443 if left out
     #[arg(long, required = true, value_name = "HOST:PORT")]
     pub destination: Destination,
 
@@ -139,11 +137,11 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub key: PathBuf,
 
-    /// Our name (IDr); must be in our certificate
+    /// Our name, as in our certificate
     #[arg(long, value_name = "NAME", default_value = "pterodapter")]
     pub id_hostname: String,
 
-    /// Address to serve on, repeatable [default: ::, for IPv6 and IPv4]
+    /// Address to serve on, repeatable [default: ::, with IPv4]
     #[arg(long, value_name = "IP")]
     pub listen_ip: Vec<IpAddr>,
 
@@ -155,7 +153,7 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "PORT", default_value = "4500")]
     pub nat_port: NonZeroU16,
 
-    /// Inner addresses of the clients; the first is ours
+    /// Inner addresses of clients
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool)]
     pub client_pool: Pool,
 
@@ -183,15 +181,15 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "NAME", value_parser = Suffix::parse)]
     pub tunnel_domain: Vec<Suffix>,
 
-    /// Give clients IPv6, and reach the company inside this prefix, say 64:ff9b:1::/96
+    /// Give clients IPv6, with the company inside this /96
     #[arg(long, value_name = "PREFIX")]
     pub nat64_prefix: Option<Prefix96>,
 
     /// Domain whose names lead into the NAT64 prefix, repeatable
-    #[arg(long, value_name = "NAME", requires = "nat64_prefix", value_parser = Suffix::parse)]
+    #[arg(long, value_name = "DOMAIN", requires = "nat64_prefix", value_parser = Suffix::parse)]
     pub dns64_tunnel_suffix: Vec<Suffix>,
 
-    /// Where the browser brings the SAML answer
+    /// Where the browser comes back
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8020", conflicts_with = "username")]
     pub saml_listen: SocketAddr,
 }

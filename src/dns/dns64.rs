@@ -10,9 +10,7 @@ use crate::wire::dns::{self, AA, CD, Field, Header, IN, Question, Record, Sectio
 /// Lifetime of what we make up, in seconds: a changed configuration is seen soon.
 const TTL: u32 = 60;
 
-/// Special names (RFC 7050 and 8880, RFC 9462, and the canary by which Firefox asks whether to keep to this resolver).
-const IPV4ONLY: &[u8] = b"\x08ipv4only\x04arpa\0";
-const IPV4ONLY_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 0, 170), Ipv4Addr::new(192, 0, 0, 171)];
+/// Special names (RFC 9462, and the canary by which Firefox asks whether to keep to this resolver).
 const RESOLVER: &[u8] = b"\x08resolver\x04arpa\0";
 const CANARY: &[u8] = b"\x13use-application-dns\x03net\0";
 
@@ -98,32 +96,9 @@ impl Dns64 {
         if is_within(name, RESOLVER) {
             return Some(negative(0, RESOLVER));
         }
-        if is_within(name, IPV4ONLY) {
-            let data: Vec<Vec<u8>> = match question.kind {
-                _ if name.len() > IPV4ONLY.len() => return Some(negative(dns::NXDOMAIN, IPV4ONLY)),
-                kind::A => IPV4ONLY_ADDRESSES.iter().map(|address| address.octets().to_vec()).collect(),
-                kind::AAAA => {
-                    IPV4ONLY_ADDRESSES.iter().map(|address| embed(&self.prefix, address.octets())).collect()
-                }
-                _ => return Some(negative(0, IPV4ONLY)),
-            };
-            let answers = data.into_iter().map(|data| own(name, question.kind, vec![Field::Octets(data)]));
-            return Some(positive(answers.collect()));
-        }
-        IPV4ONLY_ADDRESSES.into_iter().find_map(|address| self.special_reverse(question, address))
-    }
-
-    /// RFC 8880 section 7.2: the addresses of `ipv4only.arpa`, and their images in the prefix, lead back to it.
-    fn special_reverse(&self, question: &Question<'_>, address: Ipv4Addr) -> Option<Reply> {
-        let name = question.name;
-        let plain = name.eq_ignore_ascii_case(&reverse::in_addr_arpa(address));
-        let mapped =
-            matches!(reverse::parse(name, &self.prefix), Some(Reverse::Address(a, _)) if a == address);
-        match question.kind {
-            _ if !(plain || mapped) => None,
-            kind::PTR => Some(positive(vec![own(name, kind::PTR, vec![Field::Name(IPV4ONLY.to_vec())])])),
-            _ => Some(negative(0, name)),
-        }
+        // ipv4only.arpa (RFC 7050) is left alone: a client that learned the prefix from it would send every IPv4
+        // literal through the tunnel.
+        None
     }
 }
 
@@ -268,8 +243,4 @@ fn soa(zone: &[u8]) -> Record {
 fn negative(rcode: u8, zone: &[u8]) -> Reply {
     let sections = Sections { authorities: vec![soa(zone)], ..Sections::default() };
     Reply { rcode: rcode.into(), sections, ..Reply::default() }
-}
-
-fn positive(answers: Vec<Record>) -> Reply {
-    Reply { sections: Sections { answers, ..Sections::default() }, ..Reply::default() }
 }

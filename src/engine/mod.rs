@@ -21,6 +21,8 @@ mod worker;
 
 pub mod host;
 
+pub use crate::dns::Suffix;
+pub use crate::nat::Prefix96;
 pub use clock::Clock;
 pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, Split};
 pub use counters::{Counters, Snapshot};

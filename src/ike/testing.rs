@@ -286,7 +286,7 @@ impl Initiator {
             KeyKind::P384 => SignatureScheme::EcdsaP384Sha384,
             KeyKind::Rsa => SignatureScheme::RsaPkcs1Sha256,
         };
-        let spi_i = u64::from(port) << 32 | u64::from(random::<2>()[0]) << 8 | 1;
+        let spi_i = u64::from(port) << 32 | u64::from(u32::from_be_bytes(random::<4>()) | 1);
         Self {
             path: path_from(port),
             signing: Signing::Rfc7427(scheme),

@@ -40,6 +40,14 @@ pub fn verify(src: [u8; 4], dst: [u8; 4], bytes: &[u8]) -> bool {
         || checksum::fold(checksum::sum(bytes, checksum::pseudo_v4(src, dst, ip::UDP, len))) == 0xffff
 }
 
+/// The checksum of a datagram whose checksum field is zero; `pseudo` is the sum of the pseudo header.
+pub fn checksum_of(datagram: &[u8], pseudo: u64) -> u16 {
+    match !checksum::fold(checksum::sum(datagram, pseudo)) {
+        0 => 0xffff, // zero would say "no checksum"
+        sum => sum,
+    }
+}
+
 /// Builds a whole IPv4 packet with one datagram. `None` where `payload` is too long for it.
 pub fn packet(id: u16, src: SocketAddrV4, dst: SocketAddrV4, payload: &[u8]) -> Option<Vec<u8>> {
     let len = u16::try_from(HEADER_LEN + payload.len()).ok()?;
@@ -50,10 +58,7 @@ pub fn packet(id: u16, src: SocketAddrV4, dst: SocketAddrV4, payload: &[u8]) -> 
     put(&mut packet, 24, len.to_be_bytes())?;
     packet.extend_from_slice(payload);
     let pseudo = checksum::pseudo_v4(src.ip().octets(), dst.ip().octets(), ip::UDP, len);
-    let sum = match !checksum::fold(checksum::sum(packet.get(ip::HEADER_LEN..)?, pseudo)) {
-        0 => 0xffff, // zero would say "no checksum"
-        sum => sum,
-    };
+    let sum = checksum_of(packet.get(ip::HEADER_LEN..)?, pseudo);
     put(&mut packet, 26, sum.to_be_bytes())?;
     Some(packet)
 }

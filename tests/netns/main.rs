@@ -9,6 +9,7 @@ mod pki;
 mod service;
 mod strongswan;
 mod traffic;
+mod uplink;
 
 use std::time::Duration;
 

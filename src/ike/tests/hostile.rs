@@ -90,6 +90,7 @@ fn headers_of_strangers() {
         ("no initiator", changed(&|h| h.initiator = false), 0),
         ("version 1", changed(&|h| h.major = 1), 0),
         ("version 3", changed(&|h| h.major = 3), 1),
+        ("version 3, exchange 0", changed(&|h| (h.major, h.exchange) = (3, Exchange::Other(0))), 1),
         ("version 15, response", changed(&|h| (h.major, h.response) = (15, true)), 0),
         ("another exchange", changed(&|h| h.exchange = Exchange::Informational), 0),
     ] {

@@ -111,48 +111,10 @@ pub fn translate_v4_to_v6(
 ) -> Result<Translated, Refused<Kind>> {
     let start = packet.start;
     let bytes = buf.get(packet).ok_or(Reason::InnerMalformed)?;
-    let header = Ipv4::parse(bytes)?;
-    let bytes = bytes.get(..header.total_len).ok_or(Reason::InnerMalformed)?;
-    if header.dst != mapping.device_v4 {
-        return Err(Reason::Nat64NotMapped.into());
-    }
-    // IPv6 has no header checksum: what would be thrown away there is thrown away here.
-    let (options, tos) = (bytes.get(..header.header_len).ok_or(Reason::InnerMalformed)?, u8_at(bytes, 1));
-    if checksum::of(options) != 0 {
-        return Err(Reason::InnerMalformed.into());
-    }
-    let icmp_error = is_icmp_error(&header, bytes);
-    if is_illegal(header.src) && !icmp_error {
-        return Err(Reason::Nat64IllegalSource.into());
-    }
-    if has_source_route(options) {
-        return Err(Refused::answered(Reason::Nat64SourceRoute, Kind::SourceRouteFailed));
-    }
-    let from_us = header.src == mapping.host;
-    if header.ttl <= 1 && !from_us {
-        return Err(Refused::answered(Reason::TtlExceeded, Kind::TtlExceeded));
-    }
-    let protocol = match header.protocol {
-        ip::ICMP if header.is_fragment() => return Err(Reason::Nat64IcmpFragment.into()),
-        ip::ICMP => ipv6::ICMPV6,
-        IGMP
-        | ipv6::HOP_BY_HOP
-        | ipv6::ROUTING
-        | ipv6::FRAGMENT
-        | ipv6::ICMPV6
-        | ipv6::DESTINATION_OPTIONS => return Err(Reason::Nat64Protocol.into()),
-        other => other,
-    };
-    let payload_len = header.total_len - header.header_len;
+    let Admitted { header, v6, icmp_error } = admit(mapping, bytes)?;
+    let protocol = v6.next_header;
+    let payload_len = v6.payload_len;
     let (from, end) = (start + header.header_len, start + header.total_len);
-    let v6 = Ipv6 {
-        traffic_class: tos.unwrap_or(0),
-        payload_len,
-        next_header: protocol,
-        hop_limit: if from_us { header.ttl } else { header.ttl - 1 },
-        src: mapping.prefix.embed(header.src),
-        dst: mapping.device_v6,
-    };
     if icmp_error {
         let room = buf.get_mut(..end).ok_or(Reason::InnerMalformed)?;
         return Ok(Translated::Whole(error::translate_v4_to_v6(mapping, limits, room, from, &v6)?));
@@ -160,8 +122,10 @@ pub fn translate_v4_to_v6(
     let headers_len = if header.is_fragment() { BOTH_HEADERS } else { ipv6::HEADER_LEN };
     let total_len = headers_len + payload_len;
     if header.dont_fragment && total_len > limits.mtu6 {
-        // For a fragment the second answer would do for both, but the first serves its whole packets better.
-        let mtu = if header.total_len > limits.mtu6 - 20 { limits.mtu6 - 20 } else { limits.mtu6 - 28 };
+        // A fragment needs 8 octets more than a whole packet. It is told so only when the larger answer would bring the
+        // same packet again, for its sender takes the answer for whole packets too.
+        let whole = limits.mtu6.saturating_sub(20);
+        let mtu = if header.total_len > whole { whole } else { whole.saturating_sub(8) };
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         return Err(Refused::answered(Reason::TooBig, Kind::FragNeeded { mtu }));
     }
@@ -208,6 +172,57 @@ pub fn translate_v4_to_v6(
     Ok(Translated::Whole(new_start..end))
 }
 
+/// A packet that may be translated, and the header that it is to get where it needs no Fragment header.
+struct Admitted {
+    header: Ipv4,
+    v6: Ipv6,
+    icmp_error: bool,
+}
+
+/// Everything that the header of a packet decides, but for its size.
+fn admit(mapping: &Mapping, packet: &[u8]) -> Result<Admitted, Refused<Kind>> {
+    let header = Ipv4::parse(packet)?;
+    let octets = packet.get(..header.header_len).ok_or(Reason::InnerMalformed)?;
+    if header.dst != mapping.device_v4 {
+        return Err(Reason::Nat64NotMapped.into());
+    }
+    // IPv6 has no header checksum: what would be thrown away there is thrown away here.
+    if checksum::of(octets) != 0 {
+        return Err(Reason::InnerMalformed.into());
+    }
+    let icmp_error = is_icmp_error(&header, packet);
+    if is_illegal(header.src) && !icmp_error {
+        return Err(Reason::Nat64IllegalSource.into());
+    }
+    if has_source_route(octets) {
+        return Err(Refused::answered(Reason::Nat64SourceRoute, Kind::SourceRouteFailed));
+    }
+    let from_us = header.src == mapping.host;
+    if header.ttl <= 1 && !from_us {
+        return Err(Refused::answered(Reason::TtlExceeded, Kind::TtlExceeded));
+    }
+    let next_header = match header.protocol {
+        ip::ICMP if header.is_fragment() => return Err(Reason::Nat64IcmpFragment.into()),
+        ip::ICMP => ipv6::ICMPV6,
+        IGMP
+        | ipv6::HOP_BY_HOP
+        | ipv6::ROUTING
+        | ipv6::FRAGMENT
+        | ipv6::ICMPV6
+        | ipv6::DESTINATION_OPTIONS => return Err(Reason::Nat64Protocol.into()),
+        other => other,
+    };
+    let v6 = Ipv6 {
+        traffic_class: u8_at(octets, 1).ok_or(Reason::InnerMalformed)?,
+        payload_len: header.total_len - header.header_len,
+        next_header,
+        hop_limit: if from_us { header.ttl } else { header.ttl - 1 },
+        src: mapping.prefix.embed(header.src),
+        dst: mapping.device_v6,
+    };
+    Ok(Admitted { header, v6, icmp_error })
+}
+
 /// True where an IPv4 header has a source route that still leads somewhere (RFC 7915 section 4.1).
 fn has_source_route(header: &[u8]) -> bool {
     let mut options = header.get(ip::HEADER_LEN..).unwrap_or_default();
@@ -240,9 +255,6 @@ fn compute_udp_checksum(segment: &mut [u8], header: &Ipv6) -> Result<(), Reason>
     let len = u16_at(segment, 4).ok_or(Reason::NatMalformed)?;
     let datagram = segment.get(..usize::from(len)).ok_or(Reason::NatMalformed)?;
     let pseudo = checksum::pseudo_v6(header.src.octets(), header.dst.octets(), ip::UDP, u32::from(len));
-    let sum = match !checksum::fold(checksum::sum(datagram, pseudo)) {
-        0 => 0xffff,
-        sum => sum,
-    };
+    let sum = udp::checksum_of(datagram, pseudo);
     put(segment, udp::CHECKSUM, sum.to_be_bytes()).ok_or(Reason::NatMalformed)
 }
