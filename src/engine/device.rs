@@ -19,6 +19,9 @@ pub const MOVE_AFTER: Duration = Duration::from_secs(5);
 /// The IKE core hears that a device lives at most this often.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
+/// The IKE core hears that a device moved at most this often.
+const MOVED_EVERY: Duration = Duration::from_millis(100);
+
 /// SPIs are ours and random: hashing them again gains nothing.
 #[derive(Debug, Default)]
 pub struct SpiHasher(u64);
@@ -78,9 +81,22 @@ pub struct Device {
     pub in_flight: [usize; 2],
     /// When the IKE core last heard that it lives.
     alive_told: Option<Duration>,
+    /// Where the IKE core thinks that it is, and since when.
+    path_told: (Path, Duration),
 }
 
 impl Device {
+    /// The new path of a device that moved, if the IKE core should hear of it. One that moves with every packet does
+    /// not flood the core.
+    pub fn tell_moved(&mut self, now: Duration) -> Option<Path> {
+        let (told, at) = self.path_told;
+        let due = told != self.path && now.saturating_sub(at) >= MOVED_EVERY;
+        due.then(|| {
+            self.path_told = (self.path, now);
+            self.path
+        })
+    }
+
     /// True if the IKE core should hear that this device lives.
     pub fn tell_alive(&mut self, now: Duration) -> bool {
         let due = self.alive_told.is_none_or(|told| now.saturating_sub(told) >= ALIVE_EVERY);
@@ -145,6 +161,7 @@ impl Table {
                 up: None,
                 in_flight: [0; 2],
                 alive_told: None,
+                path_told: (child.path, now),
             });
         if let Some(entry) = position.and_then(|position| self.by_address.get_mut(position)) {
             *entry = Some(device);
@@ -294,7 +311,7 @@ mod tests {
             },
             replaces: None,
         };
-        let mut table = Table::new(Pool::DEFAULT);
+        let mut table = Table::new(Pool::DEFAULT, None);
         table.install(&child(1), Duration::ZERO).unwrap();
         table.install(&child(2), Duration::ZERO).unwrap();
         let key = table.by_address(address).unwrap();
