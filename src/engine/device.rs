@@ -294,7 +294,7 @@ mod tests {
             },
             replaces: None,
         };
-        let mut table = Table::new(Pool::DEFAULT);
+        let mut table = Table::new(Pool::DEFAULT, None);
         table.install(&child(1), Duration::ZERO).unwrap();
         table.install(&child(2), Duration::ZERO).unwrap();
         let key = table.by_address(address).unwrap();
