@@ -57,6 +57,14 @@ pub struct Flow {
     pub mss: f64,
 }
 
+impl Flow {
+    /// Fails where the flow stood still. How fast it was is for benches to say: here the client's user-space ESP and
+    /// whatever else the machine does decide that, and what they drop.
+    pub fn assert_passed(&self, what: &str) {
+        assert!(self.mbit > 1.0 && self.lost < 50.0, "{what}: {} Mbit/s, {} % lost", self.mbit, self.lost);
+    }
+}
+
 /// Runs iperf3 for two seconds; `how` are further options (`-u`, `-R`, `-P 4`).
 pub fn iperf(lab: &Lab, role: &str, how: &str) -> Flow {
     let (_server, port) = company::start_iperf(lab);
