@@ -66,7 +66,7 @@ fn names_of_the_company_lead_through_nat64() {
     let split = Split {
         nat64: Some("64:ff9b:1::/96".parse().unwrap()),
         dns64_suffixes: vec![Suffix::parse("corp.example").unwrap()],
-        gateway_routes: false,
+        ..Split::default()
     };
     for workers in [0, 1] {
         let lab = Lab::start(Setup { workers, split: split.clone(), ..Setup::default() });
@@ -92,6 +92,41 @@ fn names_of_the_company_lead_through_nat64() {
         let drops = lab.daemon().counters().snapshot().drops;
         assert!(drops.iter().all(|(name, _)| *name == "inner_selector"), "{drops:?}");
     }
+}
+
+#[test]
+fn tunnel_domains_are_looked_up_and_nothing_else_takes_the_tunnel() {
+    let moving = |last| Ipv4Addr::new(10, 77, 1, last);
+    let scenario = |last| Scenario { moving: moving(last), ..Scenario::default() };
+    let split = Split {
+        tunnel_domains: vec![Suffix::parse("moving.corp.example").unwrap()],
+        nat64: Some("64:ff9b:1::/96".parse().unwrap()),
+        ..Split::default()
+    };
+    let lab = Lab::start(Setup { scenario: scenario(1), split, ..Setup::default() });
+    let mut config = lab.client_config("laptop.example");
+    config.ipv6 = true;
+    config.timeout = Duration::from_secs(3);
+    let client = Client::connect(config).unwrap();
+    let routes_are = |expected: &[Ipv4Addr]| {
+        eventually(Duration::from_secs(40), "a rekey of ours brings the addresses", || {
+            let mut routes = client.routes();
+            routes.sort_by_key(|route| route.first);
+            routes.iter().all(|route| route.first == route.last)
+                && routes.iter().map(|route| route.first).eq(expected.iter().copied().map(IpAddr::V4))
+        });
+    };
+    let host = Ipv4Addr::new(198, 19, 255, 1);
+    for (tunnel, last) in [(1, 1), (2, 9)] {
+        lab.wait_for_tunnel(tunnel);
+        routes_are(&[moving(last), host]);
+        client.ping(moving(last)).unwrap();
+        let [mapped] = client.routes6()[..] else { panic!("{:?}", client.routes6()) };
+        assert_eq!(mapped.first, "64:ff9b:1::".parse::<IpAddr>().unwrap());
+        lab.gateway.set_scenario(scenario(9));
+        lab.gateway.kick_tunnels(CloseStyle::Fin);
+    }
+    assert!(client.ping(WEB_SERVER).is_err(), "it is not offered");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::engine::{Pool, Prefix96, Suffix};
+use crate::engine::{MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
 const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter [--log-level <LEVEL>] demo [--stay]";
 
@@ -177,6 +177,10 @@ pub struct Ikev2Args {
     #[arg(long)]
     pub gateway_routes: bool,
 
+    /// Only the addresses of this name take the tunnel, repeatable
+    #[arg(long, value_name = "NAME", value_parser = Suffix::parse)]
+    pub tunnel_domain: Vec<Suffix>,
+
     /// Give clients IPv6, with the company inside this /96
     #[arg(long, value_name = "PREFIX")]
     pub nat64_prefix: Option<Prefix96>,
@@ -203,6 +207,9 @@ impl Ikev2Args {
             .find(|(i, ip)| self.listen_ip.iter().take(*i).any(|e| e == *ip));
         if let Some((_, ip)) = twice {
             return Err(format!("--listen-ip {ip} is given twice"));
+        }
+        if self.tunnel_domain.len() > MAX_TUNNEL_DOMAINS {
+            return Err(format!("--tunnel-domain can be given {MAX_TUNNEL_DOMAINS} times, not more"));
         }
         Ok(())
     }
@@ -375,6 +382,8 @@ mod tests {
             (&["--client-pool=10.0.0.0/30"], "prefix length"),
             (&["--client-pool=127.0.0.0/24"], "cannot have"),
             (&["--workers=many"], "--workers"),
+            (&["--tunnel-domain=10.1.2.3"], "not a domain name"),
+            (&["--tunnel-domain=a.example"; MAX_TUNNEL_DOMAINS + 1], "256 times"),
             (&["demo"], "belongs to ikev2"),
             (&["second"], "second"),
         ] {

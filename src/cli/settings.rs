@@ -176,6 +176,7 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
         nat64: args.nat64_prefix,
         dns64_suffixes: args.dns64_tunnel_suffix.clone(),
         gateway_routes: args.gateway_routes,
+        tunnel_domains: args.tunnel_domain.clone(),
     }
 }
 

@@ -200,7 +200,7 @@ fn synthesise(record: Record, prefix: &[u8; 12]) -> Option<Record> {
         kind::A if record.class == IN => {
             let octets = <[u8; 4]>::try_from(record.octets()?).ok()?;
             let data = vec![Field::Octets(embed(prefix, octets))];
-            may_map(octets.into()).then_some(Record { kind: kind::AAAA, data, ..record })
+            is_routable(octets.into()).then_some(Record { kind: kind::AAAA, data, ..record })
         }
         _ => None,
     }
@@ -212,8 +212,8 @@ fn embed(prefix: &[u8; 12], [a, b, c, d]: [u8; 4]) -> Vec<u8> {
     address
 }
 
-/// Addresses that mean something else to each host, or nothing, are not mapped (RFC 6147 section 5.1.4 for IPv6).
-fn may_map(address: Ipv4Addr) -> bool {
+/// False for addresses that mean something else to each host, or nothing (RFC 6147 section 5.1.4 for IPv6).
+pub(super) fn is_routable(address: Ipv4Addr) -> bool {
     let [first, ..] = address.octets();
     !(matches!(first, 0 | 127 | 224..) || address.is_link_local())
 }

@@ -28,11 +28,16 @@ pub enum Transport {
     Udp(Ipv4Addr),
     /// The TCP connection with this number, never reused while the program runs.
     Tcp(u32),
+    /// A lookup of our own, which the client's port numbers. The servers' answer is passed on as it is.
+    Own {
+        /// The servers are asked over TCP.
+        over_tcp: bool,
+    },
 }
 
 impl Transport {
     fn is_udp(self) -> bool {
-        matches!(self, Self::Udp(_))
+        matches!(self, Self::Udp(_) | Self::Own { over_tcp: false })
     }
 }
 
@@ -160,7 +165,8 @@ impl Forwarder {
             self.refuse(client, transport, query, rcode);
             return Ok(());
         }
-        let rewrite = match self.dns64.as_ref().map_or(Plan::Pass, |dns64| dns64.plan(query)) {
+        let dns64 = self.dns64.as_ref().filter(|_| !matches!(transport, Transport::Own { .. }));
+        let rewrite = match dns64.map_or(Plan::Pass, |dns64| dns64.plan(query)) {
             Plan::Pass => None,
             Plan::Ask(rewrite) => Some(rewrite),
             Plan::Answer(reply) => {

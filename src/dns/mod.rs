@@ -7,10 +7,13 @@
 //! With [`Dns64`] the names of some domains lead through the NAT64 prefix, and only there: their AAAA records are made
 //! from their A records, and what would lead a client past the tunnel is not told. Those queries are asked, and their
 //! answers written, by us. All other names pass as before.
+//!
+//! A [`lookup`] of our own goes the same way as a client's, but for DNS64.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 mod dns64;
 mod forwarder;
+pub mod lookup;
 mod reply;
 mod reverse;
 mod suffix;

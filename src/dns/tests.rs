@@ -688,3 +688,44 @@ proptest! {
         prop_assert_eq!(text(&super::reverse::in_addr_arpa(address.into())), format!("{d}.{c}.{b}.{a}.in-addr.arpa"));
     }
 }
+
+#[test]
+fn lookups_follow_the_chain_and_take_what_belongs_to_it() {
+    use super::lookup::{Answer, Found, parse, query};
+    let name = Suffix::parse("www.corp.example").unwrap();
+    let asked = query(&name);
+    let question = Question::parse(&asked).unwrap();
+    assert_eq!((text(question.name).as_str(), question.kind), ("www.corp.example", kind::A));
+    for (description, expected) in [
+        ("0 | www.corp.example 60 A 10.1.2.4; www.corp.example 50 A 10.1.2.3", "50 10.1.2.3 10.1.2.4"),
+        ("0 | WWW.Corp.Example 60 A 10.1.2.3; www.corp.example 60 A 10.1.2.3", "60 10.1.2.3"),
+        ("0 | b.net 70 A 10.1.2.3; a.net 20 CNAME b.net; www.corp.example 30 CNAME a.net", "20 10.1.2.3"),
+        ("0 | www.corp.example 60 A 10.1.2.3; other.example 5 A 10.9.9.9", "60 10.1.2.3"),
+        ("0 | www.corp.example 9 CNAME a.net | | a.net 9 A 10.1.2.3", "0"),
+        ("0 | www.corp.example 9 CNAME a.net; a.net 9 CNAME www.corp.example", "0"),
+        ("0 | www.corp.example 9 A 127.0.0.1; www.corp.example 9 A 0.0.0.0", "0"),
+        ("0 | | corp.example 7 SOA m", "0"),
+        ("3 | | corp.example 7 SOA m", "0"),
+        ("0 TC | www.corp.example 60 A 10.1.2.3", "truncated"),
+        ("2", "failed"),
+        ("5", "failed"),
+    ] {
+        let shown = match parse(&name, &response(&asked, description)) {
+            Answer::Truncated => "truncated".to_owned(),
+            Answer::Failed => "failed".to_owned(),
+            Answer::Found(Found { addresses, ttl }) => {
+                addresses.iter().fold(ttl.as_secs().to_string(), |all, address| format!("{all} {address}"))
+            }
+        };
+        assert_eq!(shown, expected, "{description}");
+    }
+    let whole = response(&asked, "0 | www.corp.example 9 CNAME a.net; a.net 9 A 10.1.2.3");
+    for at in 0..whole.len() {
+        assert_eq!(parse(&name, &whole[..at]), Answer::Failed);
+        for bit in 0..8 {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << bit;
+            parse(&name, &damaged);
+        }
+    }
+}

@@ -43,7 +43,12 @@ pub struct Split {
     pub dns64_suffixes: Vec<Suffix>,
     /// IPv4 through the tunnel is what the gateway's split-tunnel routes say.
     pub gateway_routes: bool,
+    /// Names whose addresses take the tunnel: at most [`MAX_TUNNEL_DOMAINS`].
+    pub tunnel_domains: Vec<Suffix>,
 }
+
+/// Names whose addresses are looked up for the clients.
+pub const MAX_TUNNEL_DOMAINS: usize = 256;
 
 impl Split {
     /// What the in-tunnel host makes of names, if it does anything to them.

@@ -333,8 +333,10 @@ impl DataPath {
         let (sa, device) = self.table.sa_and_device(key).ok_or(Reason::EspUnknownSpi)?;
         let newest = slot.seq > sa.window.highest();
         sa.window.commit(slot.seq)?;
-        if newest && device.path != path {
+        if newest {
             device.path = path;
+        }
+        if let Some(path) = device.tell_moved(now.mono) {
             ike.notice(Notice::Moved(device.id, path));
         }
         if device.next_outbound.is_some_and(|(next, _)| next == key) {

@@ -19,6 +19,9 @@ pub const MOVE_AFTER: Duration = Duration::from_secs(5);
 /// The IKE core hears that a device lives at most this often.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
+/// The IKE core hears that a device moved at most this often.
+const MOVED_EVERY: Duration = Duration::from_millis(100);
+
 /// SPIs are ours and random: hashing them again gains nothing.
 #[derive(Debug, Default)]
 pub struct SpiHasher(u64);
@@ -78,9 +81,22 @@ pub struct Device {
     pub in_flight: [usize; 2],
     /// When the IKE core last heard that it lives.
     alive_told: Option<Duration>,
+    /// Where the IKE core thinks that it is, and since when.
+    path_told: (Path, Duration),
 }
 
 impl Device {
+    /// The new path of a device that moved, if the IKE core should hear of it. One that moves with every packet does
+    /// not flood the core.
+    pub fn tell_moved(&mut self, now: Duration) -> Option<Path> {
+        let (told, at) = self.path_told;
+        let due = told != self.path && now.saturating_sub(at) >= MOVED_EVERY;
+        due.then(|| {
+            self.path_told = (self.path, now);
+            self.path
+        })
+    }
+
     /// True if the IKE core should hear that this device lives.
     pub fn tell_alive(&mut self, now: Duration) -> bool {
         let due = self.alive_told.is_none_or(|told| now.saturating_sub(told) >= ALIVE_EVERY);
@@ -145,6 +161,7 @@ impl Table {
                 up: None,
                 in_flight: [0; 2],
                 alive_told: None,
+                path_told: (child.path, now),
             });
         if let Some(entry) = position.and_then(|position| self.by_address.get_mut(position)) {
             *entry = Some(device);
@@ -263,5 +280,44 @@ impl Table {
     /// True without any SA.
     pub fn is_empty(&self) -> bool {
         self.sas.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Aead, Secret};
+
+    #[test]
+    fn a_device_goes_with_its_last_sa_and_brings_its_batch_back() {
+        let address = Ipv4Addr::new(198, 19, 255, 2);
+        let child = |spi_in| ChildSa {
+            device: DeviceId(1),
+            spi_in,
+            spi_out: spi_in,
+            aead: Aead::Aes256Gcm,
+            key_in: Secret::new(vec![0; 36]),
+            key_out: Secret::new(vec![0; 36]),
+            address,
+            address6: None,
+            ts_local: Vec::new(),
+            ts_remote: Vec::new(),
+            path: Path {
+                socket: 0,
+                local: None,
+                local_port: 4500,
+                remote: ([127, 0, 0, 1], 4500).into(),
+                marker: true,
+            },
+            replaces: None,
+        };
+        let mut table = Table::new(Pool::DEFAULT, None);
+        table.install(&child(1), Duration::ZERO).unwrap();
+        table.install(&child(2), Duration::ZERO).unwrap();
+        let key = table.by_address(address).unwrap();
+        table.device(key).unwrap().down = Some(Box::default());
+        assert!(table.remove(1).is_none(), "one SA is left");
+        assert!(table.remove(2).is_some_and(|device| device.down.is_some()));
+        assert!(table.remove(2).is_none() && table.by_address(address).is_none() && table.is_empty());
     }
 }

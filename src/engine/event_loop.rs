@@ -17,6 +17,7 @@ use crate::ike;
 
 use super::counters::add;
 use super::datapath::{self, DataPath};
+use super::domains::Domains;
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::saml::Listener;
 use super::service_manager::{HandoverError, ServiceManager};
@@ -103,7 +104,7 @@ impl Stopper {
 #[derive(Debug)]
 pub struct Handle {
     stopper: Stopper,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<bool>,
     counters: Arc<Counters>,
     addresses: [Vec<SocketAddr>; 2],
 }
@@ -129,9 +130,9 @@ impl Handle {
         self.stopper.clone()
     }
 
-    /// Waits for the end. False if the daemon ended by a panic.
+    /// Waits for the end. False if that was not an orderly one.
     pub fn wait(self) -> bool {
-        self.thread.join().is_ok()
+        self.thread.join().unwrap_or(false)
     }
 }
 
@@ -185,7 +186,9 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         ike,
         saml: None,
         saml_address: config.saml_listen,
+        domains: Domains::new(&config.split.tunnel_domains),
         split: config.split,
+        tunnel: None,
         host: config.pool.host(),
         counters: Arc::clone(&counters),
         manager,
@@ -235,9 +238,15 @@ fn is_family_off(error: &io::Error) -> bool {
 #[derive(Debug)]
 enum Phase {
     Running,
-    DeletingClients { until: Duration },
-    LeavingGateway { until: Duration },
+    DeletingClients {
+        until: Duration,
+    },
+    LeavingGateway {
+        until: Duration,
+    },
     Done,
+    /// The system does not let us go on.
+    Failed,
 }
 
 struct EventLoop {
@@ -251,6 +260,10 @@ struct EventLoop {
     saml: Option<Listener>,
     saml_address: SocketAddr,
     split: Split,
+    /// Addresses of the tunnel domains.
+    domains: Domains,
+    /// What the gateway said when the tunnel last came up.
+    tunnel: Option<fortivpn::TunnelConfig>,
     host: Ipv4Addr,
     counters: Arc<Counters>,
     manager: ServiceManager,
@@ -263,14 +276,15 @@ struct EventLoop {
 }
 
 impl EventLoop {
-    fn run(mut self) {
+    /// Serves until the end. True if that was an orderly one.
+    fn run(mut self) -> bool {
         let mut events = Events::with_capacity(256);
         let mut receiver = Receiver::new();
         self.manager.ready();
         self.uplink.handle(self.clock.now(), fortivpn::Input::Start);
         self.serve_uplink(self.clock.now());
-        self.tell_plan(None);
-        while !matches!(self.phase, Phase::Done) {
+        self.tell_plan();
+        while !matches!(self.phase, Phase::Done | Phase::Failed) {
             self.wait(&mut events);
             let now = self.clock.now();
             for event in &events {
@@ -278,6 +292,7 @@ impl EventLoop {
             }
             self.turn(now, &mut receiver);
         }
+        matches!(self.phase, Phase::Done)
     }
 
     /// Sleeps until something happens. The queues are looked at once more after announcing the sleep.
@@ -293,7 +308,7 @@ impl EventLoop {
             && error.kind() != io::ErrorKind::Interrupted
         {
             log::error!("poll: {error}");
-            self.phase = Phase::Done;
+            self.phase = Phase::Failed;
         }
         self.waker.awake();
     }
@@ -309,12 +324,13 @@ impl EventLoop {
     fn poll_timeout(&self) -> Option<Duration> {
         let phase = match self.phase {
             Phase::DeletingClients { until } | Phase::LeavingGateway { until } => Some(until),
-            Phase::Running | Phase::Done => None,
+            Phase::Running | Phase::Done | Phase::Failed => None,
         };
         let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
-        let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.manager.poll_timeout()];
-        parts.into_iter().chain([phase, saml, housekeeping]).flatten().min()
+        let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
+        let others = [phase, saml, housekeeping, self.manager.poll_timeout()];
+        parts.into_iter().chain(others).flatten().min()
     }
 
     fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
@@ -356,6 +372,7 @@ impl EventLoop {
         self.handle_timers(now);
         self.serve_ike(now);
         self.serve_uplink(now);
+        self.serve_domains(now);
         self.data.route_own(now, &mut self.uplink);
         self.data.flush_down(now);
         self.uplink.flush(now);
@@ -449,7 +466,9 @@ impl EventLoop {
                     let dns: Vec<String> = config.dns.iter().map(ToString::to_string).collect();
                     log::info!("the tunnel is up: address {}, DNS {}", config.address, dns.join(" "));
                     self.data.uplink_up(config.address, config.mtu, &config.dns);
-                    self.tell_plan(Some(&config));
+                    self.domains.handle_up(now.mono);
+                    self.tunnel = Some(config);
+                    self.tell_plan();
                 }
                 fortivpn::Output::Down(reason) => {
                     self.manager.uplink("the tunnel is down");
@@ -457,6 +476,7 @@ impl EventLoop {
                     let level = if stopped { log::Level::Info } else { log::Level::Warn };
                     log::log!(level, "the tunnel is down: {reason}");
                     self.data.uplink_down();
+                    self.domains.handle_down();
                 }
                 fortivpn::Output::Failed(error) => {
                     self.manager.uplink("no tunnel: see the log");
@@ -478,8 +498,24 @@ impl EventLoop {
     }
 
     /// Tells the IKE core what clients get. It does nothing where that is what they have.
-    fn tell_plan(&self, tunnel: Option<&fortivpn::TunnelConfig>) {
-        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.host, tunnel)));
+    fn tell_plan(&self) {
+        let (tunnel, addresses) = (self.tunnel.as_ref(), self.domains.addresses());
+        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.host, tunnel, &addresses)));
+    }
+
+    /// Keeps the addresses of the tunnel domains, and the plan with them, up to date.
+    fn serve_domains(&mut self, now: Now) {
+        while let Some(name) = self.domains.poll_query(now.mono) {
+            self.data.host.resolve(now, name);
+        }
+        while let Some(resolved) = self.data.host.poll_resolved() {
+            if self.domains.handle_resolved(now.mono, &resolved) {
+                log::info!("{resolved}");
+            }
+        }
+        if self.domains.poll_change(now.mono) {
+            self.tell_plan();
+        }
     }
 
     fn announce_login(&mut self, url: &str) {

@@ -5,13 +5,14 @@
 
 mod tcp;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use super::reassembly::Reassembly;
 use crate::base::{Now, Random, Reason};
-use crate::dns::{Dns64, Forwarder, Output, Transport};
+use crate::dns::lookup::{self, Answer, Found};
+use crate::dns::{Dns64, Forwarder, Output, Suffix, Transport};
 use crate::nat::icmp::{Kind, MAX_LEN, emit_error};
 use crate::nat::{limit::RateLimit, mtu};
 use crate::wire::ip::{self, Ipv4};
@@ -35,6 +36,19 @@ pub struct Host {
     packets: VecDeque<Vec<u8>>,
     unreachables: RateLimit,
     next_id: u16,
+    /// Lookups of our own, by number.
+    lookups: HashMap<u16, Suffix>,
+    resolved: VecDeque<Resolved>,
+    next_lookup: u16,
+}
+
+/// The end of a lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The name that was asked for.
+    pub name: Suffix,
+    /// What the servers said, if they did.
+    pub found: Option<Found>,
 }
 
 impl Host {
@@ -51,6 +65,9 @@ impl Host {
             packets: VecDeque::new(),
             unreachables: RateLimit::new(20, 20),
             next_id: seed as u16,
+            lookups: HashMap::new(),
+            resolved: VecDeque::new(),
+            next_lookup: 0,
         }
     }
 
@@ -95,6 +112,21 @@ impl Host {
     /// The next packet that the host sends.
     pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
         self.packets.pop_front().or_else(|| self.tcp.poll_packet())
+    }
+
+    /// Asks the servers for the IPv4 addresses of a name. [`Host::poll_resolved`] gives the answer, or says that there is
+    /// none, at the latest after the time that the forwarder gives a query.
+    pub fn resolve(&mut self, now: Now, name: Suffix) {
+        let number = self.next_lookup;
+        self.next_lookup = number.wrapping_add(1);
+        self.lookups.insert(number, name);
+        self.look_up(now.mono, number, false);
+        self.advance(now.mono);
+    }
+
+    /// The next name that was asked for.
+    pub fn poll_resolved(&mut self) -> Option<Resolved> {
+        self.resolved.pop_front()
     }
 
     /// When to call [`Host::handle_timeout`], in monotonic time.
@@ -198,6 +230,14 @@ impl Host {
             Output::ToClient { transport: Transport::Tcp(connection), bytes, .. } => {
                 self.tcp.answer(now, connection, &bytes);
             }
+            Output::ToClient { client, transport: Transport::Own { over_tcp }, bytes } => {
+                let number = client.port();
+                match self.lookups.get(&number).map(|name| lookup::parse(name, &bytes)) {
+                    Some(Answer::Found(found)) => self.finish_lookup(number, Some(found)),
+                    Some(Answer::Truncated) if !over_tcp => self.look_up(now, number, true),
+                    _ => self.finish_lookup(number, None),
+                }
+            }
             Output::ToServer { server, local_port, bytes, over_tcp: false } => {
                 let (from, to) =
                     (SocketAddrV4::new(self.address, local_port), SocketAddrV4::new(server, DNS_PORT));
@@ -209,6 +249,19 @@ impl Host {
                 }
             }
         }
+    }
+
+    fn look_up(&mut self, now: Duration, number: u16, over_tcp: bool) {
+        let Some(query) = self.lookups.get(&number).map(lookup::query) else { return };
+        let client = SocketAddrV4::new(self.address, number);
+        if self.forwarder.handle_query(now, client, Transport::Own { over_tcp }, &query).is_err() {
+            self.finish_lookup(number, None);
+        }
+    }
+
+    fn finish_lookup(&mut self, number: u16, found: Option<Found>) {
+        let name = self.lookups.remove(&number);
+        self.resolved.extend(name.map(|name| Resolved { name, found }));
     }
 
     fn send_udp(&mut self, from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) {

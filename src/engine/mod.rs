@@ -5,6 +5,7 @@ mod config;
 mod counters;
 mod datapath;
 mod device;
+mod domains;
 mod event_loop;
 mod ike_thread;
 #[doc(hidden)]
@@ -24,7 +25,7 @@ pub mod host;
 pub use crate::dns::Suffix;
 pub use crate::nat::Prefix96;
 pub use clock::Clock;
-pub use config::{Config, Identity, Pool, Split};
+pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, Split};
 pub use counters::{Counters, Snapshot};
 pub use event_loop::{Handle, StartError, Stopper, start, start_under};
 pub use service_manager::{HandoverError, ServiceManager};

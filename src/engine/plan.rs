@@ -1,5 +1,6 @@
 //! What clients get: the engine's settings and the gateway's routes, as a plan for the IKE core.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::base::TrafficSelector;
@@ -13,16 +14,27 @@ type Range = (u32, u32);
 
 const EVERYTHING: Range = (0, u32::MAX);
 
-/// The plan for now. `tunnel` is what the gateway said when the tunnel last came up.
+/// The plan for now. `tunnel` is what the gateway said when the tunnel last came up, `addresses` are those of the tunnel
+/// domains.
 ///
-/// IPv4 is everything; the gateway's routes where they are asked for; nothing but the in-tunnel host (which the IKE
-/// core adds) where NAT64 is on and no routes are asked for.
-pub fn client_plan(split: &Split, host: Ipv4Addr, tunnel: Option<&TunnelConfig>) -> ClientPlan {
-    let ranges = match (split.gateway_routes, tunnel) {
+/// IPv4 is everything; or the gateway's routes where they are asked for, and the addresses of the tunnel domains where
+/// there are some; or nothing but the in-tunnel host (which the IKE core adds) where NAT64 is on and neither is asked for.
+pub fn client_plan(
+    split: &Split,
+    host: Ipv4Addr,
+    tunnel: Option<&TunnelConfig>,
+    addresses: &BTreeSet<Ipv4Addr>,
+) -> ClientPlan {
+    let mut ranges = match (split.gateway_routes, tunnel) {
         (true, Some(tunnel)) => routes(tunnel),
-        _ if split.nat64.is_some() => Vec::new(),
+        _ if split.nat64.is_some() || !split.tunnel_domains.is_empty() => Vec::new(),
         _ => vec![EVERYTHING],
     };
+    for address in addresses.iter().map(|address| address.to_bits()) {
+        if !ranges.iter().any(|(first, last)| (first..=last).contains(&&address)) {
+            ranges.push((address, address));
+        }
+    }
     ClientPlan {
         dns: vec![host],
         ts: ranges.into_iter().map(selector).collect(),
@@ -71,6 +83,7 @@ fn selector((first, last): Range) -> TrafficSelector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::Suffix;
 
     #[test]
     fn excluded_ranges_are_cut_out() {
@@ -90,17 +103,27 @@ mod tests {
             <split-tunnel-info><addr ip='10.77.0.0' mask='255.255.0.0'/></split-tunnel-info></ipv4></sslvpn-tunnel>";
         let tunnel = TunnelConfig::parse(xml.as_bytes()).unwrap();
         let host = Ipv4Addr::new(198, 19, 255, 1);
-        let ts = |split: &Split, tunnel| client_plan(split, host, tunnel).ts;
+        let addresses = BTreeSet::from([Ipv4Addr::new(10, 77, 0, 80), Ipv4Addr::new(10, 78, 0, 1)]);
+        let (inside, outside) = (selector((0x0a4d_0050, 0x0a4d_0050)), selector((0x0a4e_0001, 0x0a4e_0001)));
+        let none = BTreeSet::new();
+        let ts = |split: &Split, tunnel, addresses: &_| client_plan(split, host, tunnel, addresses).ts;
         let network = selector((0x0a4d_0000, 0x0a4d_ffff));
 
         let mut split = Split::default();
-        assert_eq!(ts(&split, Some(&tunnel)), [selector(EVERYTHING)]);
+        assert_eq!(ts(&split, Some(&tunnel), &none), [selector(EVERYTHING)]);
         split.gateway_routes = true;
-        assert_eq!(ts(&split, None), [selector(EVERYTHING)], "the gateway has not said yet");
-        assert_eq!(ts(&split, Some(&tunnel)), [network]);
+        assert_eq!(ts(&split, None, &none), [selector(EVERYTHING)], "the gateway has not said yet");
+        assert_eq!(ts(&split, Some(&tunnel), &none), [network]);
         split.nat64 = Some("64:ff9b:1::/96".parse().unwrap());
-        assert_eq!(ts(&split, Some(&tunnel)), [network], "both address plans together");
+        assert_eq!(ts(&split, Some(&tunnel), &none), [network], "both address plans together");
         split.gateway_routes = false;
-        assert_eq!(ts(&split, Some(&tunnel)), []);
+        assert_eq!(ts(&split, Some(&tunnel), &none), []);
+
+        split = Split { tunnel_domains: vec![Suffix::parse("db.example").unwrap()], ..Split::default() };
+        assert_eq!(ts(&split, Some(&tunnel), &none), [], "no answer yet");
+        assert_eq!(ts(&split, Some(&tunnel), &addresses), [inside, outside]);
+        split.gateway_routes = true;
+        assert_eq!(ts(&split, None, &none), [], "neither the gateway nor DNS has said yet");
+        assert_eq!(ts(&split, Some(&tunnel), &addresses), [network, outside], "one covers the other");
     }
 }

@@ -16,6 +16,8 @@ use crate::fortivpn::CloseReason;
 const READ_BYTES: usize = 128 << 10;
 /// Plaintext handed on at once.
 const PLAINTEXT_BYTES: usize = 64 << 10;
+/// One write to the socket: larger ones gain nothing, and one turn can receive more than the queue holds.
+const WRITE_BYTES: usize = 128 << 10;
 /// Unsent TLS octets beyond which data packets are dropped instead of queued: the queue would only add delay.
 const QUEUE_LIMIT: usize = 256 << 10;
 /// A record carries at most this much plaintext.
@@ -153,11 +155,12 @@ impl Tls {
         self.queued > QUEUE_LIMIT
     }
 
-    /// Queues plaintext; it leaves with the next `flush`.
+    /// Queues plaintext; it leaves with the next `flush`, or at once where much has gathered.
     pub fn write(&mut self, pieces: &[IoSlice<'_>]) -> Result<(), Ended> {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         self.queued += len + (len / RECORD_BYTES + 1) * RECORD_OVERHEAD;
-        self.conn.writer().write_vectored(pieces).map_err(Ended::Io).map(|_| ())
+        self.conn.writer().write_vectored(pieces).map_err(Ended::Io)?;
+        if self.queued < WRITE_BYTES { Ok(()) } else { self.flush() }
     }
 
     /// Announces the end to the peer (close_notify).

@@ -90,10 +90,6 @@ impl Uplink {
         if !self.session.is_up() {
             return Err(Reason::UplinkDown);
         }
-        if matches!(&self.link, Link::Open { tls } if tls.is_full()) {
-            // One turn can receive more than the queue holds: what the socket takes now need not be dropped.
-            self.flush(now);
-        }
         let Link::Open { tls } = &mut self.link else { return Err(Reason::UplinkDown) };
         if tls.is_full() {
             return Err(Reason::UplinkFull);

@@ -47,7 +47,7 @@ fn start<'a>(lab: &'a Lab, options: &[&str], vips: &str) -> Option<(Service<'a>,
 }
 
 /// What the client routes into the tunnel, in whatever table, but for what the kernel adds for its own addresses.
-fn routes(lab: &Lab) -> BTreeSet<String> {
+pub fn routes(lab: &Lab) -> BTreeSet<String> {
     let both = ["-4", "-6"].map(|family| lab.ip(CLI, &format!("{family} route show table all dev ipsec0")));
     let lines = both.iter().flat_map(|text| text.lines()).filter(|l| !l.contains("proto kernel"));
     lines.map(|l| l.split(' ').next().unwrap_or_default().to_owned()).collect()

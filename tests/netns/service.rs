@@ -30,7 +30,7 @@ pub struct Service<'a> {
 /// What answers the clients.
 pub enum Responder<'a> {
     /// The daemon, signed in to the gateway double.
-    Daemon { daemon: Process, _gateway: Process },
+    Daemon { daemon: Process, gateway: Process },
     /// strongSwan, to judge the tests themselves (PTERODAPTER_NETNS_REFERENCE=1).
     Reference(Strongswan<'a>),
 }
@@ -43,6 +43,13 @@ impl<'a> Service<'a> {
 
     /// The same with further options of the daemon.
     pub fn start_with(lab: &'a Lab, key: Key, options: &[&str]) -> Self {
+        let mut service = Self::start_offline(lab, key, options);
+        service.go_online();
+        service
+    }
+
+    /// The same, but the gateway does not answer before [`Service::go_online`].
+    pub fn start_offline(lab: &'a Lab, key: Key, options: &[&str]) -> Self {
         let authority = Authority::new(lab, "company", key);
         let server = authority.issue("server", &format!("DNS:{SERVER_ID},IP:{SRV_FROM_CLI}"), Usage::Server);
         let company = Company::start(lab);
@@ -52,6 +59,14 @@ impl<'a> Service<'a> {
             start_daemon(lab, &authority.cert(), &server, options)
         };
         Self { lab, authority, responder, _company: company }
+    }
+
+    /// The daemon signs in at the gateway.
+    pub fn go_online(&mut self) {
+        if let Responder::Daemon { daemon, gateway } = &mut self.responder {
+            gateway.signal("CONT");
+            daemon.wait_log("the tunnel is up", LIMIT);
+        }
     }
 
     /// A certificate for a person.
@@ -131,9 +146,9 @@ fn start_daemon<'a>(lab: &Lab, trust: &Path, server: &Identity, options: &[&str]
     let account = ["--username", "alice", "--password-file", &password];
     let identity = ["--id-hostname", SERVER_ID, "--cacert", &trust, "--cert", &cert, "--key", &key];
     let line = [&uplink[..], &account, &identity, options, &["--log-level", "debug", "ikev2"]].concat();
-    let mut daemon = lab.start(SRV, "pterodapter", &[], &line);
-    daemon.wait_log("the tunnel is up", LIMIT);
-    Responder::Daemon { daemon, _gateway: gateway }
+    gateway.signal("STOP");
+    let daemon = lab.start(SRV, "pterodapter", &[], &line);
+    Responder::Daemon { daemon, gateway }
 }
 
 fn text(path: &Path) -> String {

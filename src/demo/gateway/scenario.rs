@@ -85,6 +85,8 @@ pub struct Scenario {
 
     /// Packets with DF bound for this address that are larger than this are answered "fragmentation needed".
     pub narrow_path: Option<(Ipv4Addr, u16)>,
+    /// The address of `moving.corp.example`, for tunnels that come up from now on.
+    pub moving: Ipv4Addr,
 }
 
 impl Default for Scenario {
@@ -127,6 +129,7 @@ impl Default for Scenario {
             identity_provider: IdentityProvider::AtOnce,
             saml_id_lifetime: Duration::from_secs(60),
             narrow_path: None,
+            moving: Ipv4Addr::new(10, 77, 1, 1),
         }
     }
 }

@@ -437,6 +437,49 @@ fn names_of_the_tunnel_are_answered_by_udp_and_tcp_also_in_place_of_a_server() {
 }
 
 #[test]
+fn lookups_of_our_own_know_no_dns64_and_go_on_over_tcp() {
+    let name = Suffix::parse("www.example").unwrap();
+    let reply_to = |asked: &[u8]| {
+        assert_eq!(asked[2..], query(0)[2..], "A, and nothing but A");
+        let mut reply = [asked, b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x0a\x01\x02\x03"].concat();
+        (reply[2], reply[7]) = (0x81, 1);
+        reply
+    };
+    let addresses = [Ipv4Addr::new(10, 1, 2, 3)].into();
+    let found = Some(Found { addresses, ttl: Duration::from_secs(5) });
+    let resolved = |found| Some(Resolved { name: name.clone(), found });
+
+    let mut host = host(&[SERVER]);
+    host.set_dns64(Some(Dns64 { prefix: [1; 12], suffixes: vec![name.clone()] }));
+    host.resolve(now(0), name.clone());
+    let (port, to, asked) = sent_udp(&mut host);
+    assert_eq!((to, host.poll_resolved()), (SocketAddrV4::new(SERVER, 53), None));
+    host.handle_packet(now(1), &udp((SERVER, 53), port, &reply_to(&asked))).unwrap();
+    assert_eq!(host.poll_resolved(), resolved(found.clone()));
+
+    host.resolve(now(10), name.clone());
+    let (port, _, asked) = sent_udp(&mut host);
+    let mut cut = reply_to(&asked);
+    cut[2] |= 2;
+    let mut server = Peer::new(SERVER);
+    let listener = server.listen();
+    host.handle_packet(now(11), &udp((SERVER, 53), port, &cut)).unwrap();
+    settle(12, &mut host, &mut [&mut server]);
+    let asked = server.received(listener);
+    server.get(listener).send_slice(&framed(&reply_to(&asked[2..]))).unwrap();
+    settle(13, &mut host, &mut [&mut server]);
+    assert_eq!(host.poll_resolved(), resolved(found));
+
+    host.resolve(now(20), name.clone());
+    host.handle_timeout(now(10_020));
+    assert_eq!(host.poll_resolved(), resolved(None), "silence");
+    host.set_servers(&[]);
+    host.resolve(now(20_000), name.clone());
+    assert_eq!((host.poll_resolved(), host.poll_resolved()), (resolved(None), None), "nobody to ask");
+    assert!(host.lookups.is_empty());
+}
+
+#[test]
 fn damaged_packets_do_not_panic() {
     let mut host = host(&[SERVER]);
     let mut device = Peer::new(DEVICE);

@@ -70,7 +70,7 @@ pub(super) fn translate_v6_to_v4(
     let room = MAX_V4.min(limits.mtu4).min(buf.len()).saturating_sub(ip::HEADER_LEN);
     let out = out.get_mut(..room).ok_or(Reason::Nat64Quote)?;
     let bytes = buf.get(from..).ok_or(Reason::InnerMalformed)?;
-    let pseudo = pseudo_v6(&headers.v6, bytes.len())?;
+    let pseudo = icmp::pseudo_v6(headers.v6.src, headers.v6.dst, bytes.len())?;
     if checksum::fold(checksum::sum(bytes, pseudo)) != 0xffff {
         return Err(Reason::Nat64IcmpChecksum);
     }
@@ -129,7 +129,7 @@ pub(super) fn translate_v4_to_v6(
     // Octet 4 of the message counts the double words of the quote.
     emit_head(out, head, u32::from(double_words) << 24).ok_or(Reason::Nat64Quote)?;
     let out = out.get_mut(..len).ok_or(Reason::Nat64Quote)?;
-    let sum = !checksum::fold(checksum::sum(out, pseudo_v6(v6, len)?));
+    let sum = !checksum::fold(checksum::sum(out, icmp::pseudo_v6(v6.src, v6.dst, len)?));
     put(out, CHECKSUM, sum.to_be_bytes()).ok_or(Reason::Nat64Quote)?;
 
     let start = buf.len().checked_sub(ipv6::HEADER_LEN + len).ok_or(Reason::Nat64Quote)?;
@@ -137,11 +137,6 @@ pub(super) fn translate_v4_to_v6(
     Ipv6 { payload_len: len, ..*v6 }.emit(packet).ok_or(Reason::Nat64Quote)?;
     packet.get_mut(ipv6::HEADER_LEN..).ok_or(Reason::Nat64Quote)?.copy_from_slice(out);
     Ok(start..start + ipv6::HEADER_LEN + len)
-}
-
-fn pseudo_v6(header: &Ipv6, len: usize) -> Result<u64, Reason> {
-    let len = u32::try_from(len).map_err(|_| Reason::InnerMalformed)?;
-    Ok(checksum::pseudo_v6(header.src.octets(), header.dst.octets(), ipv6::ICMPV6, len))
 }
 
 /// Without the zeros that make room for an extension behind a short packet of `original_len` octets.

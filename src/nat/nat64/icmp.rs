@@ -1,8 +1,12 @@
 //! Which ICMP message says what an ICMPv6 message says, and the other way round (RFC 7915 sections 4.2 and 5.2).
 
+use std::net::Ipv6Addr;
+
 use super::Limits;
-use crate::wire::ipv6::MIN_MTU;
-use crate::wire::{icmp, icmpv6};
+use crate::base::Reason;
+use crate::wire::edit::put;
+use crate::wire::ipv6::{self, MIN_MTU};
+use crate::wire::{checksum, icmp, icmpv6};
 
 /// Path MTUs that are worth trying where a router does not tell one (RFC 1191 section 7), from 1280 up.
 const PLATEAUS: [usize; 7] = [65535, 32000, 17914, 8166, 4352, 2002, 1492];
@@ -49,6 +53,29 @@ pub(super) const fn query_to_v6(kind: u8) -> Option<u8> {
         icmp::ECHO_REPLY => Some(icmpv6::ECHO_REPLY),
         _ => None,
     }
+}
+
+/// Gives an echo message the kind that `translate` says. `old` and `new` are the sums of the pseudo headers before and
+/// after; ICMPv4 has none.
+pub(super) fn update_echo(
+    message: &mut [u8],
+    translate: fn(u8) -> Option<u8>,
+    old: u64,
+    new: u64,
+) -> Result<(), Reason> {
+    let &[old_kind, code, high, low, ..] =
+        message.first_chunk::<{ icmp::HEADER_LEN }>().ok_or(Reason::NatMalformed)?;
+    let kind = translate(old_kind).ok_or(Reason::Nat64IcmpType)?;
+    let old = old + u64::from(u16::from_be_bytes([old_kind, code]));
+    let new = new + u64::from(u16::from_be_bytes([kind, code]));
+    let [high, low] = checksum::update(u16::from_be_bytes([high, low]), old, new).to_be_bytes();
+    put(message, 0, [kind, code, high, low]).ok_or(Reason::NatMalformed)
+}
+
+/// The sum of the pseudo header of an ICMPv6 message of `len` octets.
+pub(super) fn pseudo_v6(src: Ipv6Addr, dst: Ipv6Addr, len: usize) -> Result<u64, Reason> {
+    let len = u32::try_from(len).map_err(|_| Reason::InnerMalformed)?;
+    Ok(checksum::pseudo_v6(src.octets(), dst.octets(), ipv6::ICMPV6, len))
 }
 
 /// The ICMPv6 error for an ICMPv4 error. `quoted_len` is the total length of the packet that it quotes.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::icmp as translate;
 use super::{Limits, Mapping, Refused, error, is_illegal, update_transport};
 use crate::base::Reason;
 use crate::nat::icmp::Kind;
@@ -239,15 +240,8 @@ fn has_source_route(header: &[u8]) -> bool {
 
 /// Turns an ICMPv4 echo message into an ICMPv6 one (RFC 7915 section 4.2).
 fn update_echo(message: &mut [u8], header: &Ipv6) -> Result<(), Reason> {
-    let &[old_kind, code, high, low, ..] =
-        message.first_chunk::<{ icmp::HEADER_LEN }>().ok_or(Reason::NatMalformed)?;
-    let kind = super::icmp::query_to_v6(old_kind).ok_or(Reason::Nat64IcmpType)?;
-    let len = u32::try_from(message.len()).map_err(|_| Reason::InnerMalformed)?;
-    let pseudo = checksum::pseudo_v6(header.src.octets(), header.dst.octets(), ipv6::ICMPV6, len);
-    let old = u64::from(u16::from_be_bytes([old_kind, code]));
-    let new = pseudo + u64::from(u16::from_be_bytes([kind, code]));
-    let [high, low] = checksum::update(u16::from_be_bytes([high, low]), old, new).to_be_bytes();
-    put(message, 0, [kind, code, high, low]).ok_or(Reason::NatMalformed)
+    let pseudo = translate::pseudo_v6(header.src, header.dst, message.len())?;
+    translate::update_echo(message, translate::query_to_v6, 0, pseudo)
 }
 
 /// Gives a whole datagram the checksum that it lacks.

@@ -4,12 +4,13 @@ use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use super::answer::Kind6;
+use super::icmp as translate;
 use super::{Limits, MAX_WITHOUT_DF, Mapping, Refused, emit_v4, error, is_illegal, update_transport};
 use crate::base::Reason;
-use crate::wire::edit::{Edit, put, u8_at, u16_at};
+use crate::wire::edit::{Edit, u8_at, u16_at};
 use crate::wire::ip::{self, Ipv4};
 use crate::wire::ipv6::{self, Ipv6, Upper};
-use crate::wire::{checksum, icmp, icmpv6, udp};
+use crate::wire::{icmpv6, udp};
 
 /// Translates the IPv6 packet at `packet` of `buf` and returns where the IPv4 packet is: it ends where the IPv6 packet
 /// ended and starts 20 or more octets later. Only an ICMP error whose short quote had to be padded (RFC 4884) may start
@@ -145,13 +146,6 @@ fn admit(mapping: &Mapping, packet: &[u8], id: u16) -> Result<Admitted, Refused<
 
 /// Turns an ICMPv6 echo message from `src` to `dst` into an ICMPv4 one (RFC 7915 section 5.2).
 fn update_echo(message: &mut [u8], src: Ipv6Addr, dst: Ipv6Addr) -> Result<(), Reason> {
-    let &[old_kind, code, high, low, ..] =
-        message.first_chunk::<{ icmp::HEADER_LEN }>().ok_or(Reason::NatMalformed)?;
-    let kind = super::icmp::query_to_v4(old_kind).ok_or(Reason::Nat64IcmpType)?;
-    let len = u32::try_from(message.len()).map_err(|_| Reason::InnerMalformed)?;
-    let pseudo = checksum::pseudo_v6(src.octets(), dst.octets(), ipv6::ICMPV6, len);
-    let old = pseudo + u64::from(u16::from_be_bytes([old_kind, code]));
-    let new = u64::from(u16::from_be_bytes([kind, code]));
-    let [high, low] = checksum::update(u16::from_be_bytes([high, low]), old, new).to_be_bytes();
-    put(message, 0, [kind, code, high, low]).ok_or(Reason::NatMalformed)
+    let pseudo = translate::pseudo_v6(src, dst, message.len())?;
+    translate::update_echo(message, translate::query_to_v4, pseudo, 0)
 }

@@ -11,7 +11,9 @@ use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Address}
 
 use super::super::frame::Frames;
 use super::super::ppp::IPV4;
+use super::super::scenario::Scenario;
 use super::datagram::{self, Reassembly};
+use super::dns::Zone;
 use super::service::Service;
 use crate::wire::{Malformed, Reader, checksum};
 
@@ -74,6 +76,7 @@ pub(crate) struct Builtin {
     services: Vec<(SocketHandle, Service)>,
     reassembly: Reassembly,
     narrow_path: Option<(Ipv4Addr, u16)>,
+    zone: Zone,
 }
 
 impl Builtin {
@@ -93,11 +96,13 @@ impl Builtin {
             services: Vec::new(),
             reassembly: Reassembly::default(),
             narrow_path: None,
+            zone: Zone::default(),
         }
     }
 
-    pub fn set_narrow_path(&mut self, narrow_path: Option<(Ipv4Addr, u16)>) {
-        self.narrow_path = narrow_path;
+    pub fn set_scenario(&mut self, scenario: &Scenario) {
+        self.narrow_path = scenario.narrow_path;
+        self.zone = Zone { moving: scenario.moving };
     }
 
     /// Takes a packet from the client; ICMP and UDP are answered at once.
@@ -120,7 +125,7 @@ impl Builtin {
             return;
         }
         if header.protocol != datagram::TCP {
-            return datagram::answer(packet, &header, out);
+            return datagram::answer(packet, &header, self.zone, out);
         }
         self.listen(packet, &header);
         let mut link = Link { packet: Some(packet), out, limit: usize::MAX };
@@ -132,7 +137,7 @@ impl Builtin {
         let mut link = Link { packet: None, out, limit };
         loop {
             for (handle, service) in &mut self.services {
-                service.step(self.sockets.get_mut(*handle));
+                service.step(self.sockets.get_mut(*handle), self.zone);
             }
             if self.interface.poll_egress(instant(now), &mut link, &mut self.sockets) == PollResult::None {
                 break;
@@ -298,7 +303,8 @@ mod tests {
         ];
         for (what, packet, protocol, at, value) in table {
             let mut network = Builtin::new();
-            network.set_narrow_path(Some((Ipv4Addr::new(10, 77, 5, 5), 1280)));
+            let narrow_path = Some((Ipv4Addr::new(10, 77, 5, 5), 1280));
+            network.set_scenario(&Scenario { narrow_path, ..Scenario::default() });
             let answers = answers(&mut network, &packet);
             assert_eq!(answers.len(), 1, "{what}");
             assert!(Header::parse(&answers[0]).is_ok(), "{what}");

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::super::frame::{Frames, Ipv4Out};
 use super::builtin::{Header, MTU};
-use super::dns;
+use super::dns::{self, Zone};
 use crate::wire::{Reader, checksum};
 
 const ICMP: u8 = 1;
@@ -26,7 +26,7 @@ pub(super) enum Why {
 }
 
 /// Answers a packet that is whole and not TCP.
-pub(super) fn answer(packet: &[u8], header: &Header, out: &mut Frames) {
+pub(super) fn answer(packet: &[u8], header: &Header, zone: Zone, out: &mut Frames) {
     let payload = &packet[header.len..];
     match header.protocol {
         ICMP if checksum::of(payload) == 0 => {
@@ -35,13 +35,13 @@ pub(super) fn answer(packet: &[u8], header: &Header, out: &mut Frames) {
                 emit(header, ICMP, with_checksum(reply, 2, 0), out);
             }
         }
-        UDP => answer_udp(packet, header, out),
+        UDP => answer_udp(packet, header, zone, out),
         ICMP => {}
         _ => emit_unreachable(packet, header, Ipv4Addr::from(header.dst), Why::NoProtocol, out),
     }
 }
 
-fn answer_udp(packet: &[u8], header: &Header, out: &mut Frames) {
+fn answer_udp(packet: &[u8], header: &Header, zone: Zone, out: &mut Frames) {
     let payload = &packet[header.len..];
     let mut reader = Reader::new(payload, "UDP datagram");
     let (Ok(src_port), Ok(dst_port), Ok(len), Ok(sum)) =
@@ -58,7 +58,7 @@ fn answer_udp(packet: &[u8], header: &Header, out: &mut Frames) {
     }
     let data = match dst_port {
         7 => Some(datagram[8..].to_vec()),
-        53 if Ipv4Addr::from(header.dst) == dns::SERVER => dns::answer(&datagram[8..], dns::Transport::Udp),
+        53 if Ipv4Addr::from(header.dst) == dns::SERVER => zone.answer(&datagram[8..], dns::Transport::Udp),
         _ => {
             return emit_unreachable(packet, header, Ipv4Addr::from(header.dst), Why::NoPort, out);
         }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::super::scenario::Scenario;
 use crate::wire::{Malformed, Reader};
 
 /// Where the server is.
@@ -14,6 +15,7 @@ const ADDRESSES: [(&str, Ipv4Addr); 4] = [
     ("ns.corp.example", SERVER),
     ("big.corp.example", Ipv4Addr::new(10, 77, 0, 81)),
 ];
+const MOVING: &str = "moving.corp.example";
 const BIG_TXT: usize = 3000;
 
 const A: u16 = 1;
@@ -40,36 +42,51 @@ struct Query {
     payload_size: Option<u16>,
 }
 
-/// The answer to a query; `None` for bytes that are none.
-pub(super) fn answer(query: &[u8], transport: Transport) -> Option<Vec<u8>> {
-    let query = parse(query).ok()?;
-    let mut records = Vec::new();
-    let mut known = false;
-    for (name, address) in ADDRESSES {
-        if name == query.name {
-            known = true;
-            if matches!(query.kind, A | ANY) {
-                records.push(record(A, &address.octets()));
+/// The part of the zone that scenarios change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Zone {
+    /// The address of `moving.corp.example`.
+    pub moving: Ipv4Addr,
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self { moving: Scenario::default().moving }
+    }
+}
+
+impl Zone {
+    /// The answer to a query; `None` for bytes that are none.
+    pub(super) fn answer(self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let query = parse(query).ok()?;
+        let mut records = Vec::new();
+        let mut known = false;
+        for (name, address) in ADDRESSES.into_iter().chain([(MOVING, self.moving)]) {
+            if name == query.name {
+                known = true;
+                if matches!(query.kind, A | ANY) {
+                    records.push(record(A, &address.octets()));
+                }
             }
         }
+        if query.name == "big.corp.example" && query.kind == TXT {
+            let text = vec![b'x'; BIG_TXT];
+            let strings = text.chunks(255).flat_map(|part| [&[part.len() as u8], part].concat());
+            records.push(record(TXT, &strings.collect::<Vec<_>>()));
+        }
+        let in_zone = query.name == ZONE || query.name.ends_with(&format!(".{ZONE}"));
+        let code = match (known, in_zone) {
+            (true, _) => 0,
+            (false, true) => 3,
+            (false, false) => 5,
+        };
+        let limit = match transport {
+            Transport::Udp => usize::from(query.payload_size.unwrap_or(512).max(512)),
+            Transport::Tcp => usize::from(u16::MAX),
+        };
+        let whole = emit(&query, code, &records, in_zone, false);
+        Some(if whole.len() > limit { emit(&query, code, &[], false, true) } else { whole })
     }
-    if query.name == "big.corp.example" && query.kind == TXT {
-        let text = vec![b'x'; BIG_TXT];
-        let strings = text.chunks(255).flat_map(|part| [&[part.len() as u8], part].concat());
-        records.push(record(TXT, &strings.collect::<Vec<_>>()));
-    }
-    let in_zone = query.name == ZONE || query.name.ends_with(&format!(".{ZONE}"));
-    let code = match (known, in_zone) {
-        (true, _) => 0,
-        (false, true) => 3,
-        (false, false) => 5,
-    };
-    let limit = match transport {
-        Transport::Udp => usize::from(query.payload_size.unwrap_or(512).max(512)),
-        Transport::Tcp => usize::from(u16::MAX),
-    };
-    let whole = emit(&query, code, &records, in_zone, false);
-    Some(if whole.len() > limit { emit(&query, code, &[], false, true) } else { whole })
 }
 
 fn parse(bytes: &[u8]) -> Result<Query, Malformed> {
@@ -156,9 +173,10 @@ mod tests {
 
     #[test]
     fn answers_its_zone() {
-        let table: [(&str, u8, bool, u8, u8, u8); 7] = [
+        let table: [(&str, u8, bool, u8, u8, u8); 8] = [
             // name, type, EDNS; flags (high octet), code, answers
             ("www.corp.example", 1, false, 0x85, 0, 1),
+            ("moving.corp.example", 1, false, 0x85, 0, 1),
             ("WWW.Corp.Example", 1, true, 0x85, 0, 1),
             ("www.corp.example", 28, false, 0x85, 0, 0),
             ("none.corp.example", 1, false, 0x85, 3, 0),
@@ -167,12 +185,12 @@ mod tests {
             ("big.corp.example", 16, true, 0x85, 0, 1),
         ];
         for (name, kind, edns, flags, code, answers) in table {
-            let got = answer(&query(name, kind, edns), Transport::Udp).unwrap();
+            let got = Zone::default().answer(&query(name, kind, edns), Transport::Udp).unwrap();
             assert_eq!((got[2], got[3] & 0x0f, got[7]), (flags, code, answers), "{name} {kind}");
         }
-        let whole = answer(&query("big.corp.example", 16, false), Transport::Tcp).unwrap();
+        let whole = Zone::default().answer(&query("big.corp.example", 16, false), Transport::Tcp).unwrap();
         assert!(whole.len() > BIG_TXT && whole[2] & 2 == 0);
-        let www = answer(&query("www.corp.example", 1, false), Transport::Udp).unwrap();
+        let www = Zone::default().answer(&query("www.corp.example", 1, false), Transport::Udp).unwrap();
         assert!(www.ends_with(&[10, 77, 0, 80]));
     }
 
@@ -180,11 +198,11 @@ mod tests {
     fn no_query_breaks_it() {
         let sample = query("www.corp.example", 1, true);
         for at in 0..sample.len() {
-            answer(&sample[..at], Transport::Udp);
+            Zone::default().answer(&sample[..at], Transport::Udp);
             for bit in 0..8 {
                 let mut bytes = sample.clone();
                 bytes[at] ^= 1 << bit;
-                answer(&bytes, Transport::Tcp);
+                Zone::default().answer(&bytes, Transport::Tcp);
             }
         }
     }

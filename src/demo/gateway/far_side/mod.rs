@@ -58,7 +58,7 @@ impl FarSides {
             Self::Builtin(stacks) => {
                 let mut stacks = stacks.lock().unwrap_or_else(PoisonError::into_inner);
                 let stack = stacks.entry(client).or_insert_with(|| Arc::new(Mutex::new(Builtin::new())));
-                stack.lock().unwrap_or_else(PoisonError::into_inner).set_narrow_path(scenario.narrow_path);
+                stack.lock().unwrap_or_else(PoisonError::into_inner).set_scenario(scenario);
                 Network::Builtin(stack.clone())
             }
             #[cfg(target_os = "linux")]

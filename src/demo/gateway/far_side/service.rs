@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use smoltcp::socket::tcp::{Socket, State};
 
-use super::dns;
+use super::dns::{self, Zone};
 
 const SMALL: usize = 64 * 1024;
 const LARGE: usize = 1024 * 1024;
@@ -65,7 +65,7 @@ impl Service {
     }
 
     /// Works on what has come, fills the send buffer, and closes when all is said.
-    pub fn step(&mut self, socket: &mut Socket<'_>) {
+    pub fn step(&mut self, socket: &mut Socket<'_>, zone: Zone) {
         if matches!(socket.state(), State::Listen | State::SynReceived) {
             return;
         }
@@ -101,7 +101,7 @@ impl Service {
                 {
                     let len = usize::from(u16::from_be_bytes([l0, l1]));
                     let Some(query) = rest.get(..len) else { break };
-                    if let Some(answer) = dns::answer(query, dns::Transport::Tcp) {
+                    if let Some(answer) = zone.answer(query, dns::Transport::Tcp) {
                         output.extend_from_slice(&(answer.len() as u16).to_be_bytes());
                         output.extend_from_slice(&answer);
                     }
