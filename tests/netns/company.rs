@@ -18,6 +18,8 @@ pub const BIG_RECORDS: usize = 8;
 pub const MANY_NAME: &str = "many.corp.example";
 /// How many addresses [`MANY_NAME`] has.
 pub const MANY_ADDRESSES: usize = 60;
+/// A name that [`Company::move_to`] gives another address than [`ADDRESS`].
+pub const MOVING_NAME: &str = "moving.corp.example";
 /// A name in another domain, with an IPv6 address, too.
 pub const OUTSIDE: &str = "www.outside.example";
 /// The IPv6 address of [`OUTSIDE`].
@@ -27,7 +29,8 @@ pub const BLOB_LEN: usize = 3_000_001;
 
 /// The running servers.
 pub struct Company {
-    _servers: Vec<Process>,
+    dns: Process,
+    _http: Process,
 }
 
 impl Company {
@@ -38,9 +41,7 @@ impl Company {
         fs::create_dir(&web).expect("directory");
         fs::write(web.join("blob"), blob()).expect("file");
         let web = web.display().to_string();
-        let hosts = lab.path("hosts");
-        let many = (1..=MANY_ADDRESSES).map(|n| format!("10.77.1.{n} {MANY_NAME}\n"));
-        fs::write(&hosts, many.collect::<String>()).expect("file");
+        write_hosts(lab, ADDRESS);
 
         let mut dns: Vec<String> =
             "dnsmasq --no-daemon --no-resolv --no-hosts --conf-file=/dev/null --user=root --bind-interfaces"
@@ -51,7 +52,7 @@ impl Company {
         dns.push(format!("--listen-address={ADDRESS}"));
         dns.push(format!("--host-record={NAME},{ADDRESS}"));
         dns.push(format!("--host-record={OUTSIDE},{ADDRESS},{OUTSIDE_V6}"));
-        dns.push(format!("--addn-hosts={}", hosts.display()));
+        dns.push(format!("--addn-hosts={}", lab.path("hosts").display()));
         for name in [NAME, OUTSIDE] {
             let (_, domain) = name.split_once('.').expect("a host in a domain");
             dns.push(format!("--local=/{domain}/"));
@@ -64,11 +65,25 @@ impl Company {
         dns.extend((0..BIG_RECORDS).map(|n| format!("--txt-record={BIG_NAME},{n}{}", "x".repeat(199))));
 
         let http = ["python3", "-u", "-m", "http.server", "--bind", ADDRESS, "--directory", &web, "8000"];
-        let servers = vec![lab.start(CORP, "dnsmasq", &[], &dns), lab.start(CORP, "http", &[], &http)];
+        let dns = lab.start(CORP, "dnsmasq", &[], &dns);
+        let http = lab.start(CORP, "http", &[], &http);
         wait_listening(lab, 53);
         wait_listening(lab, 8000);
-        Self { _servers: servers }
+        Self { dns, _http: http }
     }
+
+    /// Gives [`MOVING_NAME`] another address.
+    pub fn move_to(&self, lab: &Lab, address: &str) {
+        write_hosts(lab, address);
+        self.dns.signal("HUP");
+    }
+}
+
+/// The names whose addresses dnsmasq reads from a file.
+fn write_hosts(lab: &Lab, moving: &str) {
+    let many = (1..=MANY_ADDRESSES).map(|n| format!("10.77.1.{n} {MANY_NAME}\n"));
+    let moving = format!("{moving} {MOVING_NAME}\n");
+    fs::write(lab.path("hosts"), many.chain([moving]).collect::<String>()).expect("file");
 }
 
 /// Starts an iperf3 server for one run: one that serves several drops the client that comes too soon after the

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::company::*;
 use crate::lab::*;
 use crate::pki::Key;
+use crate::routes::routes;
 use crate::service::Service;
 use crate::strongswan::{ClientConfig, Strongswan};
 use crate::traffic;
@@ -44,13 +45,6 @@ fn start<'a>(lab: &'a Lab, options: &[&str], vips: &str) -> Option<(Service<'a>,
     let client = Strongswan::client(lab, CLI, &config);
     client.connect().unwrap_or_else(|e| panic!("cannot connect:\n{e}"));
     Some((service, client))
-}
-
-/// What the client routes into the tunnel, in whatever table, but for what the kernel adds for its own addresses.
-pub fn routes(lab: &Lab) -> BTreeSet<String> {
-    let both = ["-4", "-6"].map(|family| lab.ip(CLI, &format!("{family} route show table all dev ipsec0")));
-    let lines = both.iter().flat_map(|text| text.lines()).filter(|l| !l.contains("proto kernel"));
-    lines.map(|l| l.split(' ').next().unwrap_or_default().to_owned()).collect()
 }
 
 /// The lines of dig's answer for `query`, asked of `server` from the namespace `role`, sorted.

@@ -24,7 +24,8 @@ pub struct Service<'a> {
     pub authority: Authority,
     /// The responder.
     pub responder: Responder<'a>,
-    _company: Company,
+    /// What stands behind the gateway.
+    pub company: Company,
 }
 
 /// What answers the clients.
@@ -58,7 +59,15 @@ impl<'a> Service<'a> {
         } else {
             start_daemon(lab, &authority.cert(), &server, options)
         };
-        Self { lab, authority, responder, _company: company }
+        Self { lab, authority, responder, company }
+    }
+
+    /// The daemon signs in at the gateway.
+    pub fn go_online(&mut self) {
+        if let Responder::Daemon { daemon, gateway } = &mut self.responder {
+            gateway.signal("CONT");
+            daemon.wait_log("the tunnel is up", LIMIT);
+        }
     }
 
     /// The daemon signs in at the gateway.
