@@ -70,14 +70,6 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// The daemon signs in at the gateway.
-    pub fn go_online(&mut self) {
-        if let Responder::Daemon { daemon, gateway } = &mut self.responder {
-            gateway.signal("CONT");
-            daemon.wait_log("the tunnel is up", LIMIT);
-        }
-    }
-
     /// A certificate for a person.
     pub fn person(&self, name: &str) -> Identity {
         self.authority.issue(name, &format!("DNS:{name}"), Usage::Client)

@@ -1,11 +1,9 @@
-//! The tunnel behind comes and goes while clients are connected.
+//! The tunnel behind drops while clients are connected.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::company::ADDRESS;
 use crate::lab::*;
-use crate::nat64::routes;
 use crate::pki::Key;
 use crate::service::*;
 use crate::traffic;
@@ -46,25 +44,4 @@ fn clients_stay_and_hear_that_the_company_is_unreachable() {
     });
     traffic::web(&lab, CLI);
     assert_eq!((client.inner_address(), client.ike_spis()), (address, ike), "the client never noticed");
-}
-
-#[test]
-fn routes_of_a_gateway_that_comes_up_late_reach_the_client() {
-    let Some(lab) = Lab::open() else { return };
-    let mut service = Service::start_offline(&lab, Key::P256, &["--gateway-routes"]);
-    if service.is_reference() {
-        return; // It has no uplink.
-    }
-    let client = service.connected(CLI, "alice");
-    assert_eq!(routes(&lab), BTreeSet::from(["default".to_owned()]), "nothing is known yet");
-    let before = client.child_spis();
-    service.go_online();
-    wait_for("another Child SA, alone", Duration::from_secs(10), || {
-        let after = client.child_spis();
-        (after.len() == 1 && after != before).then_some(())
-    });
-    let expected = BTreeSet::from(["10.77.0.0/16".to_owned(), "198.19.255.1".to_owned()]);
-    assert_eq!(routes(&lab), expected, "{}", client.sas());
-    traffic::ping(&lab, CLI, ADDRESS, 5);
-    traffic::names(&lab, CLI);
 }
