@@ -18,8 +18,10 @@ pub const BIG_RECORDS: usize = 8;
 pub const MANY_NAME: &str = "many.corp.example";
 /// How many addresses [`MANY_NAME`] has.
 pub const MANY_ADDRESSES: usize = 60;
-/// A name that [`Company::move_to`] gives another address than [`ADDRESS`].
+/// A name that [`Company::move_to`] gives another address than [`MOVING_FROM`].
 pub const MOVING_NAME: &str = "moving.corp.example";
+/// Its address at first.
+pub const MOVING_FROM: &str = "10.77.0.60";
 /// A name in another domain, with an IPv6 address, too.
 pub const OUTSIDE: &str = "www.outside.example";
 /// The IPv6 address of [`OUTSIDE`].
@@ -41,7 +43,7 @@ impl Company {
         fs::create_dir(&web).expect("directory");
         fs::write(web.join("blob"), blob()).expect("file");
         let web = web.display().to_string();
-        write_hosts(lab, ADDRESS);
+        write_hosts(lab, MOVING_FROM);
 
         let mut dns: Vec<String> =
             "dnsmasq --no-daemon --no-resolv --no-hosts --conf-file=/dev/null --user=root --bind-interfaces"

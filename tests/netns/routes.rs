@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::company::{ADDRESS, MOVING_NAME};
+use crate::company::{ADDRESS, MOVING_FROM, MOVING_NAME};
 use crate::lab::*;
 use crate::pki::Key;
 use crate::service::*;
@@ -53,19 +53,22 @@ fn a_tunnel_domain_whose_address_changes() {
     if service.is_reference() {
         return; // It knows no domains.
     }
+    let other = "10.77.0.61";
+    for address in [MOVING_FROM, other] {
+        lab.ip(CORP, &format!("address add {address}/32 dev lo"));
+    }
     let hosts = |address: &str| BTreeSet::from([HOST.to_owned(), address.to_owned()]);
     wait_for("the name to be looked up", Duration::from_secs(5), || {
-        service.log().contains(&format!("{MOVING_NAME}: {ADDRESS}")).then_some(())
+        service.log().contains(&format!("{MOVING_NAME}: {MOVING_FROM}")).then_some(())
     });
     let client = service.connected(CLI, "alice");
-    assert_eq!(routes(&lab), hosts(ADDRESS), "{}", client.sas());
-    traffic::ping(&lab, CLI, ADDRESS, 5);
+    assert_eq!(routes(&lab), hosts(MOVING_FROM), "{}", client.sas());
+    traffic::ping(&lab, CLI, MOVING_FROM, 5);
 
-    let (other, before) = ("10.77.0.54", client.child_spis());
-    lab.ip(CORP, &format!("address add {other}/32 dev lo"));
+    let before = client.child_spis();
     service.company.move_to(&lab, other);
     wait_for_routes(&lab, &client, &hosts(other), &before);
     traffic::ping(&lab, CLI, other, 5);
-    let outside = lab.ip(CLI, &format!("route get {ADDRESS}"));
+    let outside = lab.ip(CLI, &format!("route get {MOVING_FROM}"));
     assert!(outside.contains("via 10.99.1.1"), "{outside}");
 }
