@@ -280,7 +280,8 @@ fn admit_v6(
     if ip.src != mapping.device_v6() {
         return Err(Reason::InnerSpoofed);
     }
-    if !selected(&tunnel.esp.ts_local, IpAddr::V6(ip.dst), None, ip.next_header) {
+    let (company, next_header) = (IpAddr::V6(ip.dst), ip.next_header);
+    if !selected(&tunnel.esp.ts_local, company, None, next_header) {
         return Err(Reason::InnerSelector);
     }
     let limits = Limits::new(usize::from(ESP_ROOM), usize::from(mtu));
@@ -294,6 +295,10 @@ fn admit_v6(
     slot.range = outside + range.start..outside + range.end;
     let packet = sealed.get_mut(range).ok_or(Reason::EspMalformed)?;
     let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
+    // Once more with the port, which is easier to find behind an IPv4 header.
+    if !selected(&tunnel.esp.ts_local, company, destination_port(&ip, packet), next_header) {
+        return Err(Reason::InnerSelector);
+    }
     if let Some(verdict) = admit_destination(tunnel, ip.dst)? {
         return Ok(verdict);
     }
@@ -379,6 +384,7 @@ fn prepare_v6(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> Res
     let base = slot.range.start.checked_sub(NAT64_GROWTH).ok_or(Reason::InnerMalformed)?;
     let own = buf.get_mut(base..slot.range.end).ok_or(Reason::InnerMalformed)?;
     let packet = own.get_mut(NAT64_GROWTH..).ok_or(Reason::InnerMalformed)?;
+    let port = source_port(&Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?, packet);
     mtu::clamp_mss(packet, nat64_mss(mtu));
     let limits = Limits::new(usize::from(ESP_ROOM), usize::from(mtu));
     let whole = NAT64_GROWTH..own.len();
@@ -389,7 +395,7 @@ fn prepare_v6(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> Res
         Err(Refused { reason, answer: None }) => return Err(reason),
     }
     let ip = Ipv6::parse(own).map_err(|_| Reason::InnerMalformed)?;
-    if !selected(&tunnel.esp.ts_local, IpAddr::V6(ip.src), None, ip.next_header) {
+    if !selected(&tunnel.esp.ts_local, IpAddr::V6(ip.src), port, ip.next_header) {
         return Err(Reason::InnerSelector);
     }
     Ok(Verdict::Forward)

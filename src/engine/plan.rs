@@ -7,7 +7,7 @@ use crate::base::TrafficSelector;
 use crate::fortivpn::{Route, TunnelConfig};
 use crate::ike::{ClientPlan, Nat64Plan};
 
-use super::Split;
+use super::{Split, Suffix};
 
 /// An inclusive range of IPv4 addresses.
 type Range = (u32, u32);
@@ -39,8 +39,24 @@ pub fn client_plan(
         dns: vec![host],
         ts: ranges.into_iter().map(selector).collect(),
         nat64: split.nat64.map(|prefix| Nat64Plan { prefix: prefix.network() }),
-        domains: split.dns64_suffixes.iter().map(ToString::to_string).collect(),
+        domains: domains(split, tunnel),
     }
+}
+
+/// The domains for which clients should ask our DNS server although not everything takes the tunnel: those of the
+/// options, and the gateway's search domains where its routes are taken.
+fn domains(split: &Split, tunnel: Option<&TunnelConfig>) -> Vec<String> {
+    let of_gateway =
+        tunnel.filter(|_| split.gateway_routes).map(|tunnel| &tunnel.domains[..]).unwrap_or_default();
+    let mut domains: Vec<String> = Vec::new();
+    let parsed = of_gateway.iter().filter_map(|domain| Suffix::parse(domain).ok());
+    for domain in split.dns64_suffixes.iter().chain(&split.tunnel_domains).cloned().chain(parsed) {
+        let domain = domain.to_string();
+        if !domains.contains(&domain) {
+            domains.push(domain);
+        }
+    }
+    domains
 }
 
 /// The gateway's routes without what it excludes. No routes at all mean everything.
@@ -95,6 +111,23 @@ mod tests {
         assert_eq!(cut((10, 20), (15, 20)), [(10, 14)]);
         assert_eq!(cut(EVERYTHING, (0, 0)), [(1, u32::MAX)]);
         assert_eq!(cut(EVERYTHING, (u32::MAX, u32::MAX)), [(0, u32::MAX - 1)]);
+    }
+
+    #[test]
+    fn domains_of_options_and_of_the_gateway() {
+        let xml = "<sslvpn-tunnel><ipv4><assigned-addr ipv4='10.212.134.200'/>\
+            <dns domain='corp.example;b@d;lab.example'/></ipv4></sslvpn-tunnel>";
+        let tunnel = TunnelConfig::parse(xml.as_bytes()).unwrap();
+        let suffix = |text| Suffix::parse(text).unwrap();
+        let mut split = Split {
+            dns64_suffixes: vec![suffix("corp.example")],
+            tunnel_domains: vec![suffix("git.other.example"), suffix("corp.example")],
+            ..Split::default()
+        };
+        assert_eq!(domains(&split, Some(&tunnel)), ["corp.example", "git.other.example"]);
+        split.gateway_routes = true;
+        assert_eq!(domains(&split, Some(&tunnel)), ["corp.example", "git.other.example", "lab.example"]);
+        assert_eq!(domains(&split, None).len(), 2);
     }
 
     #[test]
