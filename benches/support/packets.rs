@@ -85,7 +85,10 @@ pub fn packet(
     let start =
         [&from.port().to_be_bytes(), &to.port().to_be_bytes(), header, &number.to_be_bytes()].concat();
     segment[..start.len()].copy_from_slice(&start);
-    let sum = !checksum::fold(checksum::sum(segment, pseudo));
+    let sum = match !checksum::fold(checksum::sum(segment, pseudo)) {
+        0 => 0xffff, // zero would say "no checksum"
+        sum => sum,
+    };
     segment[checksum_at..checksum_at + 2].copy_from_slice(&sum.to_be_bytes());
     packet
 }
