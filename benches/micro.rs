@@ -4,17 +4,22 @@ mod support;
 
 use std::hint::black_box;
 use std::io::{self, IoSlice, Write};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use pterodapter::crypto::aead::AeadKey;
 use pterodapter::crypto::{Aead, SystemRandom};
+use pterodapter::dns::{Dns64, Forwarder, Output, Suffix, Transport};
 use pterodapter::engine::Pool;
 use pterodapter::engine::job::{self, Origin, Slot, Tunnel, Verdict};
 use pterodapter::esp::{self, ReplayWindow};
 use pterodapter::nat::Flows;
-use pterodapter::wire::{forti, ppp};
+use pterodapter::nat::nat64::{Limits, Translated, translate_v4_to_v6, translate_v6_to_v4};
+use pterodapter::wire::ip::{self, Ipv4};
+use pterodapter::wire::ipv6::{self, Ipv6};
+use pterodapter::wire::{checksum, dns, forti, ppp, tcp};
 
 use support::packets::{self, child_sa};
 use support::{Run, Target, tls};
@@ -41,6 +46,8 @@ fn main() -> ExitCode {
         arms.extend(esp_and_jobs(len));
         arms.extend(nat(len));
     }
+    arms.extend(nat64());
+    arms.extend(dns64());
     arms.extend(tls_records());
     arms.extend(hand_off());
 
@@ -58,13 +65,15 @@ fn main() -> ExitCode {
     support::exit(verdict)
 }
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 10] = [
     at_most("esp open / ring, 1354 B", "esp open 1354", "ring open 1354", 1.15),
     at_most("esp seal / ring, 1354 B", "esp seal 1354", "ring seal 1354", 1.15),
     at_most("esp open / ring, 64 B", "esp open 64", "ring open 64", 1.6),
     at_most("esp seal / ring, 64 B", "esp seal 64", "ring seal 64", 1.6),
     at_most("whole open job / ring, 1354 B", "open job 1354", "ring open 1354", 1.3),
     at_most("whole seal job / ring, 1354 B", "seal job 1354", "ring seal 1354", 1.3),
+    at_most("NAT64 6 to 4 / header and checksum, 1400 B", "NAT64 6 to 4", "IPv4 header", 2.5),
+    at_most("NAT64 4 to 6 / header and checksum, 1400 B", "NAT64 4 to 6", "IPv6 header", 2.5),
     at_most("TLS: 32 frames at once / one by one", "TLS 32 frames at once", "TLS one by one", 0.62),
     at_most("hand-off: 32 at once / one by one", "hand-off 32 at once", "hand-off one by one", 0.3),
 ];
@@ -219,6 +228,91 @@ fn nat(len: usize) -> [Arm; 2] {
             }
         }),
     ]
+}
+
+/// NAT64 of a TCP packet of 1400 octets in place, and what it cannot do without: the new header, and one checksum
+/// folded over as many octets.
+fn nat64() -> [Arm; 4] {
+    const LEN: usize = 1400;
+    const GROWTH: usize = packets::NAT64_GROWTH;
+    let tunnel = Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, Some(packets::prefix()));
+    let mapping = *tunnel.as_ref().ok().and_then(Tunnel::nat64).expect("a device with IPv6");
+    let shadow = Pool::DEFAULT.shadow(packets::DEVICE).expect("a device");
+    let limits = Limits::new(1500, 1500);
+    let server6 = packets::prefix().embed(packets::SERVER);
+    let v6 = packets::packet(ip::TCP, (packets::DEVICE6, 1), (server6, 1), LEN, 0);
+    let mut v4 = packets::packet(ip::TCP, (packets::SERVER, 1), (shadow, 1), LEN, 0);
+    let (header6, header4) = (Ipv6::parse(&v6).expect("IPv6"), Ipv4::parse(&v4).expect("IPv4"));
+    v4.splice(..0, [0; GROWTH]);
+    [
+        arm("NAT64 6 to 4".into(), LEN, fill(v6.clone()), move |buffers| {
+            for buffer in buffers {
+                let range = translate_v6_to_v4(&mapping, &limits, black_box(buffer), 0..LEN, 7);
+                assert_eq!(range, Ok(GROWTH..LEN));
+            }
+        }),
+        arm("IPv4 header".into(), LEN, fill(v6), move |buffers| {
+            for buffer in buffers {
+                black_box(header4).emit(&mut black_box(buffer)[GROWTH..]).expect("room");
+            }
+        }),
+        arm("NAT64 4 to 6".into(), GROWTH + LEN, fill(v4.clone()), move |buffers| {
+            for buffer in buffers {
+                let range = GROWTH..GROWTH + LEN;
+                let whole = translate_v4_to_v6(&mapping, &limits, black_box(buffer), range);
+                assert_eq!(whole, Ok(Translated::Whole(0..GROWTH + LEN)));
+            }
+        }),
+        arm("IPv6 header".into(), GROWTH + LEN, fill(v4), move |buffers| {
+            for buffer in buffers {
+                black_box(header6).emit(black_box(buffer)).expect("room");
+                let sum = checksum::of(&buffer[..ipv6::HEADER_LEN]);
+                buffer[ipv6::HEADER_LEN + tcp::CHECKSUM..][..2].copy_from_slice(&sum.to_be_bytes());
+            }
+        }),
+    ]
+}
+
+/// A query for AAAA and its answer through the forwarder: made from an A record, and passed on.
+fn dns64() -> [Arm; 2] {
+    const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 53);
+    let made = ("synthesised", "corp", dns::kind::A, &[10, 77, 0, 80][..]);
+    let passed = ("passed on", "else", dns::kind::AAAA, &[0x20; 16][..]);
+    [made, passed].map(|(how, domain, asked, address)| {
+        let message = |flags: u16, kind: u16, answers: &[u8]| {
+            let header =
+                [&[0, 1][..], &flags.to_be_bytes(), &[0, 1, 0, u8::from(!answers.is_empty()), 0, 0, 0, 0]];
+            let name = [b"\x03www\x04", domain.as_bytes(), b"\x07example\0"].concat();
+            [&header.concat(), &name, &kind.to_be_bytes()[..], &dns::IN.to_be_bytes(), answers].concat()
+        };
+        // The name by a pointer, type, IN, 300 s, length.
+        let [len, kind] = [address.len() as u16, asked].map(u16::to_be_bytes);
+        let record = [&[0xc0, 12], &kind[..], &[0, 1, 0, 0, 1, 44], &len, address].concat();
+        let query = message(dns::RD, dns::kind::AAAA, &[]);
+        let mut response = message(dns::QR | dns::RD | dns::RA, asked, &record);
+        let answer_len = query.len() + 28;
+
+        let mut forwarder = Forwarder::new(Box::new(SystemRandom::new()));
+        let suffixes = vec![Suffix::parse("corp.example").expect("a domain")];
+        forwarder.set_dns64(Some(Dns64 { prefix: packets::prefix().octets(), suffixes }));
+        forwarder.set_servers(&[SERVER]);
+        let client = SocketAddrV4::new(packets::DEVICE, packets::DEVICE_PORT);
+        arm(format!("DNS, AAAA {how}"), query.len(), fill(query), move |buffers| {
+            for query in buffers {
+                let transport = Transport::Udp(Pool::DEFAULT.host());
+                forwarder.handle_query(NOW, client, transport, query).expect("a query");
+                let Some(Output::ToServer { local_port, bytes, .. }) = forwarder.poll_output() else {
+                    panic!("the server is asked");
+                };
+                response[..2].copy_from_slice(&bytes[..2]);
+                forwarder.handle_response(SERVER, local_port, &response).expect("an answer");
+                let Some(Output::ToClient { bytes, .. }) = black_box(forwarder.poll_output()) else {
+                    panic!("the client is answered");
+                };
+                assert_eq!(bytes.len(), answer_len);
+            }
+        })
+    })
 }
 
 /// Frames into TLS records: a turn's worth at once, as the daemon does it, and one record and write per frame.

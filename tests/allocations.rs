@@ -30,7 +30,7 @@ use pterodapter::esp::{self, ReplayWindow, Sequence};
 use pterodapter::fortivpn;
 use pterodapter::nat::Flows;
 
-use support::packets::{self, DEVICE, EXTERNAL, SERVER, child_sa};
+use support::packets::{self, DEVICE, DEVICE6, EXTERNAL, SERVER, child_sa};
 use support::tls;
 
 #[global_allocator]
@@ -97,22 +97,30 @@ const NOW: Duration = Duration::from_secs(1000);
 
 #[test]
 fn the_steps_of_the_packet_path_allocate_nothing() {
-    let tunnel = std::sync::Arc::new(Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, None).unwrap());
+    let prefix = Some(packets::prefix());
+    let tunnel = std::sync::Arc::new(Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, prefix).unwrap());
     let mut flows = Flows::new(1024, Pool::DEFAULT.host(), &mut SystemRandom::new());
     flows.set_external(Some(EXTERNAL));
     let (mut window, mut sequence) = (ReplayWindow::new(), Sequence::new());
-    let (mut down, mut up) = (Batch::default(), Batch::default());
+    let [mut down, mut down_nat64, mut up, mut up_nat64] = std::array::from_fn(|_| Batch::default());
     let outward = packets::udp((SERVER, 1), (DEVICE, 1), LEN, 0);
+    let outward_nat64 = packets::udp((SERVER, 1), (Pool::DEFAULT.shadow(DEVICE).unwrap(), 1), LEN, 0);
     let inner = packets::outbound(DEVICE, LEN, 0);
+    let inner_nat64 = packets::outbound(DEVICE6, LEN, 0);
     let mut packet = inner.clone();
     let before = COUNT.get();
     for _ in 0..100 {
         // The batch is sealed as if for a device, and opened as if it came from one: the keys are the same.
-        for (batch, plain) in [(&mut down, &outward), (&mut up, &inner)] {
+        for (batch, plain, origin) in [
+            (&mut down, &outward, Origin::Company),
+            (&mut down_nat64, &outward_nat64, Origin::CompanyNat64),
+            (&mut up, &inner, Origin::Own),
+            (&mut up_nat64, &inner_nat64, Origin::Own),
+        ] {
             batch.clear();
             batch.tunnel = Some(tunnel.clone());
             batch.direction = Direction::Down;
-            while batch.push_plain(plain, Origin::Own) {}
+            while batch.push_plain(plain, origin) {}
             let first = sequence.reserve(batch.slots.len() as u32).unwrap();
             for (seq, slot) in (first..).zip(&mut batch.slots) {
                 slot.seq = seq;
@@ -120,14 +128,16 @@ fn the_steps_of_the_packet_path_allocate_nothing() {
             batch.run();
             assert!(batch.slots.iter().all(|slot| slot.verdict == Verdict::Forward));
         }
-        up.direction = Direction::Up;
-        up.run();
-        for slot in &up.slots {
-            let Some(opened) = up.buf.get_mut(slot.range.clone()) else { unreachable!() };
-            window.check(slot.seq).unwrap();
-            window.commit(slot.seq).unwrap();
-            assert_eq!(slot.verdict, Verdict::Forward);
-            flows.translate_outbound(NOW, opened).unwrap();
+        for up in [&mut up, &mut up_nat64] {
+            up.direction = Direction::Up;
+            up.run();
+            for slot in &up.slots {
+                let Some(opened) = up.buf.get_mut(slot.range.clone()) else { unreachable!() };
+                window.check(slot.seq).unwrap();
+                window.commit(slot.seq).unwrap();
+                assert_eq!((slot.verdict, opened.len()), (Verdict::Forward, LEN));
+                flows.translate_outbound(NOW, opened).unwrap();
+            }
         }
         packet.copy_from_slice(&inner);
         flows.translate_outbound(NOW, &mut packet).unwrap();
@@ -142,12 +152,13 @@ const BURSTS: usize = 8;
 
 #[test]
 fn the_running_engine_allocates_nothing_per_packet() {
-    run_engine(0, Aead::Aes256Gcm);
+    run_engine(0, Aead::Aes256Gcm, false);
+    run_engine(0, Aead::Aes256Gcm, true);
     // A cipher that is given to the worker.
-    run_engine(1, Aead::ChaCha20Poly1305);
+    run_engine(1, Aead::ChaCha20Poly1305, false);
 }
 
-fn run_engine(workers: usize, aead: Aead) {
+fn run_engine(workers: usize, aead: Aead, nat64: bool) {
     let (authority, issued) = tls::certificates();
     let listener = gateway::listen().unwrap();
     let destination = listener.local_addr().unwrap();
@@ -177,7 +188,7 @@ fn run_engine(workers: usize, aead: Aead) {
         },
         gateway_roots: vec![authority.cert_der().to_vec().into()],
         saml_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        split: Split::default(),
+        split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
     };
     let daemon = engine::start(config).unwrap();
     let mut tunnel = gateway::Tunnel::accept(&listener, &tls::server_config(&issued)).unwrap();
@@ -187,6 +198,7 @@ fn run_engine(workers: usize, aead: Aead) {
     (wanted.ca_pem, wanted.cert_pem, wanted.key_pem) =
         (authority.cert_pem().into(), client.cert_pem, client.key_pem);
     wanted.esp = vec![aead];
+    wanted.ipv6 = nat64;
     let mut client = RawTunnel::connect(&wanted).unwrap();
     client.socket.set_read_timeout(Some(gateway::PATIENCE)).unwrap();
     socket2::SockRef::from(&client.socket).set_recv_buffer_size(gateway::SOCKET_BUFFER).unwrap();
@@ -213,7 +225,7 @@ fn run_engine(workers: usize, aead: Aead) {
     }
     let packets = 2 * BURST * BURSTS;
     println!(
-        "{aead:?}, {packets} packets, {records} TLS records: allocations of rustls {}, ours {}",
+        "{aead:?}, NAT64 {nat64}, {packets} packets, {records} TLS records: allocations of rustls {}, ours {}",
         of_rustls.len(),
         ours.len()
     );
@@ -228,8 +240,9 @@ fn run_engine(workers: usize, aead: Aead) {
 fn exchange(tunnel: &mut gateway::Tunnel, client: &mut RawTunnel, burst: u32) -> usize {
     let first = burst * BURST as u32;
     let numbers = first..first + BURST as u32;
+    let address = client.address6.map_or(IpAddr::V4(client.address), IpAddr::V6);
     for number in numbers.clone() {
-        let sealed = client.seal(&packets::outbound(client.address, LEN, number)).unwrap();
+        let sealed = client.seal(&packets::outbound(address, LEN, number)).unwrap();
         client.socket.send_to(&sealed, client.server).unwrap();
     }
     let seen = tunnel.drain(first, BURST).unwrap();
@@ -239,10 +252,11 @@ fn exchange(tunnel: &mut gateway::Tunnel, client: &mut RawTunnel, burst: u32) ->
     let sealed = tunnel.seal(&gateway::frames(&down), 16 << 10).unwrap();
     // The kernel's buffers take all of it.
     tunnel.stream.write_all(&sealed).unwrap();
+    let inner_len = if address.is_ipv6() { LEN + packets::NAT64_GROWTH } else { LEN };
     let mut buffer = [0; 2048];
     for _ in 0..BURST {
         let len = client.socket.recv(&mut buffer).unwrap();
-        assert_eq!(len, esp::sealed_len(LEN));
+        assert_eq!(len, esp::sealed_len(inner_len));
         assert!(client.open(&mut buffer[..len]).is_some());
     }
     let mut records = gateway::Records::default();

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::SockRef;
 
 use crate::gateway::{self, PATIENCE, SOCKET_BUFFER, Tunnel};
-use crate::support::{self, tls};
+use crate::support::{self, packets, tls};
 
 const NAME: &str = "vpn.bench.example";
 const CLIENT: &str = "laptop@bench.example";
@@ -37,8 +37,9 @@ pub struct Cpu {
 }
 
 impl Daemon {
-    /// Starts the program with `workers`, signs in at a gateway and connects a client. Files go to `directory`.
-    pub fn start(directory: &Path, workers: usize, aead: Aead) -> io::Result<Self> {
+    /// Starts the program with `workers`, signs in at a gateway and connects a client, which speaks IPv6 where `nat64`.
+    /// Files go to `directory`.
+    pub fn start(directory: &Path, workers: usize, aead: Aead, nat64: bool) -> io::Result<Self> {
         let (authority, issued) = tls::certificates();
         let server = authority.issue_server(&[NAME], tls::wall(), 1).map_err(io::Error::other)?;
         let file = |name: &str, text: &str| {
@@ -63,13 +64,14 @@ impl Daemon {
             .arg(format!("--ike-port={ike_port}"))
             .arg(format!("--nat-port={nat_port}"))
             .arg(format!("--workers={workers}"))
+            .args(nat64.then(|| format!("--nat64-prefix={}", packets::PREFIX)))
             .arg("ikev2")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(directory.join("log"))?)
             .spawn()?;
         let connected = Tunnel::accept(&listener, &tls::server_config(&issued))
-            .and_then(|tunnel| Ok((tunnel, connect(&authority, ike_port, nat_port, aead)?)));
+            .and_then(|tunnel| Ok((tunnel, connect(&authority, [ike_port, nat_port], aead, nat64)?)));
         let (tunnel, client) = connected.inspect_err(|_| {
             let _ = child.kill();
             let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
@@ -159,7 +161,12 @@ fn signal(pid: u32, signal: Signal) -> io::Result<()> {
 }
 
 /// Connects the client.
-fn connect(authority: &Authority, ike_port: u16, nat_port: u16, aead: Aead) -> io::Result<RawTunnel> {
+fn connect(
+    authority: &Authority,
+    [ike_port, nat_port]: [u16; 2],
+    aead: Aead,
+    ipv6: bool,
+) -> io::Result<RawTunnel> {
     let issued = authority.issue_client(CLIENT, tls::wall(), 1).map_err(io::Error::other)?;
     let server = SocketAddr::from(([127, 0, 0, 1], ike_port));
     let mut config = ClientConfig::new(server, nat_port, NAME);
@@ -168,6 +175,7 @@ fn connect(authority: &Authority, ike_port: u16, nat_port: u16, aead: Aead) -> i
     config.key_pem = issued.key_pem;
     config.identity = Some(CLIENT.to_owned());
     config.esp = vec![aead];
+    config.ipv6 = ipv6;
     RawTunnel::connect(&config).map_err(io::Error::other)
 }
 

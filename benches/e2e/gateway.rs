@@ -11,12 +11,15 @@ use rustls::{ServerConfig, ServerConnection};
 use socket2::SockRef;
 
 use crate::support;
-use crate::support::packets::{EXTERNAL, NUMBER_AT};
+use crate::support::packets::EXTERNAL;
 
 /// Kernel buffers, so that a burst never waits for its reader.
 pub const SOCKET_BUFFER: usize = 4 << 20;
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the number of a packet is in it: behind the IPv4 and UDP headers.
+const NUMBER_AT: usize = 28;
 
 /// A tunnel after its sign-in: TLS to the daemon, and frames.
 pub struct Tunnel {

@@ -14,6 +14,7 @@ mod support;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -36,12 +37,14 @@ const BURST: usize = 2880;
 const FRAME: usize = LEN + DATA_HEADER_LEN;
 /// Plaintext of a large TLS record.
 const TLS_PIECE: usize = 16 << 10;
-/// The daemons: name, workers, cipher of ESP. A worker is given work where the cipher is dear.
-const ARMS: [(&str, usize, Aead); 4] = [
-    ("inline", 0, Aead::Aes256Gcm),
-    ("pool", 1, Aead::Aes256Gcm),
-    ("ChaCha20, inline", 0, Aead::ChaCha20Poly1305),
-    ("ChaCha20, pool", 1, Aead::ChaCha20Poly1305),
+/// The daemons: name, workers, cipher of ESP, NAT64. A worker is given work where the cipher is dear. With NAT64 the
+/// client speaks IPv6; the packets have the same size as IPv4.
+const ARMS: [(&str, usize, Aead, bool); 5] = [
+    ("inline", 0, Aead::Aes256Gcm, false),
+    ("NAT64", 0, Aead::Aes256Gcm, true),
+    ("pool", 1, Aead::Aes256Gcm, false),
+    ("ChaCha20, inline", 0, Aead::ChaCha20Poly1305, false),
+    ("ChaCha20, pool", 1, Aead::ChaCha20Poly1305, false),
 ];
 /// How long an idle daemon is watched.
 const IDLE: Duration = Duration::from_secs(3);
@@ -92,9 +95,9 @@ fn main() -> ExitCode {
 
 fn bench() -> io::Result<ExitCode> {
     let (mut arms, mut directories) = (Vec::new(), Vec::new());
-    for (name, workers, aead) in ARMS {
+    for (name, workers, aead, nat64) in ARMS {
         let directory = tempfile::tempdir()?;
-        let daemon = Daemon::start(directory.path(), workers, aead)?;
+        let daemon = Daemon::start(directory.path(), workers, aead, nat64)?;
         let trains = Segmented::beside(&daemon.client.socket, daemon.client.server)?;
         arms.push(Arm { name, daemon, trains });
         directories.push(directory);
@@ -152,7 +155,7 @@ fn bench() -> io::Result<ExitCode> {
     Ok(support::exit(if faults.0.is_empty() { verdict } else { support::Verdict::Missed }))
 }
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 14] = [
     at_least("bound / daemon, up, single", "up, single: bound", "up, single: inline", 0.5),
     at_least("bound / daemon, up, trains of 16", "up, trains: bound", "up, trains: inline", 0.5),
     at_least("bound / daemon, down", "down: bound", "down: inline", 0.5),
@@ -173,6 +176,15 @@ const TARGETS: [Target; 10] = [
     ),
     at_least("inline / pool, up, single", "up, single: inline", "up, single: pool", 0.95),
     at_least("inline / pool, down", "down: inline", "down: pool", 0.95),
+    at_least("IPv4 / NAT64, up, single", "up, single: inline", "up, single: NAT64", 0.9),
+    at_least("IPv4 / NAT64, up, trains of 16", "up, trains: inline", "up, trains: NAT64", 0.9),
+    at_least("IPv4 / NAT64, down", "down: inline", "down: NAT64", 0.9),
+    at_least(
+        "IPv4 / NAT64, down, short records",
+        "down, short records: inline",
+        "down, short records: NAT64",
+        0.9,
+    ),
 ];
 
 const fn at_least(
@@ -212,9 +224,9 @@ impl Arm {
         tunnel.serve()?;
         let first = next[0];
         next[0] += BURST as u32;
-        let sealed: Result<Vec<_>, _> = (first..next[0])
-            .map(|number| client.seal(&packets::outbound(client.address, LEN, number)))
-            .collect();
+        let address = client.address6.map_or(IpAddr::V4(client.address), IpAddr::V6);
+        let sealed: Result<Vec<_>, _> =
+            (first..next[0]).map(|number| client.seal(&packets::outbound(address, LEN, number))).collect();
         let sealed = sealed.map_err(io::Error::other)?;
         self.daemon.freeze()?;
         let before = self.daemon.cpu()?;

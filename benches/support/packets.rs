@@ -1,13 +1,18 @@
 //! Inner packets and the SA that both benches use.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pterodapter::base::{ChildSa, DeviceId, Path, TrafficSelector};
 use pterodapter::crypto::{Aead, Secret};
-use pterodapter::wire::checksum;
+use pterodapter::nat::Prefix96;
+use pterodapter::wire::ip::{self, Ipv4};
+use pterodapter::wire::ipv6::{self, Ipv6};
+use pterodapter::wire::{checksum, tcp, udp};
 
 /// The device's inner address, where the bench itself assigns it.
 pub const DEVICE: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 2);
+/// The same by IPv6, where it is asked for.
+pub const DEVICE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 /// Our address in the company network.
 pub const EXTERNAL: Ipv4Addr = Ipv4Addr::new(10, 212, 134, 200);
 /// A host in the company network.
@@ -16,32 +21,86 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 80);
 pub const DEVICE_PORT: u16 = 4000;
 /// The host's port.
 pub const SERVER_PORT: u16 = 9000;
-/// Where the number of a packet is in it: behind the IPv4 and UDP headers.
-pub const NUMBER_AT: usize = 28;
+/// An IPv6 header is so much longer than an IPv4 header.
+pub const NAT64_GROWTH: usize = 20;
+
+/// The prefix that stands for IPv4 where a device speaks IPv6.
+pub const PREFIX: &str = "64:ff9b:1::/96";
+
+/// The same, parsed.
+pub fn prefix() -> Prefix96 {
+    PREFIX.parse().expect("a prefix")
+}
 
 /// A UDP packet of `len` octets that carries `number`, with right checksums.
-pub fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), len: usize, number: u32) -> Vec<u8> {
+pub fn udp(from: impl Into<SocketAddr>, to: impl Into<SocketAddr>, len: usize, number: u32) -> Vec<u8> {
+    packet(ip::UDP, from, to, len, number)
+}
+
+/// The same of UDP or TCP: then in the middle of a connection. The addresses are of one family.
+pub fn packet(
+    protocol: u8,
+    from: impl Into<SocketAddr>,
+    to: impl Into<SocketAddr>,
+    len: usize,
+    number: u32,
+) -> Vec<u8> {
+    let (from, to) = (from.into(), to.into());
     let mut packet = vec![0x5a; len];
-    packet[..20].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    packet[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-    packet[12..16].copy_from_slice(&from.0.octets());
-    packet[16..20].copy_from_slice(&to.0.octets());
-    let header = checksum::of(&packet[..20]);
-    packet[10..12].copy_from_slice(&header.to_be_bytes());
-    packet[20..22].copy_from_slice(&from.1.to_be_bytes());
-    packet[22..24].copy_from_slice(&to.1.to_be_bytes());
-    packet[24..26].copy_from_slice(&(len as u16 - 20).to_be_bytes());
-    packet[26..28].fill(0);
-    packet[NUMBER_AT..NUMBER_AT + 4].copy_from_slice(&number.to_be_bytes());
-    let pseudo = checksum::pseudo_v4(from.0.octets(), to.0.octets(), 17, len as u16 - 20);
-    let sum = !checksum::fold(checksum::sum(&packet[20..], pseudo));
-    packet[26..28].copy_from_slice(&sum.to_be_bytes());
+    let (segment_at, pseudo) = match (from.ip(), to.ip()) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            let header = Ipv4 {
+                header_len: ip::HEADER_LEN,
+                total_len: len,
+                id: 0,
+                dont_fragment: true,
+                more_fragments: false,
+                fragment_offset: 0,
+                ttl: 64,
+                protocol,
+                src,
+                dst,
+            };
+            header.emit(&mut packet).expect("room");
+            let segment_len = (len - ip::HEADER_LEN) as u16;
+            (ip::HEADER_LEN, checksum::pseudo_v4(src.octets(), dst.octets(), protocol, segment_len))
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            let payload_len = len - ipv6::HEADER_LEN;
+            let header =
+                Ipv6 { traffic_class: 0, payload_len, next_header: protocol, hop_limit: 64, src, dst };
+            header.emit(&mut packet).expect("room");
+            let pseudo = checksum::pseudo_v6(src.octets(), dst.octets(), protocol, payload_len as u32);
+            (ipv6::HEADER_LEN, pseudo)
+        }
+        _ => panic!("{from} and {to} are of different families"),
+    };
+    let segment = &mut packet[segment_at..];
+    let [len_high, len_low] = (segment.len() as u16).to_be_bytes();
+    let (header, checksum_at): (&[u8], usize) = match protocol {
+        // Sequence numbers; a header of 20 octets, ACK; window.
+        ip::TCP => (&[0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0], tcp::CHECKSUM),
+        _ => (&[len_high, len_low, 0, 0], udp::CHECKSUM),
+    };
+    let start =
+        [&from.port().to_be_bytes(), &to.port().to_be_bytes(), header, &number.to_be_bytes()].concat();
+    segment[..start.len()].copy_from_slice(&start);
+    let sum = match !checksum::fold(checksum::sum(segment, pseudo)) {
+        0 => 0xffff, // zero would say "no checksum"
+        sum => sum,
+    };
+    segment[checksum_at..checksum_at + 2].copy_from_slice(&sum.to_be_bytes());
     packet
 }
 
-/// A packet from the device to the host.
-pub fn outbound(device: Ipv4Addr, len: usize, number: u32) -> Vec<u8> {
-    udp((device, DEVICE_PORT), (SERVER, SERVER_PORT), len, number)
+/// A packet from the device to the host, which has `len` octets as IPv4. A device with an IPv6 address sends IPv6.
+pub fn outbound(device: impl Into<IpAddr>, len: usize, number: u32) -> Vec<u8> {
+    match device.into() {
+        IpAddr::V4(device) => udp((device, DEVICE_PORT), (SERVER, SERVER_PORT), len, number),
+        IpAddr::V6(device) => {
+            udp((device, DEVICE_PORT), (prefix().embed(SERVER), SERVER_PORT), len + NAT64_GROWTH, number)
+        }
+    }
 }
 
 /// A packet from the host to the device, as the gateway sends it.
@@ -52,9 +111,9 @@ pub fn inbound(len: usize, number: u32) -> Vec<u8> {
 /// A Child SA with the same key in both directions, so that what was sealed with it can be opened with it.
 pub fn child_sa(aead: Aead) -> ChildSa {
     let key = || Secret::new(vec![0x17; aead.keymat_len()]);
-    let any = |first: [u8; 4], last: [u8; 4]| TrafficSelector {
-        first: IpAddr::from(first),
-        last: IpAddr::from(last),
+    let any = |first: IpAddr, last: IpAddr| TrafficSelector {
+        first,
+        last,
         protocol: 0,
         port_first: 0,
         port_last: u16::MAX,
@@ -67,9 +126,12 @@ pub fn child_sa(aead: Aead) -> ChildSa {
         key_in: key(),
         key_out: key(),
         address: DEVICE,
-        address6: None,
-        ts_local: vec![any([0; 4], [255; 4])],
-        ts_remote: vec![any(DEVICE.octets(), DEVICE.octets())],
+        address6: Some(DEVICE6),
+        ts_local: vec![
+            any([0; 4].into(), [255; 4].into()),
+            any(prefix().network().into(), prefix().embed(Ipv4Addr::BROADCAST).into()),
+        ],
+        ts_remote: vec![any(DEVICE.into(), DEVICE.into()), any(DEVICE6.into(), DEVICE6.into())],
         path: Path {
             socket: 0,
             local: None,

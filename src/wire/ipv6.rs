@@ -60,16 +60,23 @@ impl Ipv6 {
 
     /// Reads the header of a packet that may be cut short, as ICMPv6 errors quote it. The header itself is whole.
     pub fn parse_quoted(packet: &[u8]) -> Result<Self, Malformed> {
-        let mut r = Reader::new(packet, "IPv6 header");
-        let first = r.u32()?;
-        let payload_len = usize::from(r.u16()?);
-        let [next_header, hop_limit] = r.array()?;
-        let src = Ipv6Addr::from(r.array::<16>()?);
-        let dst = Ipv6Addr::from(r.array::<16>()?);
+        const HEADER: Malformed = Malformed("IPv6 header");
+        // At one go: field by field costs as much as the rest of a translation.
+        let &[a, b, c, d, len_high, len_low, next_header, hop_limit, ref addresses @ ..] =
+            packet.first_chunk::<HEADER_LEN>().ok_or(HEADER)?;
+        let ([src, dst], _) = addresses.as_chunks::<16>() else { return Err(HEADER) };
+        let first = u32::from_be_bytes([a, b, c, d]);
         if first >> 28 != 6 {
-            return Err(r.malformed());
+            return Err(HEADER);
         }
-        Ok(Self { traffic_class: (first >> 20) as u8, payload_len, next_header, hop_limit, src, dst })
+        Ok(Self {
+            traffic_class: (first >> 20) as u8,
+            payload_len: usize::from(u16::from_be_bytes([len_high, len_low])),
+            next_header,
+            hop_limit,
+            src: Ipv6Addr::from(*src),
+            dst: Ipv6Addr::from(*dst),
+        })
     }
 
     /// Octets of header and payload.
@@ -91,6 +98,7 @@ impl Ipv6 {
 
     /// Walks the hop-by-hop, routing and destination options headers of `packet`, from which this header was parsed,
     /// up to and with a Fragment header. A header that `packet` does not hold whole is an error.
+    #[inline(always)]
     pub fn upper(&self, packet: &[u8]) -> Result<Upper, Malformed> {
         const CHAIN: Malformed = Malformed("IPv6 extension headers");
         let mut upper =

@@ -1,6 +1,6 @@
 //! A tunnel without the probe's own stack and thread, for those who move packets themselves: the benches.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::esp::{HEAD, Inbound, Outbound, sealed_len};
 use super::{ClientConfig, Clock, Counters, ProbeError, handshake};
@@ -13,6 +13,8 @@ pub struct RawTunnel {
     pub server: SocketAddr,
     /// The inner address that the server assigned.
     pub address: Ipv4Addr,
+    /// The same by IPv6, if it was asked for and given.
+    pub address6: Option<Ipv6Addr>,
     outbound: Outbound,
     inbound: Inbound,
 }
@@ -25,6 +27,7 @@ impl RawTunnel {
             socket: established.socket,
             server: established.server,
             address: established.assigned.address,
+            address6: established.assigned.address6,
             outbound: established.outbound,
             inbound: established.inbound,
         })

@@ -157,6 +157,7 @@ fn update_transport(segment: &mut [u8], protocol: u8, old: u64, new: u64) -> Res
 }
 
 /// Writes an IPv4 header that also has a TOS octet.
+#[inline(always)]
 fn emit_v4(header: &ip::Ipv4, tos: u8, buf: &mut [u8]) -> Option<()> {
     header.emit(buf)?;
     if tos != 0 {

@@ -100,6 +100,7 @@ struct Admitted {
 }
 
 /// Everything that the headers of a packet decide. `id` is for packets without a Fragment header.
+#[inline(always)] // as `Ipv6::upper` and `emit_v4`: results of their size cost more to hand over than to make
 fn admit(mapping: &Mapping, packet: &[u8], id: u16) -> Result<Admitted, Refused<Kind6>> {
     let header = Ipv6::parse(packet)?;
     let packet = packet.get(..header.total_len()).ok_or(Reason::InnerMalformed)?;
