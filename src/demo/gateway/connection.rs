@@ -39,7 +39,7 @@ fn serve_requests(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> io::R
     while let Some(request) = read_request(shared, &mut stream, &mut input)? {
         shared.note(Event::Request(request.without_secrets()));
         let scenario = shared.scenario();
-        let page = Page { shared, scenario: &scenario, source: peer.ip(), request: &request };
+        let page = Page { shared, scenario: &scenario, source: peer.ip(), peer: None, request: &request };
         match page.answer() {
             Action::Respond(response) => {
                 let head_only = request.method == "HEAD";

@@ -222,6 +222,13 @@ impl Response {
         self
     }
 
+    /// With another body.
+    pub fn with_body(mut self, content_type: &str, body: impl Into<String>) -> Self {
+        self.headers.retain(|(name, _)| *name != "Content-Type");
+        self.body = body.into();
+        self.with("Content-Type", content_type)
+    }
+
     /// With the session cookie, in the form that a FortiGate gives it.
     pub fn with_session(self, cookie: &str) -> Self {
         self.with("Set-Cookie", format!("SVPNCOOKIE={cookie}; path=/; secure; httponly"))
@@ -271,6 +278,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         302 => "Found",
+        303 => "See Other",
         401 => "Authorization Required",
         403 => "Forbidden",
         404 => "Not Found",

@@ -6,21 +6,25 @@
 
 mod command;
 mod connection;
+mod factor;
 mod far_side;
 mod frame;
 mod http;
 mod journal;
 mod pages;
 mod ppp;
+mod round;
 mod scenario;
 mod session;
 mod tunnel;
 
 pub use command::{Options, main_from_args, parse_far_side, parse_user, run};
+pub use factor::{Decision, Factor, Step};
 pub use far_side::FarSide;
-pub use journal::{Counts, Entry, Event, LoginOutcome, RequestHead, TunnelEnd};
+pub use journal::{Counts, Entry, Event, FactorOutcome, LoginOutcome, RequestHead, TunnelEnd};
 pub use scenario::{
-    CloseStyle, DenyMode, DnsOffer, HostCheck, IdentityProvider, Mru, PppKnobs, Scenario, SecondTunnel,
+    CloseStyle, DenyMode, DnsOffer, FormStyle, HostCheck, IdentityProvider, Mru, PppKnobs, Scenario,
+    SecondTunnel,
 };
 pub use session::User;
 

@@ -9,6 +9,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::*;
 
+mod factors;
+
 const TUNNEL: &str = "GET /remote/sslvpn-tunnel HTTP/1.1\r\nHost: sslvpn\r\n";
 const CONFIGURATION: &str = "/remote/fortisslvpn_xml?dual_stack=1";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 212, 134, 200);
@@ -39,11 +41,11 @@ impl Answer {
 
 impl Bench {
     fn new(scenario: Scenario) -> Self {
-        let options = Options {
-            users: vec![User::new("alice", "p+w"), User { realm: "staff".into(), ..User::new("bob", "pw") }],
-            scenario,
-            ..Options::default()
-        };
+        Self::with_users(vec![User::new("alice", "p+w"), User::new("bob", "pw").in_realm("staff")], scenario)
+    }
+
+    fn with_users(users: Vec<User>, scenario: Scenario) -> Self {
+        let options = Options { users, scenario, ..Options::default() };
         let (config, ca_pem) = options.into_config().unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
