@@ -10,7 +10,8 @@ use super::Shared;
 use super::http::Request;
 use super::journal::Event;
 use super::pages::{Action, Page};
-use super::tunnel;
+use super::scenario::Handshake;
+use super::{tls, tunnel};
 
 /// How often a waiting thread looks whether the gateway stops.
 const TICK: Duration = Duration::from_millis(100);
@@ -27,7 +28,16 @@ fn serve_requests(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> io::R
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TICK))?;
     stream.set_write_timeout(Some(IDLE))?;
-    let config = if shared.scenario().tls12_only { &shared.tls12 } else { &shared.tls13 };
+    let live = shared.scenario();
+    let handshake = live.next_handshake();
+    if handshake != Handshake::Usual {
+        return tls::fail(shared, stream, handshake);
+    }
+    let config = if shared.sessions().anyone_logged_in() { &live.tls_after_login } else { &live.tls };
+    let config = config.as_ref().map_err(|e| {
+        shared.note(Event::TlsFailed(e.clone()));
+        io::Error::other(e.clone())
+    })?;
     let mut tls = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
     tls.set_buffer_limit(None);
     let mut stream = StreamOwned::new(tls, stream);
@@ -35,11 +45,18 @@ fn serve_requests(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> io::R
         shared.note(Event::TlsFailed(e.to_string()));
         return Err(e);
     }
+    let peer_name = tls::peer_name(&stream.conn);
     let mut input = Vec::new();
     while let Some(request) = read_request(shared, &mut stream, &mut input)? {
         shared.note(Event::Request(request.without_secrets()));
         let scenario = shared.scenario();
-        let page = Page { shared, scenario: &scenario, source: peer.ip(), peer: None, request: &request };
+        let page = Page {
+            shared,
+            scenario: &scenario,
+            source: peer.ip(),
+            peer: peer_name.as_deref(),
+            request: &request,
+        };
         match page.answer() {
             Action::Respond(response) => {
                 let head_only = request.method == "HEAD";

@@ -4,6 +4,7 @@
 //!
 //! It shares no state code with the client that it tests, so that a mistake does not meet its mirror image.
 
+mod certificate;
 mod command;
 mod connection;
 mod factor;
@@ -11,20 +12,23 @@ mod far_side;
 mod frame;
 mod http;
 mod journal;
+mod live;
 mod pages;
 mod ppp;
 mod round;
 mod scenario;
 mod session;
+mod tls;
 mod tunnel;
 
+pub use certificate::{CertificateKind, ServerCertificate};
 pub use command::{Options, main_from_args, parse_far_side, parse_user, run};
 pub use factor::{Decision, Factor, Step};
 pub use far_side::FarSide;
 pub use journal::{Counts, Entry, Event, FactorOutcome, LoginOutcome, RequestHead, TunnelEnd};
 pub use scenario::{
-    CloseStyle, DenyMode, DnsOffer, FormStyle, HostCheck, IdentityProvider, Mru, PppKnobs, Scenario,
-    SecondTunnel,
+    ClientCertificate, CloseStyle, DenyMode, DnsOffer, FormStyle, Handshake, HostCheck, IdentityProvider,
+    Mru, PppKnobs, Scenario, SecondTunnel, TlsKnobs,
 };
 pub use session::User;
 
@@ -35,14 +39,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token, Waker};
-use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
 use far_side::{FarSides, Network};
 use journal::Journal;
+use live::Live;
+use mio::{Events, Interest, Poll, Token, Waker};
 use session::Sessions;
 use tunnel::Kick;
 
@@ -81,21 +81,20 @@ pub struct Gateway {
 impl Gateway {
     /// Starts the gateway. Errors of the address, of the certificate or key, and of the far side.
     pub fn start(config: GatewayConfig) -> io::Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut listener = mio::net::TcpListener::bind(config.listen)?;
         let addr = listener.local_addr()?;
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), Token(1))?;
-        let tls = |versions: &[&'static rustls::SupportedProtocolVersion]| {
-            tls_config(&config, provider.clone(), versions)
-        };
+        let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidInput, e);
+        let certificate = ServerCertificate::from_pem(&config.chain_pem, &config.key_pem).map_err(invalid)?;
+        let live = Live::new(config.scenario, &certificate, None);
+        live.tls.as_ref().map_err(|e| invalid(e.clone()))?;
         let shared = Arc::new(Shared {
-            tls13: tls(rustls::ALL_VERSIONS)?,
-            tls12: tls(&[&rustls::version::TLS12])?,
+            live: Mutex::new(Arc::new(live)),
+            certificate,
             far_sides: FarSides::open(&config.far_side)?,
             users: config.users,
-            scenario: Mutex::new(Arc::new(config.scenario)),
             sessions: Mutex::default(),
             journal: Journal::default(),
             started: clock(),
@@ -118,15 +117,16 @@ impl Gateway {
         self.shared.journal.entries()
     }
 
-    /// Changes the behaviour. Tunnels that are up keep theirs; TLS versions and all pages change with the next
-    /// connection.
+    /// Changes the behaviour. Tunnels that are up keep theirs; TLS changes with the next connection, pages with the
+    /// next request.
     pub fn set_scenario(&self, scenario: Scenario) {
-        *self.shared.scenario.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(scenario);
+        let mut live = self.shared.live.lock().unwrap_or_else(PoisonError::into_inner);
+        *live = Arc::new(Live::new(scenario, &self.shared.certificate, Some(&live)));
     }
 
     /// The behaviour now.
     pub fn scenario(&self) -> Scenario {
-        Scenario::clone(&self.shared.scenario())
+        self.shared.scenario().scenario.clone()
     }
 
     /// Drops all tunnels. Sessions end with [`CloseStyle::Terminate`]; otherwise `Scenario::reuse` decides.
@@ -159,11 +159,10 @@ impl Drop for Gateway {
 
 /// What the threads of a gateway share.
 struct Shared {
-    tls13: Arc<ServerConfig>,
-    tls12: Arc<ServerConfig>,
+    live: Mutex<Arc<Live>>,
+    certificate: ServerCertificate,
     far_sides: FarSides,
     users: Vec<User>,
-    scenario: Mutex<Arc<Scenario>>,
     sessions: Mutex<Sessions>,
     journal: Journal,
     started: Instant,
@@ -180,8 +179,8 @@ impl Shared {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn scenario(&self) -> Arc<Scenario> {
-        self.scenario.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn scenario(&self) -> Arc<Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -214,24 +213,6 @@ impl Shared {
     fn token(&self) -> String {
         self.random::<16>().iter().map(|octet| format!("{octet:02x}")).collect()
     }
-}
-
-fn tls_config(
-    config: &GatewayConfig,
-    provider: Arc<CryptoProvider>,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> io::Result<Arc<ServerConfig>> {
-    let invalid = |e: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidInput, e.to_string());
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(config.chain_pem.as_bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(config.key_pem.as_bytes()).map_err(|e| invalid(&e))?;
-    let tls = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .and_then(|builder| {
-            let chain = chain.map_err(|e| rustls::Error::General(e.to_string()))?;
-            builder.with_no_client_auth().with_single_cert(chain, key)
-        })
-        .map_err(|e| invalid(&e))?;
-    Ok(Arc::new(tls))
 }
 
 fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener) {

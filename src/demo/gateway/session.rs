@@ -117,6 +117,7 @@ pub(super) struct Sessions {
     saml_ids: HashMap<String, (String, Duration)>,
     addresses_given: usize,
     tunnels_given: u32,
+    anyone_logged_in: bool,
 }
 
 /// The tunnel that a cookie opens.
@@ -212,8 +213,14 @@ impl Sessions {
         (now <= round.since + scenario.factor_timeout && !self.is_blocked(now, source)).then_some(round)
     }
 
+    /// Whether there has been any login.
+    pub fn anyone_logged_in(&self) -> bool {
+        self.anyone_logged_in
+    }
+
     /// Makes a session and gives it `cookie`.
     pub fn create(&mut self, now: Duration, source: IpAddr, user: String, cookie: String) {
+        self.anyone_logged_in = true;
         let session = Session {
             user,
             source,

@@ -4,12 +4,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::*;
 
 mod factors;
+mod tls;
 
 const TUNNEL: &str = "GET /remote/sslvpn-tunnel HTTP/1.1\r\nHost: sslvpn\r\n";
 const CONFIGURATION: &str = "/remote/fortisslvpn_xml?dual_stack=1";
@@ -18,6 +20,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 212, 134, 200);
 struct Bench {
     gateway: Gateway,
     config: GatewayConfig,
+    ca_pem: String,
     tls: Arc<ClientConfig>,
 }
 
@@ -54,7 +57,7 @@ impl Bench {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { gateway: Gateway::start(config.clone()).unwrap(), config, tls: Arc::new(tls) }
+        Self { gateway: Gateway::start(config.clone()).unwrap(), config, ca_pem, tls: Arc::new(tls) }
     }
 
     fn connect(&self) -> Stream {

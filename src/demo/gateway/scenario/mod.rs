@@ -1,7 +1,11 @@
 //! How the gateway behaves, and which faults it shows.
 
+mod tls;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
+
+pub use tls::{ClientCertificate, Handshake, TlsKnobs};
 
 /// The behaviour of the gateway. `Default` is a healthy FortiOS 7.x with a split tunnel to the built-in network.
 #[derive(Clone, Debug)]
@@ -79,6 +83,8 @@ pub struct Scenario {
 
     /// No TLS 1.3.
     pub tls12_only: bool,
+    /// Certificates and handshakes.
+    pub tls: TlsKnobs,
     /// Chunk sizes padded with spaces, as FortiOS sends them.
     pub chunk_padding: bool,
     /// The end of a chunked body is sent twice.
@@ -141,6 +147,7 @@ impl Default for Scenario {
             ignore_frames: 0,
             ppp: PppKnobs::default(),
             tls12_only: false,
+            tls: TlsKnobs::default(),
             chunk_padding: true,
             doubled_last_chunk: false,
             close_after_answer: false,
