@@ -55,6 +55,8 @@ pub enum Event {
     },
     /// A user logged out.
     Logout(String),
+    /// The gateway is back after a restart.
+    Restarted,
     /// The client broke a rule that a gateway enforces.
     Violation(&'static str),
 }

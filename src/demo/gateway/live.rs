@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustls::ServerConfig;
 
 use super::certificate::ServerCertificate;
-use super::scenario::{Handshake, Scenario};
+use super::scenario::{Fault, Handshake, Scenario};
 use super::tls;
 
 /// A scenario in use: what was made of it, and what it has counted.
@@ -16,6 +16,8 @@ pub(super) struct Live {
     pub tls: Result<Arc<ServerConfig>, String>,
     pub tls_after_login: Result<Arc<ServerConfig>, String>,
     failed_handshakes: AtomicU32,
+    /// How often each fault has been looked at.
+    faults: Vec<AtomicU32>,
 }
 
 impl Live {
@@ -34,7 +36,19 @@ impl Live {
                 (first, later)
             }
         };
-        Self { scenario, tls, tls_after_login, failed_handshakes: AtomicU32::new(0) }
+        let faults = scenario.faults.iter().map(|_| AtomicU32::new(0)).collect();
+        Self { scenario, tls, tls_after_login, failed_handshakes: AtomicU32::new(0), faults }
+    }
+
+    /// The faults of the next answer to `path`.
+    pub fn next_faults(&self, path: &str) -> Vec<&Fault> {
+        let of_path = self.scenario.faults.iter().zip(&self.faults);
+        let of_path = of_path.filter(|(fault, _)| fault.path == path || fault.path == "*");
+        let due = of_path.filter(|(fault, count)| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            number >= fault.after && fault.times.is_none_or(|times| number - fault.after < times)
+        });
+        due.map(|(fault, _)| &fault.fault).collect()
     }
 
     /// What is to be done with the next handshake.

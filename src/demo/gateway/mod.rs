@@ -4,6 +4,7 @@
 //!
 //! It shares no state code with the client that it tests, so that a mistake does not meet its mirror image.
 
+mod answer;
 mod certificate;
 mod command;
 mod connection;
@@ -27,14 +28,14 @@ pub use factor::{Decision, Factor, Step};
 pub use far_side::FarSide;
 pub use journal::{Counts, Entry, Event, FactorOutcome, LoginOutcome, RequestHead, TunnelEnd};
 pub use scenario::{
-    ClientCertificate, CloseStyle, DenyMode, DnsOffer, FormStyle, Handshake, HostCheck, IdentityProvider,
-    Mru, PppKnobs, Scenario, SecondTunnel, TlsKnobs,
+    AnswerFault, ClientCertificate, CloseStyle, CookieStyle, DenyMode, DnsOffer, Fault, FormStyle, Framing,
+    Handshake, HostCheck, IdentityProvider, Mru, PppKnobs, Scenario, SecondTunnel, TlsKnobs,
 };
 pub use session::User;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -98,12 +99,13 @@ impl Gateway {
             sessions: Mutex::default(),
             journal: Journal::default(),
             started: clock(),
-            stop: AtomicBool::new(false),
+            restart: Mutex::default(),
+            lives: Arc::default(),
         });
         let for_acceptor = shared.clone();
         let acceptor = std::thread::Builder::new()
             .name("gateway".into())
-            .spawn(move || accept(&for_acceptor, poll, &listener))?;
+            .spawn(move || accept(&for_acceptor, poll, listener, addr))?;
         Ok(Self { shared, addr, waker, acceptor: Some(acceptor) })
     }
 
@@ -134,13 +136,20 @@ impl Gateway {
         self.shared.sessions().tunnels().for_each(|tunnel| tunnel.drop_tunnel(style));
     }
 
+    /// Breaks all connections, listens no more for `downtime`, and comes back without any session.
+    pub fn restart(&self, downtime: Duration) {
+        *self.shared.restart.lock().unwrap_or_else(PoisonError::into_inner) = Some(downtime);
+        // Without a waker the acceptor sees it within a second.
+        let _ = self.waker.wake();
+    }
+
     /// Closes all connections and waits for the threads.
     pub fn stop(mut self) {
         self.stop_and_join();
     }
 
     fn stop_and_join(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.lives.store(u32::MAX, Ordering::Relaxed);
         // Without a waker the threads see it within a second.
         let _ = self.waker.wake();
         self.shared.sessions().tunnels().for_each(|tunnel| tunnel.wake());
@@ -166,7 +175,23 @@ struct Shared {
     sessions: Mutex<Sessions>,
     journal: Journal,
     started: Instant,
-    stop: AtomicBool,
+    /// A restart that is wanted, and how long it takes.
+    restart: Mutex<Option<Duration>>,
+    /// Counts restarts; the end is the last number.
+    lives: Arc<AtomicU32>,
+}
+
+/// The time between two restarts of the gateway.
+struct Life {
+    lives: Arc<AtomicU32>,
+    number: u32,
+}
+
+impl Life {
+    /// Whether everything of this life has to end.
+    fn is_over(&self) -> bool {
+        self.lives.load(Ordering::Relaxed) != self.number
+    }
 }
 
 impl Shared {
@@ -176,7 +201,21 @@ impl Shared {
     }
 
     fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.lives.load(Ordering::Relaxed) == u32::MAX
+    }
+
+    fn life(&self) -> Life {
+        Life { number: self.lives.load(Ordering::Relaxed), lives: self.lives.clone() }
+    }
+
+    /// Ends all connections and forgets all sessions.
+    fn begin_restart(&self) {
+        // Never the last number.
+        let next = |lives: u32| (lives != u32::MAX).then(|| (lives + 1) % u32::MAX);
+        let _ = self.lives.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let mut sessions = self.sessions();
+        sessions.tunnels().for_each(|tunnel| tunnel.drop_tunnel(CloseStyle::Reset));
+        sessions.forget();
     }
 
     fn scenario(&self) -> Arc<Live> {
@@ -202,11 +241,12 @@ impl Shared {
     }
 
     /// A cookie of the form that FortiOS gives: like Base64, with an escaped line feed at the end.
-    fn cookie(&self) -> String {
-        let octets: [u8; 86] = self.random();
-        let mut cookie: String = octets.iter().map(|o| char::from(ALPHABET[usize::from(o & 63)])).collect();
-        cookie.push_str("+/==%0a");
-        cookie
+    fn cookie(&self, length: usize) -> String {
+        const END: &str = "+/==%0a";
+        let mut octets = vec![0; length.saturating_sub(END.len())];
+        SystemRandom::new().fill(&mut octets);
+        let letters = octets.iter().map(|octet| char::from(ALPHABET[usize::from(octet & 63)]));
+        letters.chain(END.chars()).collect()
     }
 
     /// An unguessable word of hexadecimal digits.
@@ -215,11 +255,21 @@ impl Shared {
     }
 }
 
-fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener) {
+fn accept(shared: &Arc<Shared>, mut poll: Poll, mut listener: mio::net::TcpListener, addr: SocketAddr) {
     let mut events = Events::with_capacity(8);
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !shared.is_stopping() {
         let _ = poll.poll(&mut events, Some(Duration::from_secs(1)));
+        let restart = shared.restart.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(downtime) = restart {
+            drop(listener);
+            shared.begin_restart();
+            match listen_again(shared, &poll, addr, downtime) {
+                Some(again) => listener = again,
+                None => break,
+            }
+            shared.note(Event::Restarted);
+        }
         while let Ok((stream, peer)) = listener.accept() {
             threads.retain(|thread| !thread.is_finished());
             if threads.len() >= CONNECTIONS {
@@ -234,6 +284,27 @@ fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener
     for thread in threads {
         let _ = thread.join();
     }
+}
+
+/// Listens on `addr` after `downtime`; `None` when the gateway stops.
+fn listen_again(
+    shared: &Shared,
+    poll: &Poll,
+    addr: SocketAddr,
+    downtime: Duration,
+) -> Option<mio::net::TcpListener> {
+    const TICK: Duration = Duration::from_millis(10);
+    let until = shared.now() + downtime;
+    while !shared.is_stopping() {
+        std::thread::sleep(TICK);
+        if shared.now() >= until
+            && let Ok(mut listener) = mio::net::TcpListener::bind(addr)
+            && poll.registry().register(&mut listener, Token(0), Interest::READABLE).is_ok()
+        {
+            return Some(listener);
+        }
+    }
+    None
 }
 
 #[expect(

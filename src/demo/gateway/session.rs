@@ -355,6 +355,11 @@ impl Sessions {
         Some(session.user)
     }
 
+    /// Forgets all but what an administrator has set up: accounts and their passwords.
+    pub fn forget(&mut self) {
+        *self = Self { new_passwords: std::mem::take(&mut self.new_passwords), ..Self::default() };
+    }
+
     /// All tunnels there are.
     pub fn tunnels(&self) -> impl Iterator<Item = &Arc<Kick>> {
         self.by_cookie.values().filter_map(|session| session.tunnel.as_ref())

@@ -11,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use super::*;
 
 mod factors;
+mod http;
 mod tls;
 
 const TUNNEL: &str = "GET /remote/sslvpn-tunnel HTTP/1.1\r\nHost: sslvpn\r\n";

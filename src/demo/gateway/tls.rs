@@ -13,9 +13,9 @@ use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
 
-use super::Shared;
 use super::certificate::ServerCertificate;
 use super::scenario::{ClientCertificate, Handshake, TlsKnobs};
+use super::{Life, Shared};
 use crate::crypto::pki::Certificate;
 
 /// How long a handshake that never answers is held open.
@@ -72,14 +72,19 @@ pub(super) fn peer_name(tls: &ServerConnection) -> Option<String> {
 }
 
 /// Does what a scenario wants in place of a handshake.
-pub(super) fn fail(shared: &Shared, mut stream: TcpStream, handshake: Handshake) -> io::Result<()> {
+pub(super) fn fail(
+    shared: &Shared,
+    life: &Life,
+    mut stream: TcpStream,
+    handshake: Handshake,
+) -> io::Result<()> {
     let mut hello = [0; 4096];
     match handshake {
         Handshake::Usual | Handshake::Close => {}
         Handshake::Silent => {
             let until = shared.now() + HOLD;
             stream.set_read_timeout(Some(TICK))?;
-            while shared.now() < until && !shared.is_stopping() {
+            while shared.now() < until && !life.is_over() {
                 if matches!(stream.read(&mut hello), Ok(0)) {
                     break;
                 }

@@ -17,7 +17,7 @@ impl Page<'_> {
         if !self.scenario.replace_cookie {
             return response;
         }
-        let new = self.shared.cookie();
+        let new = self.shared.cookie(self.scenario.cookie_length);
         sessions.replace_cookie(self.cookie(), new.clone());
         response.with_session(&new)
     }

@@ -201,7 +201,7 @@ impl Page<'_> {
         let never = push.decision == Decision::Never || push.after >= self.scenario.push_timeout;
         let wait = if never { self.scenario.push_timeout } else { push.after };
         let until = self.shared.now() + wait;
-        while self.shared.now() < until && !self.shared.is_stopping() {
+        while self.shared.now() < until && !self.life.is_over() {
             std::thread::sleep(TICK);
         }
         match push.decision {

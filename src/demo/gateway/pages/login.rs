@@ -135,7 +135,7 @@ impl Page<'_> {
     }
 
     pub(super) fn new_session(&self, user: String) -> String {
-        let cookie = self.shared.cookie();
+        let cookie = self.shared.cookie(self.scenario.cookie_length);
         self.shared.sessions().create(self.shared.now(), self.source, user, cookie.clone());
         cookie
     }

@@ -8,12 +8,12 @@ mod saml;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Shared;
 use super::http::{Request, Response, percent_encode};
 use super::journal::Event;
 use super::scenario::Scenario;
 use super::session::Grant;
 use super::tunnel::Kick;
+use super::{Life, Shared};
 
 /// What to do with a request.
 pub(super) enum Action {
@@ -31,6 +31,7 @@ impl From<Response> for Action {
 /// One request, and what it is answered by.
 pub(super) struct Page<'a> {
     pub shared: &'a Shared,
+    pub life: &'a Life,
     pub scenario: &'a Scenario,
     pub source: IpAddr,
     /// The common name of the client's certificate, if it has shown one.

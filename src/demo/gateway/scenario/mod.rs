@@ -1,10 +1,12 @@
 //! How the gateway behaves, and which faults it shows.
 
+mod http;
 mod tls;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+pub use http::{AnswerFault, CookieStyle, Fault, Framing};
 pub use tls::{ClientCertificate, Handshake, TlsKnobs};
 
 /// The behaviour of the gateway. `Default` is a healthy FortiOS 7.x with a split tunnel to the built-in network.
@@ -91,6 +93,12 @@ pub struct Scenario {
     pub doubled_last_chunk: bool,
     /// Close the connection after each answer without saying so.
     pub close_after_answer: bool,
+    /// Answers that go wrong.
+    pub faults: Vec<AnswerFault>,
+    /// Length of the session cookie.
+    pub cookie_length: usize,
+    /// What is taken for the client's address, in place of the real one.
+    pub source: Option<IpAddr>,
     /// Cut frames into TLS records of at most this many octets, wherever that falls.
     pub record_limit: Option<usize>,
     /// Each frame goes in a TLS record of its own.
@@ -151,6 +159,9 @@ impl Default for Scenario {
             chunk_padding: true,
             doubled_last_chunk: false,
             close_after_answer: false,
+            faults: Vec::new(),
+            cookie_length: 93,
+            source: None,
             record_limit: None,
             frame_per_record: false,
             saml_port: 8020,

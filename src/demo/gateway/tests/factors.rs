@@ -25,7 +25,7 @@ impl Question {
     }
 
     fn get(&self, key: &str) -> &str {
-        http::field(&self.0, key)
+        super::super::http::field(&self.0, key)
     }
 
     /// The answer in the way of openconnect, with `more` at the end.
@@ -200,7 +200,7 @@ fn html_form() {
         }
         let value = |name: &str| {
             let (_, rest) = page.2.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
-            http::percent_encode(rest.split('"').next().unwrap())
+            super::super::http::percent_encode(rest.split('"').next().unwrap())
         };
         let hidden: Vec<_> = ["magic", "username", "reqid", "grpid"]
             .iter()
