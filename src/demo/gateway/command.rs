@@ -43,7 +43,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Understands `--listen IP:PORT`, `--far-side builtin|tun:NAME`, `--user NAME:PASSWORD[:REALM]`, `--name NAME`
+    /// Understands `--listen IP:PORT`, `--far-side builtin|reflect|tun:NAME`, `--user NAME:PASSWORD[:REALM]`, `--name NAME`
     /// and `--ca-file PATH`. The error is what to tell the user.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
         let mut options = Self::default();
@@ -91,12 +91,13 @@ fn wall_clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// `builtin` or `tun:NAME`.
+/// `builtin`, `reflect` or `tun:NAME`.
 pub fn parse_far_side(text: &str) -> Result<FarSide, String> {
     match (text, text.strip_prefix("tun:")) {
         ("builtin", _) => Ok(FarSide::Builtin),
+        ("reflect", _) => Ok(FarSide::Reflect),
         (_, Some(name)) => Ok(FarSide::Tun { name: name.to_owned() }),
-        _ => Err(format!("--far-side {text}: builtin or tun:NAME")),
+        _ => Err(format!("--far-side {text}: builtin, reflect or tun:NAME")),
     }
 }
 

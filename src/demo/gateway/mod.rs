@@ -26,10 +26,13 @@ pub use certificate::{CertificateKind, ServerCertificate};
 pub use command::{Options, main_from_args, parse_far_side, parse_user, run};
 pub use factor::{Decision, Factor, Step};
 pub use far_side::FarSide;
+pub use frame::frame;
 pub use journal::{Counts, Entry, Event, FactorOutcome, LoginOutcome, RequestHead, TunnelEnd};
+
 pub use scenario::{
-    AnswerFault, ClientCertificate, CloseStyle, CookieStyle, DenyMode, DnsOffer, Fault, FormStyle, Framing,
-    Handshake, HostCheck, IdentityProvider, Mru, PppKnobs, Scenario, SecondTunnel, TlsKnobs,
+    Acks, AnswerFault, ClientCertificate, CloseStyle, CookieStyle, DenyMode, DnsOffer, Echo, Fault,
+    FormStyle, Framing, Handshake, HostCheck, IdentityProvider, Ipv6Offer, Magic, Moment, Mru, Order,
+    PppKnobs, Scenario, SecondTunnel, TlsKnobs,
 };
 pub use session::User;
 
@@ -131,9 +134,14 @@ impl Gateway {
         self.shared.scenario().scenario.clone()
     }
 
-    /// Drops all tunnels. Sessions end with [`CloseStyle::Terminate`]; otherwise `Scenario::reuse` decides.
+    /// Drops all tunnels. Sessions end with a Terminate-Request; otherwise `Scenario::reuse` decides.
     pub fn kick_tunnels(&self, style: CloseStyle) {
         self.shared.sessions().tunnels().for_each(|tunnel| tunnel.drop_tunnel(style));
+    }
+
+    /// Tells all tunnels to do something.
+    pub fn order_tunnels(&self, order: &Order) {
+        self.shared.sessions().tunnels().for_each(|tunnel| tunnel.order(order.clone()));
     }
 
     /// Breaks all connections, listens no more for `downtime`, and comes back without any session.

@@ -83,8 +83,17 @@ pub(super) struct Session {
 
 /// A browser on its way through the SAML login.
 struct SamlFlow {
+    realm: String,
     to_listener: bool,
     user: Option<String>,
+}
+
+/// Who has come through the SAML login.
+pub(super) struct SamlLogin {
+    pub user: String,
+    pub realm: String,
+    /// The listener of a client waits for an id.
+    pub to_listener: bool,
 }
 
 #[derive(Default)]
@@ -114,7 +123,7 @@ pub(super) struct Sessions {
     used_codes: HashSet<(usize, String)>,
     strikes: HashMap<IpAddr, Strikes>,
     saml_flows: HashMap<String, SamlFlow>,
-    saml_ids: HashMap<String, (String, Duration)>,
+    saml_ids: HashMap<String, (SamlLogin, Duration)>,
     addresses_given: usize,
     tunnels_given: u32,
     anyone_logged_in: bool,
@@ -279,6 +288,9 @@ impl Sessions {
     pub fn allocate(&mut self, scenario: &Scenario, cookie: &str) -> Option<Ipv4Addr> {
         let session = self.by_cookie.get_mut(cookie)?;
         session.fetches += 1;
+        if scenario.refetch_ends_session && session.fetches > 1 {
+            return self.by_cookie.remove(cookie)?.address;
+        }
         if scenario.config_fetches.is_some_and(|most| session.fetches > most) {
             return None;
         }
@@ -377,8 +389,13 @@ impl Sessions {
     }
 
     /// A browser starts the SAML login; `magic` will come back as its RelayState.
-    pub fn saml_start(&mut self, magic: String, to_listener: bool) {
-        insert(&mut self.saml_flows, magic, SamlFlow { to_listener, user: None });
+    pub fn saml_start(&mut self, magic: String, realm: String, to_listener: bool) {
+        insert(&mut self.saml_flows, magic, SamlFlow { realm, to_listener, user: None });
+    }
+
+    /// The realm of a SAML login.
+    pub fn saml_realm(&self, magic: &str) -> Option<String> {
+        self.saml_flows.get(magic).map(|flow| flow.realm.clone())
     }
 
     /// The identity provider has signed `user` in. False for an unknown flow.
@@ -386,22 +403,21 @@ impl Sessions {
         self.saml_flows.get_mut(magic).map(|flow| flow.user = Some(user)).is_some()
     }
 
-    /// The browser is back with what the identity provider gave it: the user, and whether the listener of a
-    /// client waits for an id.
-    pub fn saml_finish(&mut self, magic: &str) -> Option<(String, bool)> {
-        let flow = self.saml_flows.remove(magic)?;
-        flow.user.map(|user| (user, flow.to_listener))
+    /// The browser is back with what the identity provider gave it.
+    pub fn saml_finish(&mut self, magic: &str) -> Option<SamlLogin> {
+        let SamlFlow { realm, to_listener, user } = self.saml_flows.remove(magic)?;
+        Some(SamlLogin { user: user?, realm, to_listener })
     }
 
     /// Makes `id` good for one trade.
-    pub fn saml_offer(&mut self, now: Duration, id: String, user: String) {
-        insert(&mut self.saml_ids, id, (user, now));
+    pub fn saml_offer(&mut self, now: Duration, id: String, login: SamlLogin) {
+        insert(&mut self.saml_ids, id, (login, now));
     }
 
-    /// Trades an id for its user, once.
-    pub fn saml_trade(&mut self, now: Duration, scenario: &Scenario, id: &str) -> Option<String> {
-        let (user, since) = self.saml_ids.remove(id)?;
-        (now <= since + scenario.saml_id_lifetime).then_some(user)
+    /// Trades an id for its login, once.
+    pub fn saml_trade(&mut self, now: Duration, scenario: &Scenario, id: &str) -> Option<SamlLogin> {
+        let (login, since) = self.saml_ids.remove(id)?;
+        (now <= since + scenario.saml_id_lifetime).then_some(login)
     }
 }
 
