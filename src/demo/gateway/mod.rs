@@ -13,6 +13,7 @@ mod far_side;
 mod frame;
 mod http;
 mod journal;
+mod kick;
 mod live;
 mod pages;
 mod ppp;
@@ -45,10 +46,10 @@ use std::time::{Duration, Instant};
 
 use far_side::{FarSides, Network};
 use journal::Journal;
+use kick::Kick;
 use live::Live;
 use mio::{Events, Interest, Poll, Token, Waker};
 use session::Sessions;
-use tunnel::Kick;
 
 use crate::base::Random;
 use crate::crypto::SystemRandom;

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::factor::Factor;
 use super::journal::LoginOutcome;
+use super::kick::Kick;
 use super::round::Round;
 use super::scenario::{CloseStyle, Scenario, SecondTunnel};
-use super::tunnel::Kick;
 
 /// Wrong passwords before a source address is blocked.
 const STRIKES: u32 = 2;

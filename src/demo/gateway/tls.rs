@@ -91,16 +91,16 @@ pub(super) fn fail(
             }
         }
         Handshake::Reset => {
-            stream.read(&mut hello)?;
+            let _some_of_it = stream.read(&mut hello)?;
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
             return Ok(());
         }
         Handshake::Alert(description) => {
-            stream.read(&mut hello)?;
+            let _some_of_it = stream.read(&mut hello)?;
             stream.write_all(&[21, 3, 3, 0, 2, 2, description])?;
         }
         Handshake::Plaintext => {
-            stream.read(&mut hello)?;
+            let _some_of_it = stream.read(&mut hello)?;
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")?;
         }
     }

@@ -1,9 +1,8 @@
 //! One tunnel: TLS records in and out, frames, PPP, and the network behind.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -31,35 +30,6 @@ const BAD_RECORD: [u8; 37] = {
 /// How long to wait for a Terminate-Ack, and for the client to close after our FIN.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A way to tell a tunnel's thread what to do, or that packets wait.
-#[derive(Default)]
-pub(super) struct Kick {
-    orders: Mutex<VecDeque<Order>>,
-    waker: OnceLock<Waker>,
-}
-
-impl Kick {
-    pub fn drop_tunnel(&self, style: CloseStyle) {
-        self.order(Order::Drop(style));
-    }
-
-    pub fn order(&self, order: Order) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push_back(order);
-        self.wake();
-    }
-
-    pub fn wake(&self) {
-        if let Some(waker) = self.waker.get() {
-            // A failure means that the thread is ending anyway.
-            let _ = waker.wake();
-        }
-    }
-
-    fn take(&self) -> Option<Order> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-    }
-}
-
 /// Serves the tunnel until it ends. `early` is what the client sent right behind its request.
 pub(super) fn serve(
     shared: &Shared,
@@ -74,8 +44,7 @@ pub(super) fn serve(
     let mut stream = mio::net::TcpStream::from_std(stream);
     let poll = Poll::new()?;
     poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
-    // The first and only set: the kick was made for this tunnel.
-    let _ = grant.kick.waker.set(Waker::new(poll.registry(), WAKE)?);
+    grant.kick.set_waker(Waker::new(poll.registry(), WAKE)?);
     let ppp = Ppp::new(scenario.ppp.clone(), grant.address, scenario.dns.clone(), shared.random());
     let now = shared.now();
     let mut tunnel = Tunnel {

@@ -14,9 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::frame::Frames;
+use super::kick::Kick;
 use super::ppp::IPV4;
 use super::scenario::Scenario;
-use super::tunnel::Kick;
 use builtin::Builtin;
 
 /// The company network behind the gateway.

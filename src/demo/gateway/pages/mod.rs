@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use super::http::{Request, Response, percent_encode};
 use super::journal::Event;
+use super::kick::Kick;
 use super::scenario::Scenario;
 use super::session::Grant;
-use super::tunnel::Kick;
 use super::{Life, Shared};
 
 /// What to do with a request.
