@@ -21,16 +21,18 @@ use super::datapath::{self, DataPath};
 use super::desk::{Desk, Request, Submission};
 use super::domains::Domains;
 use super::ike_thread::{IkeThread, Notice, Report};
+use super::network::NetworkWatch;
 use super::saml::Listener;
 use super::service_manager::{HandoverError, ServiceManager};
 use super::state::State;
 use super::udp::{Receiver, Udp};
-use super::uplink::Uplink;
+use super::uplink::{self, Uplink};
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, Split, plan, tls};
+use super::{Clock, Config, Counters, Split, plan};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
+const NETWORK: Token = Token(UPLINK.0 + uplink::TOKENS);
 const FIRST_UDP: usize = 16;
 const FIRST_SAML: usize = 1024;
 
@@ -179,7 +181,6 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
     }
 
-    let tls_config = tls::client_config(&config.transport).map_err(StartError::Tls)?;
     let ike_config = ike::Config {
         id_hostname: config.identity.hostname,
         chain: config.identity.chain,
@@ -204,7 +205,9 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
-    let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
+    let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
+        .map_err(StartError::Tls)?;
+    let network = NetworkWatch::open(poll.registry(), NETWORK);
     let event_loop = EventLoop {
         poll,
         clock,
@@ -212,6 +215,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         stop: Arc::clone(&stopper.stop),
         data,
         uplink,
+        network,
         ike,
         saml: None,
         submissions,
@@ -288,6 +292,7 @@ struct EventLoop {
     stop: Arc<AtomicBool>,
     data: DataPath,
     uplink: Uplink,
+    network: NetworkWatch,
     ike: IkeThread,
     saml: Option<Listener>,
     page: Vec<SocketAddr>,
@@ -350,7 +355,7 @@ impl EventLoop {
     fn has_work(&self) -> bool {
         self.data.has_work()
             || (self.uplink.is_readable() && !self.data.is_congested())
-            || self.uplink.has_lookup()
+            || self.uplink.has_work()
             || self.ike.has_report()
             || !self.submissions.is_empty()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
@@ -364,14 +369,15 @@ impl EventLoop {
         let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
-        let others = [phase, saml, housekeeping, self.manager.poll_timeout()];
+        let others = [phase, saml, housekeeping, self.manager.poll_timeout(), self.network.poll_timeout()];
         parts.into_iter().chain(others).flatten().min()
     }
 
     fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
         match event.token() {
             WAKER => {}
-            UPLINK => self.uplink.handle_event(now, event),
+            NETWORK => self.network.handle_event(now.mono),
+            token if (UPLINK..NETWORK).contains(&token) => self.uplink.handle_event(event),
             Token(token) if token >= FIRST_SAML => {
                 let Some(saml) = &mut self.saml else { return };
                 if let Some(id) = saml.handle_event(now.mono, token, self.poll.registry()) {
@@ -413,14 +419,21 @@ impl EventLoop {
         self.serve_domains(now);
         self.data.route_own(now, &mut self.uplink);
         self.data.flush_down(now);
-        self.uplink.flush(now);
+        self.uplink.flush();
         self.advance_shutdown(now);
         self.manager.handle_turn(now.mono);
     }
 
     fn handle_timers(&mut self, now: Now) {
         self.data.handle_timeout(now);
-        self.uplink.handle_timeout(now, self.poll.registry());
+        self.uplink.handle_timeout(now);
+        if self.network.poll_change(now.mono) {
+            log::debug!("the network of this host has changed");
+            self.uplink.handle(now, fortivpn::Input::NetworkChanged);
+        }
+        if self.uplink.poll_keepalive(now) {
+            self.data.host.ping_server();
+        }
         if let Some(saml) = &mut self.saml {
             saml.handle_timeout(now.mono);
         }
