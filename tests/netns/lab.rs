@@ -44,12 +44,14 @@ const LINKS: [(&str, &str, &str, &str, &str, &str); 4] = [
     (CORP, "up0", "10.99.2.2/24", SRV, "corp", "10.99.2.1/24"),
     (FAR, "up0", "10.77.8.9/24", CORP, "far0", "10.77.8.1/24"),
 ];
-const TOOLS: [&str; 17] = [
+const TOOLS: [&str; 19] = [
     "ip",
     "kill",
     "python3",
     "nft",
     "ss",
+    "nstat",
+    "traceroute",
     "unshare",
     "sysctl",
     "setpriv",

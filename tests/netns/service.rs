@@ -120,6 +120,21 @@ impl<'a> Service<'a> {
         }
     }
 
+    /// Ends the daemon, which must have dropped packets for these reasons only: what it answered, and what a TCP stream
+    /// sent faster than the gateway took it.
+    pub fn stop_with_drops(&mut self, allowed: &[&str]) {
+        assert!(self.stop(), "the responder did not end well:\n{}", self.log());
+        let log = self.log();
+        let summaries =
+            log.lines().filter_map(|l| l.split_once("packets dropped since the last such line: "));
+        for (_, drops) in summaries {
+            println!("the daemon dropped {drops}");
+            let reasons = drops.split(", ").map(|drop| drop.split(' ').next().unwrap_or_default());
+            let other: Vec<_> = reasons.filter(|reason| !allowed.contains(reason)).collect();
+            assert!(other.is_empty(), "dropped for other reasons than {allowed:?}: {drops}");
+        }
+    }
+
     /// The responder's log so far.
     pub fn log(&self) -> String {
         match &self.responder {
