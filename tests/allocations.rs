@@ -16,7 +16,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use pterodapter::crypto::{Aead, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
 use pterodapter::demo::probe::{ClientConfig, RawTunnel};
 use pterodapter::engine::job::{Batch, Direction, Origin, Tunnel, Verdict};
-use pterodapter::engine::{self, Config, Identity, Pool, Split};
+use pterodapter::engine::{self, Config, Identity, Pool, SignIn, Split, Transport};
 use pterodapter::esp::{self, ReplayWindow, Sequence};
 use pterodapter::fortivpn;
 use pterodapter::nat::Flows;
@@ -175,19 +175,17 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
         },
         pool: Pool::DEFAULT,
         workers,
-        uplink: fortivpn::Config {
-            host: destination.ip().to_string(),
-            port: destination.port(),
-            realm: None,
-            credentials: fortivpn::Credentials::Password {
+        uplink: fortivpn::Config::new(
+            destination.ip().to_string(),
+            destination.port(),
+            fortivpn::Credentials::Password {
                 username: "alice".into(),
-                password: Secret::from(&b"secret"[..]),
+                password: Some(Secret::from(&b"secret"[..])),
             },
-            user_agent: fortivpn::DEFAULT_USER_AGENT.into(),
-            mru: fortivpn::DEFAULT_MRU,
-        },
-        gateway_roots: vec![authority.cert_der().to_vec().into()],
-        saml_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        ),
+        transport: Transport { roots: vec![authority.cert_der().to_vec().into()], ..Transport::default() },
+        page: Vec::new(),
+        sign_in: SignIn::default(),
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
     };
     let daemon = engine::start(config).unwrap();

@@ -175,7 +175,7 @@ fn the_browser_signs_in_and_the_end_is_orderly() {
     // A port that is free now: the gateway must know it before the daemon listens.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let scenario = Scenario { saml_port: port, host_check: HostCheck::Hop, ..Scenario::default() };
-    let credentials = Credentials::Saml { port };
+    let credentials = Credentials::Saml;
     let mut lab = Lab::start(Setup { scenario, credentials, ..Setup::default() });
     let client = lab.connect("laptop.example").unwrap();
     eventually(Duration::from_secs(10), "the daemon waits for the browser", || {

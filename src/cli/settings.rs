@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::crypto::pki::{ChainError, SubjectAltName};
 use crate::crypto::{self, Certificate, PrivateKey, Secret, TrustAnchors, pem};
-use crate::engine::{Config, Identity, Split};
+use crate::engine::{Config, Identity, SignIn, Split, Transport};
 use crate::fortivpn;
 
 use super::args::Ikev2Args;
@@ -161,8 +161,9 @@ pub fn load(args: &Ikev2Args, system: System, stdin: impl Read) -> Result<(Confi
         pool: args.client_pool,
         workers: args.workers.unwrap_or(system.cores.saturating_sub(1)),
         uplink: uplink(args, stdin, &mut warnings)?,
-        gateway_roots: gateway_roots(args)?,
-        saml_listen: args.saml_listen,
+        transport: Transport { roots: gateway_roots(args)?, ..Transport::default() },
+        page: vec![args.saml_listen],
+        sign_in: SignIn::default(),
         split: split(args, &mut warnings),
     };
     Ok((config, warnings))
@@ -230,24 +231,17 @@ fn uplink(
     let credentials = match (&args.username, &args.password_file) {
         (Some(username), Some(path)) => {
             let password = password(path, stdin, warnings)?;
-            fortivpn::Credentials::Password { username: username.clone(), password }
+            fortivpn::Credentials::Password { username: username.clone(), password: Some(password) }
         }
         _ => {
             let ip = args.saml_listen.ip();
             if !ip.is_loopback() {
                 warnings.push(Warning::SamlListenPublic(ip));
             }
-            fortivpn::Credentials::Saml { port: args.saml_listen.port() }
+            fortivpn::Credentials::Saml
         }
     };
-    Ok(fortivpn::Config {
-        host: args.destination.host.clone(),
-        port: args.destination.port,
-        realm: None,
-        credentials,
-        user_agent: fortivpn::DEFAULT_USER_AGENT.to_owned(),
-        mru: fortivpn::DEFAULT_MRU,
-    })
+    Ok(fortivpn::Config::new(args.destination.host.clone(), args.destination.port, credentials))
 }
 
 fn gateway_roots(args: &Ikev2Args) -> Result<Vec<CertificateDer<'static>>, Error> {
@@ -387,13 +381,13 @@ mod tests {
         assert_eq!(config.listen, [IpAddr::from(Ipv6Addr::UNSPECIFIED)]);
         assert_eq!((config.ike_port, config.nat_port, config.workers), (500, 4500, 3));
         assert_eq!((config.uplink.host.as_str(), config.uplink.port), ("fortigate.example", 10443));
-        assert!(matches!(config.uplink.credentials, fortivpn::Credentials::Saml { port: 8020 }));
+        assert!(matches!(config.uplink.credentials, fortivpn::Credentials::Saml));
         assert_eq!((config.identity.hostname.as_str(), config.identity.chain.len()), ("gw.example", 1));
-        assert!(config.gateway_roots.is_empty());
+        assert!(config.transport.roots.is_empty());
 
         let (config, _) =
             files.load(&["--workers=0", "--listen-ip=192.0.2.9", "--gateway-ca=@ca.pem"]).unwrap();
-        assert_eq!((config.workers, config.gateway_roots.len()), (0, 1));
+        assert_eq!((config.workers, config.transport.roots.len()), (0, 1));
         assert_eq!(config.listen, [IpAddr::from([192, 0, 2, 9])]);
     }
 
@@ -407,7 +401,10 @@ mod tests {
             let fortivpn::Credentials::Password { username, password } = config.uplink.credentials else {
                 panic!("no password")
             };
-            assert_eq!((username.as_str(), password.expose()), ("alice", expected.as_bytes()));
+            assert_eq!(
+                (username.as_str(), password.as_ref().unwrap().expose()),
+                ("alice", expected.as_bytes())
+            );
         }
     }
 

@@ -8,14 +8,12 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-
 use super::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use super::probe::{Client, ClientConfig, ProbeError, RecordType, Transport};
 use crate::base::Random;
 use crate::crypto::{self, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
-use crate::engine::{self, Clock, Config, Identity, Pool, Split, StartError};
-use crate::fortivpn::{self, Credentials, DEFAULT_MRU, DEFAULT_USER_AGENT};
+use crate::engine::{self, Clock, Config, Identity, Pool, SignIn, Split, StartError};
+use crate::fortivpn::{self, Credentials};
 use crate::provision::{self, Authority, Issued};
 
 const SERVER_NAME: &str = "pterodapter.demo";
@@ -188,6 +186,10 @@ fn start_daemon(
     let listen = if outside.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
     let (ike_port, nat_port) =
         if outside.is_some() && standard_ports_are_ours() { (500, 4500) } else { (0, 0) };
+    let credentials = Credentials::Password {
+        username: USER.to_owned(),
+        password: Some(Secret::from(password.as_bytes())),
+    };
     let config = Config {
         split: Split::default(),
         listen: vec![IpAddr::V4(listen)],
@@ -201,19 +203,13 @@ fn start_daemon(
         },
         pool: Pool::DEFAULT,
         workers: 1,
-        uplink: fortivpn::Config {
-            host: gateway.ip().to_string(),
-            port: gateway.port(),
-            realm: None,
-            credentials: Credentials::Password {
-                username: USER.to_owned(),
-                password: Secret::from(password.as_bytes()),
-            },
-            user_agent: DEFAULT_USER_AGENT.to_owned(),
-            mru: DEFAULT_MRU,
+        uplink: fortivpn::Config::new(gateway.ip().to_string(), gateway.port(), credentials),
+        transport: engine::Transport {
+            roots: vec![authority.cert_der().to_vec().into()],
+            ..engine::Transport::default()
         },
-        gateway_roots: vec![CertificateDer::from(authority.cert_der().to_vec())],
-        saml_listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        page: Vec::new(),
+        sign_in: SignIn::default(),
     };
     Ok(engine::start(config)?)
 }

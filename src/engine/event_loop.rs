@@ -8,19 +8,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver as Channel, Sender};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::base::Now;
-use crate::crypto::SystemRandom;
+use crate::crypto::{Secret, SystemRandom};
 use crate::fortivpn;
 use crate::ike;
 
 use super::counters::add;
 use super::datapath::{self, DataPath};
+use super::desk::{Desk, Request, Submission};
 use super::domains::Domains;
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::saml::Listener;
 use super::service_manager::{HandoverError, ServiceManager};
+use super::state::State;
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::worker::{self, LoopWaker};
@@ -100,10 +103,27 @@ impl Stopper {
     }
 }
 
+/// Brings a daemon what its sign-in needs. Can be cloned and sent to where a person is.
+#[derive(Clone, Debug)]
+pub struct Submitter {
+    submit: Sender<Submission>,
+    waker: Arc<LoopWaker>,
+}
+
+impl Submitter {
+    /// Hands it over; the log says if it was of no use. Returns at once.
+    pub fn submit(&self, submission: Submission) {
+        // Full or closed: nobody waits for it.
+        let _ = self.submit.try_send(submission);
+        self.waker.wake();
+    }
+}
+
 /// A running daemon.
 #[derive(Debug)]
 pub struct Handle {
     stopper: Stopper,
+    submitter: Submitter,
     thread: JoinHandle<bool>,
     counters: Arc<Counters>,
     addresses: [Vec<SocketAddr>; 2],
@@ -130,6 +150,11 @@ impl Handle {
         self.stopper.clone()
     }
 
+    /// A handle to bring what a sign-in needs.
+    pub fn submitter(&self) -> Submitter {
+        self.submitter.clone()
+    }
+
     /// Waits for the end. False if that was not an orderly one.
     pub fn wait(self) -> bool {
         self.thread.join().unwrap_or(false)
@@ -154,7 +179,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
     }
 
-    let tls_config = tls::client_config(&config.gateway_roots).map_err(StartError::Tls)?;
+    let tls_config = tls::client_config(&config.transport).map_err(StartError::Tls)?;
     let ike_config = ike::Config {
         id_hostname: config.identity.hostname,
         chain: config.identity.chain,
@@ -173,8 +198,12 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     log::debug!("{} workers on {cores} cores", workers.len());
 
     let counters = Arc::new(Counters::default());
+    // A person brings one thing at a time.
+    let (submit, submissions) = crossbeam_channel::bounded(16);
+    let submitter = Submitter { submit, waker: Arc::clone(&waker) };
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
+    let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
     let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
     let event_loop = EventLoop {
         poll,
@@ -185,10 +214,13 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         uplink,
         ike,
         saml: None,
-        saml_address: config.saml_listen,
+        submissions,
+        page: config.page,
+        desk: Desk::default(),
+        console: config.sign_in.console,
+        state: State::new(gateway, clock.now()),
         domains: Domains::new(&config.split.tunnel_domains),
         split: config.split,
-        tunnel: None,
         host: config.pool.host(),
         counters: Arc::clone(&counters),
         manager,
@@ -198,7 +230,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
-    Ok(Handle { stopper, thread, counters, addresses })
+    Ok(Handle { stopper, submitter, thread, counters, addresses })
 }
 
 /// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
@@ -258,12 +290,14 @@ struct EventLoop {
     uplink: Uplink,
     ike: IkeThread,
     saml: Option<Listener>,
-    saml_address: SocketAddr,
+    page: Vec<SocketAddr>,
+    desk: Desk,
+    console: Option<Sender<Option<Request>>>,
+    submissions: Channel<Submission>,
+    state: State,
     split: Split,
     /// Addresses of the tunnel domains.
     domains: Domains,
-    /// What the gateway said when the tunnel last came up.
-    tunnel: Option<fortivpn::TunnelConfig>,
     host: Ipv4Addr,
     counters: Arc<Counters>,
     manager: ServiceManager,
@@ -319,6 +353,7 @@ impl EventLoop {
             || (self.uplink.is_readable() && !self.data.is_congested())
             || self.uplink.has_lookup()
             || self.ike.has_report()
+            || !self.submissions.is_empty()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
     }
 
@@ -342,7 +377,7 @@ impl EventLoop {
                 let Some(saml) = &mut self.saml else { return };
                 if let Some(id) = saml.handle_event(now.mono, token, self.poll.registry()) {
                     log::info!("the browser brought a sign-in id");
-                    self.uplink.handle(now, fortivpn::Input::SamlId(id));
+                    self.submit(now, Submission::Pasted(Secret::new(id.into_bytes())));
                 }
             }
             Token(token) => {
@@ -371,6 +406,9 @@ impl EventLoop {
             self.uplink.read(now, &mut |packet| data.handle_inbound(now, packet));
         }
         self.handle_timers(now);
+        while let Ok(submission) = self.submissions.try_recv() {
+            self.submit(now, submission);
+        }
         self.serve_ike(now);
         self.serve_uplink(now);
         self.serve_domains(now);
@@ -427,6 +465,7 @@ impl EventLoop {
     }
 
     fn handle_ike(&mut self, now: Now, output: ike::Output) {
+        self.state.handle_ike(now, &output);
         match output {
             ike::Output::Send { path, bytes } => self.data.send_ike(&path, &bytes),
             ike::Output::Install(child) => match self.data.install(&child, now.mono) {
@@ -453,26 +492,20 @@ impl EventLoop {
 
     fn serve_uplink(&mut self, now: Now) {
         while let Some(output) = self.uplink.poll(now, self.poll.registry()) {
+            self.state.handle_uplink(now, &output);
+            self.manager.uplink(self.state.uplink.describe());
+            if self.desk.handle_output(now, &output) {
+                self.announce_request();
+            }
             match output {
-                fortivpn::Output::LoginNeeded { url } => {
-                    self.manager.uplink("waiting for a sign-in in the browser");
-                    self.announce_login(&url);
-                }
-                fortivpn::Output::LoginDone => {
-                    self.manager.uplink("signing in");
-                    self.saml = None;
-                }
                 fortivpn::Output::Up(config) => {
-                    self.manager.uplink("the tunnel is up");
                     let dns: Vec<String> = config.dns.iter().map(ToString::to_string).collect();
                     log::info!("the tunnel is up: address {}, DNS {}", config.address, dns.join(" "));
                     self.data.uplink_up(config.address, config.mtu, &config.dns);
                     self.domains.handle_up(now.mono);
-                    self.tunnel = Some(config);
                     self.tell_plan();
                 }
                 fortivpn::Output::Down(reason) => {
-                    self.manager.uplink("the tunnel is down");
                     let stopped = matches!(reason, fortivpn::DownReason::Stopped);
                     let level = if stopped { log::Level::Info } else { log::Level::Warn };
                     log::log!(level, "the tunnel is down: {reason}");
@@ -480,7 +513,6 @@ impl EventLoop {
                     self.domains.handle_down();
                 }
                 fortivpn::Output::Failed(error) => {
-                    self.manager.uplink("no tunnel: see the log");
                     log::error!("{error}");
                     self.browser_missed = matches!(error, fortivpn::Error::SignInTimeout);
                 }
@@ -490,17 +522,47 @@ impl EventLoop {
                         self.phase = Phase::Done;
                     }
                 }
-                // `Uplink::poll` does these itself.
-                fortivpn::Output::Connect
+                // The desk and `Uplink::poll` do these.
+                fortivpn::Output::LoginNeeded { .. }
+                | fortivpn::Output::Ask(_)
+                | fortivpn::Output::LoginDone
+                | fortivpn::Output::Connect
                 | fortivpn::Output::Disconnect { .. }
                 | fortivpn::Output::Write(_) => {}
             }
         }
     }
 
+    /// A person brought something for the session.
+    fn submit(&mut self, now: Now, submission: Submission) {
+        if let Err(refusal) = self.desk.submit(submission) {
+            log::warn!("{refusal}");
+        }
+        while let Some(input) = self.desk.poll_input() {
+            self.uplink.handle(now, input);
+        }
+    }
+
+    /// Tells everyone who can do something about it what a person has to do now.
+    fn announce_request(&mut self) {
+        let request = self.desk.request().cloned();
+        match &request {
+            Some(Request::Link { url, .. }) => {
+                self.listen_for_browser();
+                log::warn!("sign in: open this address in a browser on this machine: {url}");
+            }
+            Some(Request::Question(question)) => log::warn!("sign in: {question:?}"),
+            None => self.saml = None,
+        }
+        if let Some(console) = &self.console {
+            // Nobody may be listening any more.
+            let _ = console.try_send(request);
+        }
+    }
+
     /// Tells the IKE core what clients get. It does nothing where that is what they have.
     fn tell_plan(&self) {
-        let (tunnel, addresses) = (self.tunnel.as_ref(), self.domains.addresses());
+        let (tunnel, addresses) = (self.state.tunnel.as_ref(), self.domains.addresses());
         self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.host, tunnel, &addresses)));
     }
 
@@ -519,17 +581,14 @@ impl EventLoop {
         }
     }
 
-    fn announce_login(&mut self, url: &str) {
-        if self.saml.is_none() {
-            match Listener::bind(self.saml_address, FIRST_SAML, self.poll.registry()) {
-                Ok(listener) => self.saml = Some(listener),
-                Err(error) => log::error!(
-                    "cannot wait for the browser on {}: {error}; end the other program or use --saml-listen",
-                    self.saml_address
-                ),
-            }
+    fn listen_for_browser(&mut self) {
+        let Some(address) = self.page.first().filter(|_| self.saml.is_none()) else { return };
+        match Listener::bind(*address, FIRST_SAML, self.poll.registry()) {
+            Ok(listener) => self.saml = Some(listener),
+            Err(error) => log::error!(
+                "cannot wait for the browser on {address}: {error}; end the other program or use --saml-listen"
+            ),
         }
-        log::warn!("sign in: open this address in a browser on this machine: {url}");
     }
 
     fn advance_shutdown(&mut self, now: Now) {

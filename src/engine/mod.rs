@@ -4,6 +4,7 @@ mod clock;
 mod config;
 mod counters;
 mod datapath;
+mod desk;
 mod device;
 mod domains;
 mod event_loop;
@@ -14,6 +15,7 @@ mod plan;
 mod reassembly;
 mod saml;
 mod service_manager;
+mod state;
 pub mod sys;
 mod tls;
 mod udp;
@@ -25,7 +27,11 @@ pub mod host;
 pub use crate::dns::Suffix;
 pub use crate::nat::Prefix96;
 pub use clock::Clock;
-pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, Split};
+pub use config::{
+    ClientCertificate, Config, Identity, MAX_TUNNEL_DOMAINS, Pin, Pool, Proxy, ProxyKind, SignIn, Split,
+    Transport,
+};
 pub use counters::{Counters, Snapshot};
+pub use desk::{Refusal, Request, Submission};
 pub use event_loop::{Handle, StartError, Stopper, start, start_under};
 pub use service_manager::{HandoverError, ServiceManager};

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::SockRef;
 
 use crate::fortivpn::CloseReason;
+
+use super::Transport;
 
 /// One read from the socket: large reads save most of the cost of receiving (one system call for many records).
 const READ_BYTES: usize = 128 << 10;
@@ -27,8 +29,8 @@ const RECORD_OVERHEAD: usize = 29;
 /// Writes that stay unacknowledged for this long end the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// The TLS settings for the gateway: TLS 1.2 and 1.3 with ring, the usual roots and `extra` ones.
-pub fn client_config(extra: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>, rustls::Error> {
+/// The TLS settings for the gateway: TLS 1.2 and 1.3 with ring, the usual roots and those of `transport`.
+pub fn client_config(transport: &Transport) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut provider = rustls::crypto::ring::default_provider();
     // An explicit list: gateways often insist on P-384, and none of these makes the first message large.
     provider.kx_groups = vec![
@@ -37,7 +39,7 @@ pub fn client_config(extra: &[CertificateDer<'static>]) -> Result<Arc<ClientConf
         rustls::crypto::ring::kx_group::SECP384R1,
     ];
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for certificate in extra {
+    for certificate in &transport.roots {
         roots.add(certificate.clone())?;
     }
     let config = ClientConfig::builder_with_provider(Arc::new(provider))

@@ -8,12 +8,14 @@ pub mod config;
 mod error;
 mod login;
 mod policy;
+mod question;
 pub mod saml;
 mod session;
 mod tunnel;
 
 pub use config::{Reuse, Route, SplitDns, TunnelConfig};
 pub use error::{CloseReason, DownReason, Error, Event, SecondFactor};
+pub use question::{Answer, Question, QuestionKind};
 pub use session::{Config, Credentials, Input, Output, Session};
 pub use tunnel::Stats;
 

@@ -231,7 +231,7 @@ impl Session {
                 self.outputs.push_back(Output::LoginDone);
                 self.begin(now, Step::TradeId(id));
             }
-            Input::SamlId(_) => {}
+            Input::SamlId(_) | Input::Answer { .. } | Input::Cookie(_) | Input::NetworkChanged => {}
             Input::Stop => self.stop(now),
         }
     }
@@ -275,8 +275,8 @@ impl Session {
 
     fn sign_in_step(&self) -> Step {
         match self.config.credentials {
-            Credentials::Saml { .. } => Step::Probe,
-            Credentials::Password { .. } => Step::Login,
+            Credentials::Saml => Step::Probe,
+            _ => Step::Login,
         }
     }
 
@@ -327,7 +327,7 @@ impl Session {
         let permitted = std::mem::take(&mut self.may_sign_in);
         self.forget_sign_in();
         match &self.config.credentials {
-            Credentials::Password { username, password } if permitted => {
+            Credentials::Password { username, password: Some(password) } if permitted => {
                 Some(login::credentials_form(username, password, self.config.realm.as_deref()))
             }
             _ => None,
@@ -354,7 +354,7 @@ impl Session {
     fn ask_browser(&mut self, now: Now) {
         self.disconnect(true);
         let url = saml::start_url(&self.authority, self.config.realm.as_deref());
-        self.outputs.push_back(Output::LoginNeeded { url });
+        self.outputs.push_back(Output::LoginNeeded { url, left: None });
         self.state = State::Browser { until: now.mono + BROWSER };
     }
 

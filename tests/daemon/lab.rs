@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pterodapter::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
 use pterodapter::demo::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use pterodapter::demo::probe::{Client, ClientConfig, ProbeError};
-use pterodapter::engine::{self, Config, Handle, Identity, Pool, Split};
+use pterodapter::engine::{self, Config, Handle, Identity, Pool, SignIn, Split, Transport};
 use pterodapter::fortivpn::{self, Credentials};
 use pterodapter::provision::{Authority, Issued};
-use rustls::pki_types::CertificateDer;
 
 /// The name that clients ask for.
 pub const SERVER_ID: &str = "vpn.example";
@@ -87,16 +86,10 @@ impl Lab {
             },
             pool: Pool::DEFAULT,
             workers,
-            uplink: fortivpn::Config {
-                host: "127.0.0.1".into(),
-                port: gateway.addr().port(),
-                realm: None,
-                credentials,
-                user_agent: fortivpn::DEFAULT_USER_AGENT.into(),
-                mru: fortivpn::DEFAULT_MRU,
-            },
-            gateway_roots: vec![CertificateDer::from(web.cert_der().to_vec())],
-            saml_listen: SocketAddr::new(loopback, saml_port),
+            uplink: fortivpn::Config::new("127.0.0.1", gateway.addr().port(), credentials),
+            transport: Transport { roots: vec![web.cert_der().to_vec().into()], ..Transport::default() },
+            page: vec![SocketAddr::new(loopback, saml_port)],
+            sign_in: SignIn::default(),
             split,
         })
         .unwrap();
@@ -150,7 +143,7 @@ impl Drop for Lab {
 
 /// Signs in as alice with `password`.
 pub fn password(password: &str) -> Credentials {
-    Credentials::Password { username: "alice".into(), password: Secret::from(password.as_bytes()) }
+    Credentials::Password { username: "alice".into(), password: Some(Secret::from(password.as_bytes())) }
 }
 
 /// Waits until `condition` holds, at most `limit`.

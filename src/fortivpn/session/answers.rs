@@ -48,7 +48,7 @@ impl Session {
     }
 
     fn judged(&mut self, now: Now, response: &Response) {
-        let by_browser = matches!(self.config.credentials, Credentials::Saml { .. });
+        let by_browser = matches!(self.config.credentials, Credentials::Saml);
         match login::judge(response, &self.jar, &self.authority) {
             Verdict::Accepted => {
                 self.fresh = true;

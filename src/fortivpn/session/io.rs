@@ -1,10 +1,13 @@
 //! What goes into a session and what comes out.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::crypto::Secret;
 use crate::fortivpn::config::TunnelConfig;
 use crate::fortivpn::error::{CloseReason, DownReason, Error, Event};
+use crate::fortivpn::question::{Answer, Question};
+use crate::fortivpn::{DEFAULT_MRU, DEFAULT_USER_AGENT};
 
 /// Where to connect and who we are.
 #[derive(Clone, Debug)]
@@ -17,27 +20,53 @@ pub struct Config {
     pub realm: Option<String>,
     /// How to sign in.
     pub credentials: Credentials,
-    /// `User-Agent`; [`crate::fortivpn::DEFAULT_USER_AGENT`] unless the gateway is special.
+    /// `User-Agent`; [`DEFAULT_USER_AGENT`] unless the gateway is special.
     pub user_agent: String,
-    /// The MRU to offer, in octets; [`crate::fortivpn::DEFAULT_MRU`] is what gateways expect.
+    /// The MRU to offer, in octets; [`DEFAULT_MRU`] is what gateways expect.
     pub mru: u16,
+    /// Ask for a push notification where the gateway offers one, instead of a code.
+    pub push: bool,
+    /// Go on with the old password where the gateway offers a new one but does not insist.
+    pub keep_password: bool,
 }
 
-/// How to sign in.
+impl Config {
+    /// The usual settings for a gateway.
+    pub fn new(host: impl Into<String>, port: u16, credentials: Credentials) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            realm: None,
+            credentials,
+            user_agent: DEFAULT_USER_AGENT.to_owned(),
+            mru: DEFAULT_MRU,
+            push: true,
+            keep_password: true,
+        }
+    }
+}
+
+/// How to sign in. A TLS client certificate, where there is one, goes with any of them.
 #[derive(Clone, Debug)]
 pub enum Credentials {
-    /// With the browser; it comes back to this port on loopback.
-    Saml {
-        /// `saml-redirect-port` of the gateway.
-        port: u16,
-    },
-    /// With a password.
+    /// With the browser.
+    Saml,
+    /// With user name and password.
     Password {
         /// User name.
         username: String,
-        /// Password.
-        password: Secret,
+        /// Password; without one a person is asked.
+        password: Option<Secret>,
     },
+    /// With a user name and whatever the gateway then asks for; mostly behind a client certificate.
+    Username {
+        /// User name.
+        username: String,
+    },
+    /// With the TLS client certificate alone.
+    Certificate,
+    /// With the cookie of a session that was signed in elsewhere.
+    Cookie(Secret),
 }
 
 /// What the session is told.
@@ -50,6 +79,17 @@ pub enum Input {
     Closed(CloseReason),
     /// The browser came back with this id.
     SamlId(String),
+    /// A person, or a program for one, answers an [`Output::Ask`].
+    Answer {
+        /// Which question.
+        question: u32,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A person gives the cookie of a session that was signed in elsewhere.
+    Cookie(Secret),
+    /// The host's addresses or routes changed: see whether the gateway is still there.
+    NetworkChanged,
     /// A person's action: try again now, also what was refused.
     Retry,
     /// End the session, within three seconds.
@@ -63,6 +103,9 @@ impl fmt::Debug for Input {
             Self::Connected => f.write_str("Connected"),
             Self::Closed(reason) => write!(f, "Closed({reason:?})"),
             Self::SamlId(_) => f.write_str("SamlId([redacted])"),
+            Self::Answer { question, .. } => write!(f, "Answer({question}, [redacted])"),
+            Self::Cookie(_) => f.write_str("Cookie([redacted])"),
+            Self::NetworkChanged => f.write_str("NetworkChanged"),
             Self::Retry => f.write_str("Retry"),
             Self::Stop => f.write_str("Stop"),
         }
@@ -81,12 +124,16 @@ pub enum Output {
     },
     /// Send these octets inside TLS. They may be secret.
     Write(Vec<u8>),
-    /// A person has to open this link; listen on loopback for the browser.
+    /// A person has to open this link; the browser brings the id for [`Input::SamlId`].
     LoginNeeded {
         /// The link.
         url: String,
+        /// The tunnel is still up, and the gateway ends the session after this time.
+        left: Option<Duration>,
     },
-    /// Stop listening.
+    /// A person has to answer this; see [`Input::Answer`]. It takes the place of the question before it.
+    Ask(Question),
+    /// Nothing is wanted from a person any more: the link and the question are void.
     LoginDone,
     /// IPv4 packets may flow. Comes again when PPP changed something.
     Up(TunnelConfig),
@@ -106,7 +153,8 @@ impl fmt::Debug for Output {
             Self::Connect => f.write_str("Connect"),
             Self::Disconnect { graceful } => write!(f, "Disconnect {{ graceful: {graceful} }}"),
             Self::Write(bytes) => write!(f, "Write([{} octets redacted])", bytes.len()),
-            Self::LoginNeeded { url } => write!(f, "LoginNeeded({url})"),
+            Self::LoginNeeded { url, left } => write!(f, "LoginNeeded({url}, {left:?})"),
+            Self::Ask(question) => write!(f, "Ask({question:?})"),
             Self::LoginDone => f.write_str("LoginDone"),
             Self::Up(config) => write!(f, "Up({config:?})"),
             Self::Down(reason) => write!(f, "Down({reason:?})"),

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::fortivpn::SecondFactor;
 use crate::fortivpn::config;
-use crate::fortivpn::{DEFAULT_USER_AGENT, SecondFactor};
 use crate::wire::ppp::{Packet, code, protocol};
 
 struct Middle;
@@ -87,14 +87,7 @@ const PASSWORD: &str = "correct horse&";
 
 impl Bench {
     fn new(credentials: Credentials) -> Self {
-        let config = Config {
-            host: "gw.example".into(),
-            port: 10443,
-            realm: Some("staff".into()),
-            credentials,
-            user_agent: DEFAULT_USER_AGENT.into(),
-            mru: 1354,
-        };
+        let config = Config { realm: Some("staff".into()), ..Config::new("gw.example", 10443, credentials) };
         let now = Now { mono: Duration::ZERO, boot: Duration::ZERO, wall: Duration::ZERO };
         let script = HashMap::from([
             ("/remote/logincheck", vec![accepted("c1")]),
@@ -121,11 +114,11 @@ impl Bench {
 
     fn password() -> Self {
         let password = Secret::from(PASSWORD.as_bytes());
-        Self::new(Credentials::Password { username: "alice".into(), password })
+        Self::new(Credentials::Password { username: "alice".into(), password: Some(password) })
     }
 
     fn saml() -> Self {
-        Self::new(Credentials::Saml { port: 8020 })
+        Self::new(Credentials::Saml)
     }
 
     fn script(mut self, path: &'static str, replies: Vec<Reply>) -> Self {
@@ -311,7 +304,7 @@ fn saml_happy_path() {
     let mut b = Bench::saml();
     b.handle(Input::Start);
     let url = "https://gw.example:10443/remote/saml/start?redirect=1&realm=staff";
-    assert_eq!(b.events, [Output::LoginNeeded { url: url.into() }]);
+    assert_eq!(b.events, [Output::LoginNeeded { url: url.into(), left: None }]);
     assert!(!b.connected && b.requests.is_empty(), "only looked whether the gateway is there");
     b.handle(Input::SamlId("a b\r\n".into()));
     assert_eq!(b.events.len(), 1, "a bad id changes nothing");

@@ -1,0 +1,140 @@
+//! How things are, for people: the local page and the control socket show it.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::base::{DeviceId, Now, Path};
+use crate::fortivpn::{self, TunnelConfig};
+use crate::ike;
+
+/// Errors that are kept.
+const ERRORS: usize = 10;
+
+/// How the uplink is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uplink {
+    /// The gateway is being reached, or signed in to.
+    #[default]
+    Connecting,
+    /// A person has to do something.
+    Waiting,
+    /// Packets flow.
+    Up,
+    /// The tunnel broke and comes back by itself.
+    Down,
+    /// Nothing is tried any more until a person says so.
+    Failed,
+    /// It was ended.
+    Stopped,
+}
+
+impl Uplink {
+    /// One line for people.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting to the gateway",
+            Self::Waiting => "waiting for a sign-in",
+            Self::Up => "the tunnel is up",
+            Self::Down => "the tunnel is down, reconnecting",
+            Self::Failed => "no tunnel: see the last error",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A connected device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Its number.
+    pub id: DeviceId,
+    /// Its authenticated identity.
+    pub identity: String,
+    /// Its inner address.
+    pub address: Ipv4Addr,
+    /// Where it is.
+    pub remote: SocketAddr,
+    /// Since when (wall clock, since 1970).
+    pub since: Duration,
+}
+
+/// How things are now. Times are wall clock, since 1970.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The gateway, as it was given.
+    pub gateway: String,
+    /// How the uplink is.
+    pub uplink: Uplink,
+    /// Since when it is so.
+    pub since: Duration,
+    /// What the gateway gave when the tunnel last came up.
+    pub tunnel: Option<TunnelConfig>,
+    /// When the gateway ends the session, if it says so.
+    pub session_ends: Option<Duration>,
+    /// The last errors, newest first, with their times.
+    pub errors: VecDeque<(Duration, String)>,
+    /// Who is connected.
+    pub devices: Vec<Device>,
+}
+
+impl State {
+    /// Nothing has happened yet.
+    pub fn new(gateway: String, now: Now) -> Self {
+        Self { gateway, since: now.wall, ..Self::default() }
+    }
+
+    /// The session said something.
+    pub fn handle_uplink(&mut self, now: Now, output: &fortivpn::Output) {
+        use fortivpn::Output;
+        let uplink = match output {
+            Output::LoginNeeded { left: Some(_), .. } => return,
+            Output::LoginNeeded { .. } | Output::Ask(_) => Uplink::Waiting,
+            Output::LoginDone if self.uplink == Uplink::Waiting => Uplink::Connecting,
+            Output::Up(config) => {
+                self.tunnel = Some(config.clone());
+                Uplink::Up
+            }
+            Output::Down(reason) => {
+                self.note_error(now, reason.to_string());
+                Uplink::Down
+            }
+            Output::Failed(error) => {
+                self.note_error(now, error.to_string());
+                Uplink::Failed
+            }
+            Output::Stopped => Uplink::Stopped,
+            _ => return,
+        };
+        if uplink != self.uplink {
+            (self.uplink, self.since) = (uplink, now.wall);
+        }
+    }
+
+    /// A device came, went or moved.
+    pub fn handle_ike(&mut self, now: Now, output: &ike::Output) {
+        match output {
+            ike::Output::Connected { device, identity, address, path, .. } => self.devices.push(Device {
+                id: *device,
+                identity: identity.clone(),
+                address: *address,
+                remote: path.remote,
+                since: now.wall,
+            }),
+            ike::Output::Gone { device, .. } => self.devices.retain(|known| known.id != *device),
+            ike::Output::Moved { device, path } => self.moved(*device, *path),
+            _ => {}
+        }
+    }
+
+    /// The device is somewhere else.
+    pub fn moved(&mut self, device: DeviceId, path: Path) {
+        if let Some(known) = self.devices.iter_mut().find(|known| known.id == device) {
+            known.remote = path.remote;
+        }
+    }
+
+    fn note_error(&mut self, now: Now, text: String) {
+        self.errors.push_front((now.wall, text));
+        self.errors.truncate(ERRORS);
+    }
+}
