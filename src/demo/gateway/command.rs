@@ -105,7 +105,7 @@ pub fn parse_user(text: &str) -> Result<User, String> {
     let mut parts = text.splitn(3, ':');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(name), Some(password), realm) => {
-            Ok(User { realm: realm.unwrap_or_default().to_owned(), ..User::new(name, password) })
+            Ok(User::new(name, password).in_realm(realm.unwrap_or_default()))
         }
         _ => Err("--user NAME:PASSWORD[:REALM]".into()),
     }

@@ -4,10 +4,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::*;
+
+mod factors;
+mod http;
+mod tls;
 
 const TUNNEL: &str = "GET /remote/sslvpn-tunnel HTTP/1.1\r\nHost: sslvpn\r\n";
 const CONFIGURATION: &str = "/remote/fortisslvpn_xml?dual_stack=1";
@@ -16,6 +21,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 212, 134, 200);
 struct Bench {
     gateway: Gateway,
     config: GatewayConfig,
+    ca_pem: String,
     tls: Arc<ClientConfig>,
 }
 
@@ -39,11 +45,11 @@ impl Answer {
 
 impl Bench {
     fn new(scenario: Scenario) -> Self {
-        let options = Options {
-            users: vec![User::new("alice", "p+w"), User { realm: "staff".into(), ..User::new("bob", "pw") }],
-            scenario,
-            ..Options::default()
-        };
+        Self::with_users(vec![User::new("alice", "p+w"), User::new("bob", "pw").in_realm("staff")], scenario)
+    }
+
+    fn with_users(users: Vec<User>, scenario: Scenario) -> Self {
+        let options = Options { users, scenario, ..Options::default() };
         let (config, ca_pem) = options.into_config().unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
@@ -52,7 +58,7 @@ impl Bench {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { gateway: Gateway::start(config.clone()).unwrap(), config, tls: Arc::new(tls) }
+        Self { gateway: Gateway::start(config.clone()).unwrap(), config, ca_pem, tls: Arc::new(tls) }
     }
 
     fn connect(&self) -> Stream {

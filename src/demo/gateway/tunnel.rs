@@ -8,13 +8,13 @@ use std::time::Duration;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustls::ServerConnection;
 
-use super::Shared;
 use super::far_side::Network;
 use super::frame::{Deframer, Frames};
 use super::journal::{Counts, Event, TunnelEnd};
 use super::ppp::{Ppp, Received};
-use super::scenario::{CloseStyle, Scenario};
+use super::scenario::CloseStyle;
 use super::session::Grant;
+use super::{Live, Shared};
 
 const SOCKET: Token = Token(0);
 const WAKE: Token = Token(1);
@@ -99,7 +99,7 @@ pub(super) fn serve(
 
 struct Tunnel<'a> {
     shared: &'a Shared,
-    scenario: Arc<Scenario>,
+    scenario: Arc<Live>,
     grant: &'a Grant,
     stream: mio::net::TcpStream,
     tls: ServerConnection,

@@ -1,13 +1,21 @@
 //! How the gateway behaves, and which faults it shows.
 
-use std::net::Ipv4Addr;
+mod http;
+mod tls;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+pub use http::{AnswerFault, CookieStyle, Fault, Framing};
+pub use tls::{ClientCertificate, Handshake, TlsKnobs};
 
 /// The behaviour of the gateway. `Default` is a healthy FortiOS 7.x with a split tunnel to the built-in network.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// How a refused login looks.
     pub deny_mode: DenyMode,
+    /// The error code of [`DenyMode::Body`].
+    pub deny_error: &'static str,
     /// Refuse also right credentials.
     pub deny_all: bool,
     /// Two wrong passwords block the source address for this long (`None`: never).
@@ -16,6 +24,18 @@ pub struct Scenario {
     pub script_entry: bool,
     /// Close the connection at a GET with a body, as FortiOS 7.4.4 and later do.
     pub refuse_get_body: bool,
+    /// `GET /remote/login` is sent to itself with `lang=en` first.
+    pub language_redirect: bool,
+    /// `POST /remote/logincheck` answers 405 when the User-Agent contains this.
+    pub refused_user_agent: Option<String>,
+    /// How long the gateway waits for the answer to a second factor.
+    pub factor_timeout: Duration,
+    /// How long the gateway waits for a decision about a push.
+    pub push_timeout: Duration,
+    /// How the HTML form of a second factor is written.
+    pub form_style: FormStyle,
+    /// A user with so many sessions is asked at `/remote/loginconfirm`.
+    pub session_limit: Option<usize>,
     /// What comes between the credentials and the cookie.
     pub host_check: HostCheck,
     /// `/remote/index` answers 403.
@@ -65,12 +85,20 @@ pub struct Scenario {
 
     /// No TLS 1.3.
     pub tls12_only: bool,
+    /// Certificates and handshakes.
+    pub tls: TlsKnobs,
     /// Chunk sizes padded with spaces, as FortiOS sends them.
     pub chunk_padding: bool,
     /// The end of a chunked body is sent twice.
     pub doubled_last_chunk: bool,
     /// Close the connection after each answer without saying so.
     pub close_after_answer: bool,
+    /// Answers that go wrong.
+    pub faults: Vec<AnswerFault>,
+    /// Length of the session cookie.
+    pub cookie_length: usize,
+    /// What is taken for the client's address, in place of the real one.
+    pub source: Option<IpAddr>,
     /// Cut frames into TLS records of at most this many octets, wherever that falls.
     pub record_limit: Option<usize>,
     /// Each frame goes in a TLS record of its own.
@@ -93,10 +121,17 @@ impl Default for Scenario {
     fn default() -> Self {
         Self {
             deny_mode: DenyMode::Body,
+            deny_error: "sslvpn_login_permission_denied",
             deny_all: false,
             lockout: Some(Duration::from_secs(60)),
             script_entry: false,
             refuse_get_body: true,
+            language_redirect: false,
+            refused_user_agent: None,
+            factor_timeout: Duration::from_secs(120),
+            push_timeout: Duration::from_secs(60),
+            form_style: FormStyle::Usual,
+            session_limit: None,
             host_check: HostCheck::Off,
             index_forbidden: false,
             login_timeout: Duration::from_secs(30),
@@ -120,9 +155,13 @@ impl Default for Scenario {
             ignore_frames: 0,
             ppp: PppKnobs::default(),
             tls12_only: false,
+            tls: TlsKnobs::default(),
             chunk_padding: true,
             doubled_last_chunk: false,
             close_after_answer: false,
+            faults: Vec::new(),
+            cookie_length: 93,
+            source: None,
             record_limit: None,
             frame_per_record: false,
             saml_port: 8020,
@@ -141,8 +180,23 @@ pub enum DenyMode {
     Body,
     /// Mode B: 405.
     Status405,
+    /// 403.
+    Status403,
     /// Mode C: 200 and an empty cookie, nothing else.
     EmptyCookie,
+    /// A redirect to the login page.
+    Redirect,
+}
+
+/// How the HTML form of a second factor is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormStyle {
+    /// As FortiOS does.
+    Usual,
+    /// Other quotes, another order, none at all, upper case, comments: all of it HTML.
+    Odd,
+    /// There is no form.
+    Missing,
 }
 
 /// What comes between the credentials and the cookie.
