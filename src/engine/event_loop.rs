@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver as Channel, Sender};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::base::Now;
-use crate::crypto::{Secret, SystemRandom};
+use crate::crypto::SystemRandom;
 use crate::fortivpn;
 use crate::ike;
 
@@ -22,7 +22,7 @@ use super::desk::{Desk, Request, Submission};
 use super::domains::Domains;
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::network::NetworkWatch;
-use super::saml::Listener;
+use super::page::{self, Listener, Page, Visit, Visitor};
 use super::service_manager::{HandoverError, ServiceManager};
 use super::state::State;
 use super::udp::{Receiver, Udp};
@@ -34,7 +34,7 @@ const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
 const NETWORK: Token = Token(UPLINK.0 + uplink::TOKENS);
 const FIRST_UDP: usize = 16;
-const FIRST_SAML: usize = 1024;
+const FIRST_PAGE: usize = 1024;
 
 /// Receives from one socket in one turn: an upload must not starve a download, timers or IKE.
 const RECEIVES_PER_TURN: usize = 4;
@@ -129,6 +129,7 @@ pub struct Handle {
     thread: JoinHandle<bool>,
     counters: Arc<Counters>,
     addresses: [Vec<SocketAddr>; 2],
+    page_addresses: Vec<SocketAddr>,
 }
 
 impl Handle {
@@ -140,6 +141,11 @@ impl Handle {
     /// Where we serve IKE with marker, and ESP; in the same order.
     pub fn nat_addresses(&self) -> &[SocketAddr] {
         &self.addresses[1]
+    }
+
+    /// Where the local page is: those of `Config::page` that could be bound.
+    pub fn page_addresses(&self) -> &[SocketAddr] {
+        &self.page_addresses
     }
 
     /// What was counted so far.
@@ -208,6 +214,11 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
         .map_err(StartError::Tls)?;
     let network = NetworkWatch::open(poll.registry(), NETWORK);
+    let listener = Listener::bind(&config.page, FIRST_PAGE, poll.registry());
+    let page_addresses = listener.addresses().to_vec();
+    let mut in_tunnel = vec![IpAddr::V4(config.pool.host())];
+    in_tunnel.extend(config.split.nat64.map(|prefix| IpAddr::V6(prefix.embed(config.pool.host()))));
+    let page = Page::new(random().as_mut(), &page_addresses, in_tunnel);
     let event_loop = EventLoop {
         poll,
         clock,
@@ -217,9 +228,9 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         uplink,
         network,
         ike,
-        saml: None,
+        listener,
+        page,
         submissions,
-        page: config.page,
         desk: Desk::default(),
         console: config.sign_in.console,
         state: State::new(gateway, clock.now()),
@@ -234,7 +245,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
-    Ok(Handle { stopper, submitter, thread, counters, addresses })
+    Ok(Handle { stopper, submitter, thread, counters, addresses, page_addresses })
 }
 
 /// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
@@ -294,8 +305,8 @@ struct EventLoop {
     uplink: Uplink,
     network: NetworkWatch,
     ike: IkeThread,
-    saml: Option<Listener>,
-    page: Vec<SocketAddr>,
+    listener: Listener,
+    page: Page,
     desk: Desk,
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
@@ -331,6 +342,7 @@ impl EventLoop {
             }
             self.turn(now, &mut receiver);
         }
+        self.summarise_drops(self.clock.now());
         matches!(self.phase, Phase::Done)
     }
 
@@ -366,11 +378,11 @@ impl EventLoop {
             Phase::DeletingClients { until } | Phase::LeavingGateway { until } => Some(until),
             Phase::Running | Phase::Done | Phase::Failed => None,
         };
-        let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
-        let others = [phase, saml, housekeeping, self.manager.poll_timeout(), self.network.poll_timeout()];
-        parts.into_iter().chain(others).flatten().min()
+        let parts = parts.into_iter().chain([self.network.poll_timeout()]);
+        let others = [phase, self.listener.poll_timeout(), housekeeping, self.manager.poll_timeout()];
+        parts.chain(others).flatten().min()
     }
 
     fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
@@ -378,12 +390,8 @@ impl EventLoop {
             WAKER => {}
             NETWORK => self.network.handle_event(now.mono),
             token if (UPLINK..NETWORK).contains(&token) => self.uplink.handle_event(event),
-            Token(token) if token >= FIRST_SAML => {
-                let Some(saml) = &mut self.saml else { return };
-                if let Some(id) = saml.handle_event(now.mono, token, self.poll.registry()) {
-                    log::info!("the browser brought a sign-in id");
-                    self.submit(now, Submission::Pasted(Secret::new(id.into_bytes())));
-                }
+            Token(token) if (FIRST_PAGE..FIRST_PAGE + page::TOKENS).contains(&token) => {
+                self.handle_page(now, token);
             }
             Token(token) => {
                 if let Some(udp) = self.data.udp.get_mut(token.saturating_sub(FIRST_UDP)) {
@@ -434,9 +442,7 @@ impl EventLoop {
         if self.uplink.poll_keepalive(now) {
             self.data.host.ping_server();
         }
-        if let Some(saml) = &mut self.saml {
-            saml.handle_timeout(now.mono);
-        }
+        self.listener.handle_timeout(now.mono);
         if now.mono >= self.housekeeping + HOUSEKEEPING {
             self.housekeeping = now.mono;
             self.data.expire_flows(now);
@@ -550,6 +556,19 @@ impl EventLoop {
         if let Err(refusal) = self.desk.submit(submission) {
             log::warn!("{refusal}");
         }
+        self.serve_desk(now);
+    }
+
+    /// A browser on this host.
+    fn handle_page(&mut self, now: Now, token: usize) {
+        let Self { listener, page, desk, state, poll, .. } = self;
+        let visit = Visit { now, state, visitor: Visitor::Local };
+        let mut answer = |bytes: &[u8]| page.answer(bytes, &visit, desk);
+        listener.handle_event(now.mono, token, poll.registry(), &mut answer);
+        self.serve_desk(now);
+    }
+
+    fn serve_desk(&mut self, now: Now) {
         while let Some(input) = self.desk.poll_input() {
             self.uplink.handle(now, input);
         }
@@ -560,11 +579,10 @@ impl EventLoop {
         let request = self.desk.request().cloned();
         match &request {
             Some(Request::Link { url, .. }) => {
-                self.listen_for_browser();
                 log::warn!("sign in: open this address in a browser on this machine: {url}");
             }
             Some(Request::Question(question)) => log::warn!("sign in: {question:?}"),
-            None => self.saml = None,
+            None => {}
         }
         if let Some(console) = &self.console {
             // Nobody may be listening any more.
@@ -590,16 +608,6 @@ impl EventLoop {
         }
         if self.domains.poll_change(now.mono) {
             self.tell_plan();
-        }
-    }
-
-    fn listen_for_browser(&mut self) {
-        let Some(address) = self.page.first().filter(|_| self.saml.is_none()) else { return };
-        match Listener::bind(*address, FIRST_SAML, self.poll.registry()) {
-            Ok(listener) => self.saml = Some(listener),
-            Err(error) => log::error!(
-                "cannot wait for the browser on {address}: {error}; end the other program or use --saml-listen"
-            ),
         }
     }
 

@@ -12,9 +12,9 @@ mod ike_thread;
 #[doc(hidden)]
 pub mod job;
 mod network;
+pub mod page;
 mod plan;
 mod reassembly;
-mod saml;
 mod service_manager;
 mod state;
 pub mod sys;
