@@ -35,3 +35,4 @@ pub use counters::{Counters, Snapshot};
 pub use desk::{Refusal, Request, Submission};
 pub use event_loop::{Handle, StartError, Stopper, start, start_under};
 pub use service_manager::{HandoverError, ServiceManager};
+pub use state::{Device, State, Uplink};
