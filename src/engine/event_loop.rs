@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -128,6 +128,7 @@ pub struct Handle {
     submitter: Submitter,
     thread: JoinHandle<bool>,
     counters: Arc<Counters>,
+    state: Arc<Mutex<State>>,
     addresses: [Vec<SocketAddr>; 2],
     page_addresses: Vec<SocketAddr>,
 }
@@ -151,6 +152,11 @@ impl Handle {
     /// What was counted so far.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// How things were when they last changed.
+    pub fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A handle to stop it.
@@ -211,6 +217,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
+    let state = State::new(gateway, clock.now());
+    let shown = Arc::new(Mutex::new(state.clone()));
     let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
         .map_err(StartError::Tls)?;
     let network = NetworkWatch::open(poll.registry(), NETWORK);
@@ -233,7 +241,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         submissions,
         desk: Desk::default(),
         console: config.sign_in.console,
-        state: State::new(gateway, clock.now()),
+        state,
+        shown: Arc::clone(&shown),
         domains: Domains::new(&config.split.tunnel_domains),
         split: config.split,
         host: config.pool.host(),
@@ -245,7 +254,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
-    Ok(Handle { stopper, submitter, thread, counters, addresses, page_addresses })
+    Ok(Handle { stopper, submitter, thread, counters, state: shown, addresses, page_addresses })
 }
 
 /// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
@@ -311,6 +320,8 @@ struct EventLoop {
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
     state: State,
+    /// Its copy for other threads.
+    shown: Arc<Mutex<State>>,
     split: Split,
     /// Addresses of the tunnel domains.
     domains: Domains,
@@ -483,7 +494,9 @@ impl EventLoop {
     }
 
     fn handle_ike(&mut self, now: Now, output: ike::Output) {
-        self.state.handle_ike(now, &output);
+        if self.state.handle_ike(now, &output) {
+            self.show_state();
+        }
         match output {
             ike::Output::Send { path, bytes } => self.data.send_ike(&path, &bytes),
             ike::Output::Install(child) => match self.data.install(&child, now.mono) {
@@ -510,7 +523,9 @@ impl EventLoop {
 
     fn serve_uplink(&mut self, now: Now) {
         while let Some(output) = self.uplink.poll(now, self.poll.registry()) {
-            self.state.handle_uplink(now, &output);
+            if self.state.handle_uplink(now, &output) {
+                self.show_state();
+            }
             self.manager.uplink(self.state.uplink.describe());
             if self.desk.handle_output(now, &output) {
                 self.announce_request();
@@ -549,6 +564,10 @@ impl EventLoop {
                 | fortivpn::Output::Write(_) => {}
             }
         }
+    }
+
+    fn show_state(&self) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.state);
     }
 
     /// A person brought something for the session.

@@ -33,4 +33,5 @@ pub use counters::{Counters, Snapshot};
 pub use desk::{Refusal, Request, Submission};
 pub use event_loop::{Handle, StartError, Stopper, start, start_under};
 pub use service_manager::{HandoverError, ServiceManager};
+pub use state::{Device, State, Uplink};
 pub use transport::{ClientCertificate, Pin, PinError, Proxy, ProxyError, ProxyKind, Transport};
