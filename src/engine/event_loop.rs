@@ -337,6 +337,7 @@ impl EventLoop {
             }
             self.turn(now, &mut receiver);
         }
+        self.summarise_drops(self.clock.now());
         matches!(self.phase, Phase::Done)
     }
 
