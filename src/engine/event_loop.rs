@@ -16,10 +16,13 @@ use crate::crypto::{Secret, SystemRandom};
 use crate::fortivpn;
 use crate::ike;
 
+use super::control::message::{Command, Reply, SignInState};
+use super::control::{self, Control};
 use super::counters::add;
 use super::datapath::{self, DataPath};
-use super::desk::{Desk, Request, Submission};
+use super::desk::{Aids, Desk, Refusal, Request, Submission};
 use super::domains::Domains;
+use super::helper::Helpers;
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::saml::Listener;
 use super::service_manager::{HandoverError, ServiceManager};
@@ -27,11 +30,12 @@ use super::state::State;
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, Split, plan, tls};
+use super::{Clock, Config, Counters, SignIn, Split, plan, tls};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
 const FIRST_UDP: usize = 16;
+const FIRST_CONTROL: usize = 512;
 const FIRST_SAML: usize = 1024;
 
 /// Receives from one socket in one turn: an upload must not starve a download, timers or IKE.
@@ -59,6 +63,8 @@ pub enum StartError {
     Handover(HandoverError),
     /// The TLS settings are not usable.
     Tls(rustls::Error),
+    /// There is no control socket.
+    Control(control::OpenError),
     /// A thread, or the poll, could not be made.
     System(io::Error),
 }
@@ -69,6 +75,7 @@ impl fmt::Display for StartError {
             Self::Bind { address, error } => write!(f, "cannot listen on UDP {address}: {error}"),
             Self::Handover(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            Self::Control(error) => error.fmt(f),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
     }
@@ -179,6 +186,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
     }
 
+    let control = open_control(&config.sign_in, &poll)?;
+
     let tls_config = tls::client_config(&config.transport).map_err(StartError::Tls)?;
     let ike_config = ike::Config {
         id_hostname: config.identity.hostname,
@@ -205,9 +214,12 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
     let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
+    let sign_in = config.sign_in;
+    let aids = Aids { otp: sign_in.otp, otp_command: sign_in.otp_command, login_hook: sign_in.login_hook };
     let event_loop = EventLoop {
         poll,
         clock,
+        helpers: Helpers::new(clock, Arc::clone(&waker)),
         waker,
         stop: Arc::clone(&stopper.stop),
         data,
@@ -216,8 +228,9 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         saml: None,
         submissions,
         page: config.page,
-        desk: Desk::default(),
-        console: config.sign_in.console,
+        desk: Desk::new(aids),
+        control,
+        console: sign_in.console,
         state: State::new(gateway, clock.now()),
         domains: Domains::new(&config.split.tunnel_domains),
         split: config.split,
@@ -231,6 +244,18 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
     Ok(Handle { stopper, submitter, thread, counters, addresses })
+}
+
+fn open_control(sign_in: &SignIn, poll: &Poll) -> Result<Option<Control>, StartError> {
+    let Some(path) = &sign_in.control else { return Ok(None) };
+    match Control::open(path, FIRST_CONTROL, poll.registry()) {
+        Ok(control) => Ok(Some(control)),
+        Err(error) if sign_in.control_may_fail => {
+            log::warn!("{error}");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Control(error)),
+    }
 }
 
 /// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
@@ -292,6 +317,8 @@ struct EventLoop {
     saml: Option<Listener>,
     page: Vec<SocketAddr>,
     desk: Desk,
+    helpers: Helpers,
+    control: Option<Control>,
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
     state: State,
@@ -326,6 +353,7 @@ impl EventLoop {
             }
             self.turn(now, &mut receiver);
         }
+        self.helpers.stop();
         matches!(self.phase, Phase::Done)
     }
 
@@ -353,6 +381,7 @@ impl EventLoop {
             || self.uplink.has_lookup()
             || self.ike.has_report()
             || !self.submissions.is_empty()
+            || self.helpers.has_code()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
     }
 
@@ -364,7 +393,8 @@ impl EventLoop {
         let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
-        let others = [phase, saml, housekeeping, self.manager.poll_timeout()];
+        let control = self.control.as_ref().and_then(Control::poll_timeout);
+        let others = [phase, saml, control, housekeeping, self.manager.poll_timeout()];
         parts.into_iter().chain(others).flatten().min()
     }
 
@@ -376,8 +406,14 @@ impl EventLoop {
                 let Some(saml) = &mut self.saml else { return };
                 if let Some(id) = saml.handle_event(now.mono, token, self.poll.registry()) {
                     log::info!("the browser brought a sign-in id");
-                    self.submit(now, Submission::Pasted(Secret::new(id.into_bytes())));
+                    self.submit_and_log(now, Submission::Pasted(Secret::new(id.into_bytes())));
                 }
+            }
+            Token(token) if token >= FIRST_CONTROL => {
+                if let Some(control) = &mut self.control {
+                    control.handle_event(now.mono, token, self.poll.registry());
+                }
+                self.serve_control(now);
             }
             Token(token) => {
                 if let Some(udp) = self.data.udp.get_mut(token.saturating_sub(FIRST_UDP)) {
@@ -406,7 +442,11 @@ impl EventLoop {
         }
         self.handle_timers(now);
         while let Ok(submission) = self.submissions.try_recv() {
-            self.submit(now, submission);
+            self.submit_and_log(now, submission);
+        }
+        while let Some((question, code)) = self.helpers.poll_code() {
+            self.desk.handle_code(now, question, code);
+            self.serve_desk(now);
         }
         self.serve_ike(now);
         self.serve_uplink(now);
@@ -423,6 +463,9 @@ impl EventLoop {
         self.uplink.handle_timeout(now, self.poll.registry());
         if let Some(saml) = &mut self.saml {
             saml.handle_timeout(now.mono);
+        }
+        if let Some(control) = &mut self.control {
+            control.handle_timeout(now.mono);
         }
         if now.mono >= self.housekeeping + HOUSEKEEPING {
             self.housekeeping = now.mono;
@@ -493,9 +536,8 @@ impl EventLoop {
         while let Some(output) = self.uplink.poll(now, self.poll.registry()) {
             self.state.handle_uplink(now, &output);
             self.manager.uplink(self.state.uplink.describe());
-            if self.desk.handle_output(now, &output) {
-                self.announce_request();
-            }
+            self.desk.handle_output(now, &output);
+            self.serve_desk(now);
             match output {
                 fortivpn::Output::Up(config) => {
                     let dns: Vec<String> = config.dns.iter().map(ToString::to_string).collect();
@@ -533,12 +575,62 @@ impl EventLoop {
     }
 
     /// A person brought something for the session.
-    fn submit(&mut self, now: Now, submission: Submission) {
-        if let Err(refusal) = self.desk.submit(submission) {
-            log::warn!("{refusal}");
+    fn submit(&mut self, now: Now, submission: Submission) -> Result<(), Refusal> {
+        self.desk.submit(submission)?;
+        self.serve_desk(now);
+        Ok(())
+    }
+
+    /// The same, where nobody waits for the answer.
+    fn submit_and_log(&mut self, now: Now, submission: Submission) {
+        if let Err(refusal) = self.submit(now, submission) {
+            log::warn!("sign in: {refusal}");
+        }
+    }
+
+    /// Hands on what the desk has for the session, for programs and for people.
+    fn serve_desk(&mut self, now: Now) {
+        if self.desk.poll_change() {
+            self.announce_request();
         }
         while let Some(input) = self.desk.poll_input() {
             self.uplink.handle(now, input);
+        }
+        while let Some(program) = self.desk.poll_program() {
+            self.helpers.run(program);
+        }
+        self.tell_control(now);
+    }
+
+    /// Does what came over the control socket.
+    fn serve_control(&mut self, now: Now) {
+        while let Some((connection, command)) = self.control.as_mut().and_then(Control::poll_command) {
+            let submission = match command {
+                Command::Login => {
+                    if let Some(control) = &mut self.control {
+                        control.watch(connection);
+                    }
+                    self.tell_control(now);
+                    continue;
+                }
+                Command::Paste { text } => Submission::Pasted(text),
+                Command::Answer { question, text } => Submission::Typed { question, text },
+                Command::Retry => Submission::Retry,
+            };
+            let reply = match self.submit(now, submission) {
+                Ok(()) => Reply::Accepted,
+                Err(refusal) => Reply::Refused { reason: refusal.to_string() },
+            };
+            if let Some(control) = &mut self.control {
+                control.reply(now.mono, connection, &reply);
+            }
+        }
+    }
+
+    /// Tells who watches how the sign-in is.
+    fn tell_control(&mut self, now: Now) {
+        if let Some(control) = self.control.as_mut().filter(|control| control.is_watched()) {
+            control.tell(now.mono, &SignInState::new(now, &self.state, self.desk.request()));
         }
     }
 
@@ -546,12 +638,11 @@ impl EventLoop {
     fn announce_request(&mut self) {
         let request = self.desk.request().cloned();
         match &request {
-            Some(Request::Link { url, .. }) => {
-                self.listen_for_browser();
-                log::warn!("sign in: open this address in a browser on this machine: {url}");
-            }
-            Some(Request::Question(question)) => log::warn!("sign in: {question:?}"),
-            None => self.saml = None,
+            Some(Request::Link { .. }) => self.listen_for_browser(),
+            Some(Request::Question(_)) | None => self.saml = None,
+        }
+        if let Some(request) = &request {
+            log::warn!("sign in: {request}");
         }
         if let Some(console) = &self.console {
             // Nobody may be listening any more.
