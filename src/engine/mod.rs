@@ -2,12 +2,14 @@
 
 mod clock;
 mod config;
+pub mod control;
 mod counters;
 mod datapath;
 mod desk;
 mod device;
 mod domains;
 mod event_loop;
+mod helper;
 mod ike_thread;
 #[doc(hidden)]
 pub mod job;
@@ -33,5 +35,6 @@ pub use config::{
 };
 pub use counters::{Counters, Snapshot};
 pub use desk::{Refusal, Request, Submission};
-pub use event_loop::{Handle, StartError, Stopper, start, start_under};
+pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under};
 pub use service_manager::{HandoverError, ServiceManager};
+pub use state::Uplink;
