@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver as Channel, Sender};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::base::Now;
-use crate::crypto::{Secret, SystemRandom};
+use crate::crypto::SystemRandom;
 use crate::fortivpn;
 use crate::ike;
 
@@ -24,19 +24,19 @@ use super::desk::{Aids, Desk, Refusal, Request, Submission};
 use super::domains::Domains;
 use super::helper::Helpers;
 use super::ike_thread::{IkeThread, Notice, Report};
-use super::saml::Listener;
+use super::page::{self, Listener, Page, Visit, Visitor};
 use super::service_manager::{HandoverError, ServiceManager};
 use super::state::State;
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, SignIn, Split, plan, tls};
+use super::{Clock, Config, Counters, Pool, SignIn, Split, plan, tls};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
 const FIRST_UDP: usize = 16;
 const FIRST_CONTROL: usize = 512;
-const FIRST_SAML: usize = 1024;
+const FIRST_PAGE: usize = 1024;
 
 /// Receives from one socket in one turn: an upload must not starve a download, timers or IKE.
 const RECEIVES_PER_TURN: usize = 4;
@@ -134,6 +134,7 @@ pub struct Handle {
     thread: JoinHandle<bool>,
     counters: Arc<Counters>,
     addresses: [Vec<SocketAddr>; 2],
+    page_addresses: Vec<SocketAddr>,
 }
 
 impl Handle {
@@ -145,6 +146,11 @@ impl Handle {
     /// Where we serve IKE with marker, and ESP; in the same order.
     pub fn nat_addresses(&self) -> &[SocketAddr] {
         &self.addresses[1]
+    }
+
+    /// Where the local page is: those of `Config::page` that could be bound.
+    pub fn page_addresses(&self) -> &[SocketAddr] {
+        &self.page_addresses
     }
 
     /// What was counted so far.
@@ -216,6 +222,11 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
     let sign_in = config.sign_in;
     let aids = Aids { otp: sign_in.otp, otp_command: sign_in.otp_command, login_hook: sign_in.login_hook };
+    let listener = Listener::bind(&config.page, FIRST_PAGE, poll.registry());
+    let page_addresses = listener.addresses().to_vec();
+    let mut in_tunnel = vec![IpAddr::V4(config.pool.host())];
+    in_tunnel.extend(config.split.nat64.map(|prefix| IpAddr::V6(prefix.embed(config.pool.host()))));
+    let page = Page::new(random().as_mut(), &page_addresses, in_tunnel);
     let event_loop = EventLoop {
         poll,
         clock,
@@ -225,16 +236,16 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         data,
         uplink,
         ike,
-        saml: None,
+        listener,
+        page,
         submissions,
-        page: config.page,
         desk: Desk::new(aids),
         control,
         console: sign_in.console,
         state: State::new(gateway, clock.now()),
         domains: Domains::new(&config.split.tunnel_domains),
         split: config.split,
-        host: config.pool.host(),
+        pool: config.pool,
         counters: Arc::clone(&counters),
         manager,
         browser_missed: false,
@@ -243,7 +254,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
-    Ok(Handle { stopper, submitter, thread, counters, addresses })
+    Ok(Handle { stopper, submitter, thread, counters, addresses, page_addresses })
 }
 
 fn open_control(sign_in: &SignIn, poll: &Poll) -> Result<Option<Control>, StartError> {
@@ -314,8 +325,8 @@ struct EventLoop {
     data: DataPath,
     uplink: Uplink,
     ike: IkeThread,
-    saml: Option<Listener>,
-    page: Vec<SocketAddr>,
+    listener: Listener,
+    page: Page,
     desk: Desk,
     helpers: Helpers,
     control: Option<Control>,
@@ -325,7 +336,7 @@ struct EventLoop {
     split: Split,
     /// Addresses of the tunnel domains.
     domains: Domains,
-    host: Ipv4Addr,
+    pool: Pool,
     counters: Arc<Counters>,
     manager: ServiceManager,
     /// Nobody signed in in time: a device that connects is a person who may do it now.
@@ -353,6 +364,7 @@ impl EventLoop {
             }
             self.turn(now, &mut receiver);
         }
+        self.summarise_drops(self.clock.now());
         self.helpers.stop();
         matches!(self.phase, Phase::Done)
     }
@@ -390,11 +402,11 @@ impl EventLoop {
             Phase::DeletingClients { until } | Phase::LeavingGateway { until } => Some(until),
             Phase::Running | Phase::Done | Phase::Failed => None,
         };
-        let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
         let control = self.control.as_ref().and_then(Control::poll_timeout);
-        let others = [phase, saml, control, housekeeping, self.manager.poll_timeout()];
+        let page = self.listener.poll_timeout();
+        let others = [phase, page, control, housekeeping, self.manager.poll_timeout()];
         parts.into_iter().chain(others).flatten().min()
     }
 
@@ -402,12 +414,8 @@ impl EventLoop {
         match event.token() {
             WAKER => {}
             UPLINK => self.uplink.handle_event(now, event),
-            Token(token) if token >= FIRST_SAML => {
-                let Some(saml) = &mut self.saml else { return };
-                if let Some(id) = saml.handle_event(now.mono, token, self.poll.registry()) {
-                    log::info!("the browser brought a sign-in id");
-                    self.submit_and_log(now, Submission::Pasted(Secret::new(id.into_bytes())));
-                }
+            Token(token) if (FIRST_PAGE..FIRST_PAGE + page::TOKENS).contains(&token) => {
+                self.handle_page(now, token);
             }
             Token(token) if token >= FIRST_CONTROL => {
                 if let Some(control) = &mut self.control {
@@ -448,6 +456,7 @@ impl EventLoop {
             self.desk.handle_code(now, question, code);
             self.serve_desk(now);
         }
+        self.serve_visits(now);
         self.serve_ike(now);
         self.serve_uplink(now);
         self.serve_domains(now);
@@ -461,9 +470,7 @@ impl EventLoop {
     fn handle_timers(&mut self, now: Now) {
         self.data.handle_timeout(now);
         self.uplink.handle_timeout(now, self.poll.registry());
-        if let Some(saml) = &mut self.saml {
-            saml.handle_timeout(now.mono);
-        }
+        self.listener.handle_timeout(now.mono);
         if let Some(control) = &mut self.control {
             control.handle_timeout(now.mono);
         }
@@ -602,6 +609,27 @@ impl EventLoop {
         self.tell_control(now);
     }
 
+    /// A browser on this host.
+    fn handle_page(&mut self, now: Now, token: usize) {
+        let Self { listener, page, desk, state, poll, .. } = self;
+        let visit = Visit { now, state, visitor: Visitor::Local };
+        let mut answer = |bytes: &[u8]| page.answer(bytes, &visit, desk);
+        listener.handle_event(now.mono, token, poll.registry(), &mut answer);
+        self.serve_desk(now);
+    }
+
+    /// Browsers of devices, at the in-tunnel host.
+    fn serve_visits(&mut self, now: Now) {
+        while let Some(request) = self.data.host.poll_visit() {
+            let device = self.pool.unshadow(request.from).unwrap_or(request.from);
+            let visit = Visit { now, state: &self.state, visitor: Visitor::Device(device) };
+            if let Some(response) = self.page.answer(&request.bytes, &visit, &mut self.desk) {
+                self.data.host.answer_visit(now, request.number, response);
+            }
+            self.serve_desk(now);
+        }
+    }
+
     /// Does what came over the control socket.
     fn serve_control(&mut self, now: Now) {
         while let Some((connection, command)) = self.control.as_mut().and_then(Control::poll_command) {
@@ -637,10 +665,6 @@ impl EventLoop {
     /// Tells everyone who can do something about it what a person has to do now.
     fn announce_request(&mut self) {
         let request = self.desk.request().cloned();
-        match &request {
-            Some(Request::Link { .. }) => self.listen_for_browser(),
-            Some(Request::Question(_)) | None => self.saml = None,
-        }
         if let Some(request) = &request {
             log::warn!("sign in: {request}");
         }
@@ -653,7 +677,7 @@ impl EventLoop {
     /// Tells the IKE core what clients get. It does nothing where that is what they have.
     fn tell_plan(&self) {
         let (tunnel, addresses) = (self.state.tunnel.as_ref(), self.domains.addresses());
-        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.host, tunnel, &addresses)));
+        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.pool.host(), tunnel, &addresses)));
     }
 
     /// Keeps the addresses of the tunnel domains, and the plan with them, up to date.
@@ -668,16 +692,6 @@ impl EventLoop {
         }
         if self.domains.poll_change(now.mono) {
             self.tell_plan();
-        }
-    }
-
-    fn listen_for_browser(&mut self) {
-        let Some(address) = self.page.first().filter(|_| self.saml.is_none()) else { return };
-        match Listener::bind(*address, FIRST_SAML, self.poll.registry()) {
-            Ok(listener) => self.saml = Some(listener),
-            Err(error) => log::error!(
-                "cannot wait for the browser on {address}: {error}; end the other program or use --saml-listen"
-            ),
         }
     }
 

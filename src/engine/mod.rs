@@ -13,9 +13,9 @@ mod helper;
 mod ike_thread;
 #[doc(hidden)]
 pub mod job;
+pub mod page;
 mod plan;
 mod reassembly;
-mod saml;
 mod service_manager;
 mod state;
 pub mod sys;
