@@ -71,7 +71,9 @@ impl Console {
         let typed = match prompt {
             Some(prompt) => prompt.handle_line(line),
             None if line.is_empty() => return,
-            None if line.expose().trim_ascii() == b"retry" => return self.submitter.submit(Submission::Retry),
+            None if line.expose().trim_ascii() == b"retry" => {
+                return self.submitter.submit(Submission::Retry);
+            }
             None => Typed::Pasted(line),
         };
         match typed {
@@ -89,7 +91,9 @@ fn open_browser(url: &str) {
     } else if ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some()) {
         "xdg-open"
     } else {
-        return log::warn!("--open-browser: there is no desktop here (neither DISPLAY nor WAYLAND_DISPLAY is set)");
+        return log::warn!(
+            "--open-browser: there is no desktop here (neither DISPLAY nor WAYLAND_DISPLAY is set)"
+        );
     };
     let child = Command::new(program)
         .arg(url)

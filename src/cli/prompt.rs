@@ -27,7 +27,11 @@ pub enum Typed {
 
 impl Prompt {
     /// Shows the request: gives back what to print. `qr` draws a code of a link where one is of use.
-    pub fn show(request: Request, input: Option<&Input>, qr: impl FnOnce(&str) -> Option<String>) -> (Self, String) {
+    pub fn show(
+        request: Request,
+        input: Option<&Input>,
+        qr: impl FnOnce(&str) -> Option<String>,
+    ) -> (Self, String) {
         let typing = input.filter(|input| input.is_terminal());
         let text = match &request {
             Request::Link { url, .. } => {

@@ -12,9 +12,7 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::getpgrp;
-use rustix::termios::{
-    LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
-};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::crypto::Secret;

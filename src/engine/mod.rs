@@ -32,7 +32,7 @@ pub use crate::nat::Prefix96;
 pub use clock::Clock;
 pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, SignIn, Split};
 pub use counters::{Counters, Snapshot};
-pub use desk::{Refusal, Request, Submission};
+pub use desk::{Refusal, Request, Submission, is_sign_in_id};
 pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under};
 pub use service_manager::{HandoverError, ServiceManager};
 pub use state::Uplink;

@@ -115,10 +115,13 @@ pub struct UplinkArgs {
 
 impl UplinkArgs {
     /// Refuses what clap cannot see.
-    pub(super) fn check_contradictions(&self) -> Result<(), String> {
-        let on_stdin: Vec<&str> = self.secrets().filter(|(_, s)| **s == Source::Stdin).map(|(o, _)| o).collect();
+    pub(super) fn check_contradictions(&self, key: &Source) -> Result<(), String> {
+        let secrets = self.secrets().chain([("--key", key)]);
+        let on_stdin: Vec<&str> = secrets.filter(|(_, s)| **s == Source::Stdin).map(|(o, _)| o).collect();
         if let [first, second, ..] = *on_stdin {
-            return Err(format!("{first} and {second} cannot both read standard input; give one of them a file"));
+            return Err(format!(
+                "{first} and {second} cannot both read standard input; give one of them a file"
+            ));
         }
         if self.otp.is_some() || self.otp_command.is_some() {
             let option = if self.otp.is_some() { "--otp" } else { "--otp-command" };
@@ -129,7 +132,10 @@ impl UplinkArgs {
         if self.uplink_proxy_password_file.is_some()
             && self.uplink_proxy.as_ref().is_some_and(|proxy| proxy.user.is_none())
         {
-            return Err("--uplink-proxy-password-file needs a user name: --uplink-proxy http://user@host:port".to_owned());
+            return Err(
+                "--uplink-proxy-password-file needs a user name: --uplink-proxy http://user@host:port"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
