@@ -292,6 +292,11 @@ impl Desk {
     }
 }
 
+/// Whether a sign-in id can be found in what a person copied.
+pub fn is_sign_in_id(text: &str) -> bool {
+    sign_in_id(text.trim()).is_some()
+}
+
 /// The id in what a person copied: the address with it, `id=...`, or the id alone.
 fn sign_in_id(text: &str) -> Option<String> {
     let text = text.split('#').next().unwrap_or_default();

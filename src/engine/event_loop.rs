@@ -24,16 +24,18 @@ use super::desk::{Aids, Desk, Refusal, Request, Submission};
 use super::domains::Domains;
 use super::helper::Helpers;
 use super::ike_thread::{IkeThread, Notice, Report};
+use super::network::NetworkWatch;
 use super::page::{self, Listener, Page, Visit, Visitor};
 use super::service_manager::{HandoverError, ServiceManager};
 use super::state::State;
 use super::udp::{Receiver, Udp};
-use super::uplink::Uplink;
+use super::uplink::{self, Uplink};
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, Pool, SignIn, Split, plan, tls};
+use super::{Clock, Config, Counters, Pool, SignIn, Split, plan};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
+const NETWORK: Token = Token(UPLINK.0 + uplink::TOKENS);
 const FIRST_UDP: usize = 16;
 const FIRST_CONTROL: usize = 512;
 const FIRST_PAGE: usize = 1024;
@@ -194,7 +196,6 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
 
     let control = open_control(&config.sign_in, &poll)?;
 
-    let tls_config = tls::client_config(&config.transport).map_err(StartError::Tls)?;
     let ike_config = ike::Config {
         id_hostname: config.identity.hostname,
         chain: config.identity.chain,
@@ -219,14 +220,16 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
-    let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
+    let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
+        .map_err(StartError::Tls)?;
+    let network = NetworkWatch::open(poll.registry(), NETWORK);
+    let sign_in = config.sign_in;
+    let aids = Aids { otp: sign_in.otp, otp_command: sign_in.otp_command, login_hook: sign_in.login_hook };
     let listener = Listener::bind(&config.page, FIRST_PAGE, poll.registry());
     let page_addresses = listener.addresses().to_vec();
     let mut in_tunnel = vec![IpAddr::V4(config.pool.host())];
     in_tunnel.extend(config.split.nat64.map(|prefix| IpAddr::V6(prefix.embed(config.pool.host()))));
     let page = Page::new(random().as_mut(), &page_addresses, in_tunnel);
-    let sign_in = config.sign_in;
-    let aids = Aids { otp: sign_in.otp, otp_command: sign_in.otp_command, login_hook: sign_in.login_hook };
     let event_loop = EventLoop {
         poll,
         clock,
@@ -235,6 +238,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         stop: Arc::clone(&stopper.stop),
         data,
         uplink,
+        network,
         ike,
         listener,
         page,
@@ -324,6 +328,7 @@ struct EventLoop {
     stop: Arc<AtomicBool>,
     data: DataPath,
     uplink: Uplink,
+    network: NetworkWatch,
     ike: IkeThread,
     listener: Listener,
     page: Page,
@@ -390,7 +395,7 @@ impl EventLoop {
     fn has_work(&self) -> bool {
         self.data.has_work()
             || (self.uplink.is_readable() && !self.data.is_congested())
-            || self.uplink.has_lookup()
+            || self.uplink.has_work()
             || self.ike.has_report()
             || !self.submissions.is_empty()
             || self.helpers.has_code()
@@ -404,16 +409,18 @@ impl EventLoop {
         };
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
+        let parts = parts.into_iter().chain([self.network.poll_timeout()]);
         let control = self.control.as_ref().and_then(Control::poll_timeout);
         let page = self.listener.poll_timeout();
         let others = [phase, page, control, housekeeping, self.manager.poll_timeout()];
-        parts.into_iter().chain(others).flatten().min()
+        parts.chain(others).flatten().min()
     }
 
     fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
         match event.token() {
             WAKER => {}
-            UPLINK => self.uplink.handle_event(now, event),
+            NETWORK => self.network.handle_event(now.mono),
+            token if (UPLINK..NETWORK).contains(&token) => self.uplink.handle_event(event),
             Token(token) if (FIRST_PAGE..FIRST_PAGE + page::TOKENS).contains(&token) => {
                 self.handle_page(now, token);
             }
@@ -462,14 +469,21 @@ impl EventLoop {
         self.serve_domains(now);
         self.data.route_own(now, &mut self.uplink);
         self.data.flush_down(now);
-        self.uplink.flush(now);
+        self.uplink.flush();
         self.advance_shutdown(now);
         self.manager.handle_turn(now.mono);
     }
 
     fn handle_timers(&mut self, now: Now) {
         self.data.handle_timeout(now);
-        self.uplink.handle_timeout(now, self.poll.registry());
+        self.uplink.handle_timeout(now);
+        if self.network.poll_change(now.mono) {
+            log::debug!("the network of this host has changed");
+            self.uplink.handle(now, fortivpn::Input::NetworkChanged);
+        }
+        if self.uplink.poll_keepalive(now) {
+            self.data.host.ping_server();
+        }
         self.listener.handle_timeout(now.mono);
         if let Some(control) = &mut self.control {
             control.handle_timeout(now.mono);
@@ -601,6 +615,7 @@ impl EventLoop {
             self.announce_request();
         }
         while let Some(input) = self.desk.poll_input() {
+            self.state.handle_input(now, &input);
             self.uplink.handle(now, input);
         }
         while let Some(program) = self.desk.poll_program() {
