@@ -115,6 +115,16 @@ impl State {
         true
     }
 
+    /// The session is about to try something with what a person brought.
+    pub fn handle_input(&mut self, now: Now, input: &fortivpn::Input) {
+        use fortivpn::Input;
+        let is_tried =
+            matches!(input, Input::Retry | Input::SamlId(_) | Input::Answer { .. } | Input::Cookie(_));
+        if is_tried && matches!(self.uplink, Uplink::Waiting | Uplink::Failed) {
+            (self.uplink, self.since) = (Uplink::Connecting, now.wall);
+        }
+    }
+
     /// A device came, went or moved. True if one did.
     pub fn handle_ike(&mut self, now: Now, output: &ike::Output) -> bool {
         match output {
