@@ -27,7 +27,7 @@ use super::state::State;
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, Split, plan, tls};
+use super::{Clock, Config, Counters, Pool, Split, plan, tls};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
@@ -241,7 +241,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         shown: Arc::clone(&shown),
         domains: Domains::new(&config.split.tunnel_domains),
         split: config.split,
-        host: config.pool.host(),
+        pool: config.pool,
         counters: Arc::clone(&counters),
         manager,
         browser_missed: false,
@@ -320,7 +320,7 @@ struct EventLoop {
     split: Split,
     /// Addresses of the tunnel domains.
     domains: Domains,
-    host: Ipv4Addr,
+    pool: Pool,
     counters: Arc<Counters>,
     manager: ServiceManager,
     /// Nobody signed in in time: a device that connects is a person who may do it now.
@@ -348,6 +348,7 @@ impl EventLoop {
             }
             self.turn(now, &mut receiver);
         }
+        self.summarise_drops(self.clock.now());
         matches!(self.phase, Phase::Done)
     }
 
@@ -425,6 +426,7 @@ impl EventLoop {
         while let Ok(submission) = self.submissions.try_recv() {
             self.submit(now, submission);
         }
+        self.serve_visits(now);
         self.serve_ike(now);
         self.serve_uplink(now);
         self.serve_domains(now);
@@ -572,6 +574,18 @@ impl EventLoop {
         self.serve_desk(now);
     }
 
+    /// Browsers of devices, at the in-tunnel host.
+    fn serve_visits(&mut self, now: Now) {
+        while let Some(request) = self.data.host.poll_visit() {
+            let device = self.pool.unshadow(request.from).unwrap_or(request.from);
+            let visit = Visit { now, state: &self.state, visitor: Visitor::Device(device) };
+            if let Some(response) = self.page.answer(&request.bytes, &visit, &mut self.desk) {
+                self.data.host.answer_visit(now, request.number, response);
+            }
+            self.serve_desk(now);
+        }
+    }
+
     fn serve_desk(&mut self, now: Now) {
         while let Some(input) = self.desk.poll_input() {
             self.uplink.handle(now, input);
@@ -597,7 +611,7 @@ impl EventLoop {
     /// Tells the IKE core what clients get. It does nothing where that is what they have.
     fn tell_plan(&self) {
         let (tunnel, addresses) = (self.state.tunnel.as_ref(), self.domains.addresses());
-        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.host, tunnel, &addresses)));
+        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.pool.host(), tunnel, &addresses)));
     }
 
     /// Keeps the addresses of the tunnel domains, and the plan with them, up to date.

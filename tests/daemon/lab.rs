@@ -1,7 +1,7 @@
 //! A gateway double, the daemon and certificates, all in this process and on loopback.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
@@ -71,7 +71,7 @@ impl Setup {
 impl Lab {
     /// Starts the gateway double and the daemon.
     pub fn start(setup: Setup) -> Self {
-        let Setup { listen, scenario, workers, credentials, split, users, configure } = setup;
+        let Setup { listen, mut scenario, workers, credentials, split, users, configure } = setup;
         if std::env::var_os("TEST_LOG").is_some() {
             // Already set by an earlier lab of this process.
             let _ = simplelog::SimpleLogger::init(log::LevelFilter::Debug, simplelog::Config::default());
@@ -79,8 +79,9 @@ impl Lab {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let web = Authority::new("Gateway test authority", wall(), 2).unwrap();
         let certificate = web.issue_server(&["127.0.0.1"], wall(), 2).unwrap();
-        // The browser comes back to the port that the gateway knows; without one any will do.
-        let page_port = if matches!(credentials, Credentials::Saml) { scenario.saml_port } else { 0 };
+        // The gateway must know the port of the page before the daemon has it.
+        let reserved = TcpListener::bind((loopback, 0)).unwrap();
+        scenario.saml_port = reserved.local_addr().unwrap().port();
         let gateway = Gateway::start(GatewayConfig {
             listen: SocketAddr::new(loopback, 0),
             chain_pem: certificate.cert_pem,
@@ -94,6 +95,8 @@ impl Lab {
         let authority = Authority::new("Device test authority", wall(), 2).unwrap();
         let identity = authority.issue_server(&[SERVER_ID], wall(), 2).unwrap();
         let (console, requests) = crossbeam_channel::bounded(64);
+        let page = reserved.local_addr().unwrap();
+        drop(reserved);
         let mut config = Config {
             listen: vec![listen],
             ike_port: 0,
@@ -108,7 +111,7 @@ impl Lab {
             workers,
             uplink: fortivpn::Config::new("127.0.0.1", gateway.addr().port(), credentials),
             transport: Transport { roots: vec![web.cert_der().to_vec().into()], ..Transport::default() },
-            page: vec![SocketAddr::new(loopback, page_port)],
+            page: vec![page],
             sign_in: SignIn { console: Some(console), ..SignIn::default() },
             split,
         };

@@ -5,6 +5,7 @@
 mod lab;
 
 mod http;
+mod ppp;
 mod xml;
 
 use std::fmt::Debug;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::DeviceId;
-use crate::engine::desk;
 use crate::engine::state::Device;
 use crate::fortivpn::{DownReason, Error, Input, Output, Question};
 
