@@ -21,16 +21,18 @@ use super::datapath::{self, DataPath};
 use super::desk::{Desk, Request, Submission};
 use super::domains::Domains;
 use super::ike_thread::{IkeThread, Notice, Report};
+use super::network::NetworkWatch;
 use super::page::{self, Listener, Page, Visit, Visitor};
 use super::service_manager::{HandoverError, ServiceManager};
 use super::state::State;
 use super::udp::{Receiver, Udp};
-use super::uplink::Uplink;
+use super::uplink::{self, Uplink};
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, Pool, Split, plan, tls};
+use super::{Clock, Config, Counters, Pool, Split, plan};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
+const NETWORK: Token = Token(UPLINK.0 + uplink::TOKENS);
 const FIRST_UDP: usize = 16;
 const FIRST_PAGE: usize = 1024;
 
@@ -191,7 +193,6 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
     }
 
-    let tls_config = tls::client_config(&config.transport).map_err(StartError::Tls)?;
     let ike_config = ike::Config {
         id_hostname: config.identity.hostname,
         chain: config.identity.chain,
@@ -218,7 +219,9 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
     let state = State::new(gateway, clock.now());
     let shown = Arc::new(Mutex::new(state.clone()));
-    let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
+    let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
+        .map_err(StartError::Tls)?;
+    let network = NetworkWatch::open(poll.registry(), NETWORK);
     let listener = Listener::bind(&config.page, FIRST_PAGE, poll.registry());
     let page_addresses = listener.addresses().to_vec();
     let mut in_tunnel = vec![IpAddr::V4(config.pool.host())];
@@ -231,6 +234,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         stop: Arc::clone(&stopper.stop),
         data,
         uplink,
+        network,
         ike,
         listener,
         page,
@@ -308,6 +312,7 @@ struct EventLoop {
     stop: Arc<AtomicBool>,
     data: DataPath,
     uplink: Uplink,
+    network: NetworkWatch,
     ike: IkeThread,
     listener: Listener,
     page: Page,
@@ -373,7 +378,7 @@ impl EventLoop {
     fn has_work(&self) -> bool {
         self.data.has_work()
             || (self.uplink.is_readable() && !self.data.is_congested())
-            || self.uplink.has_lookup()
+            || self.uplink.has_work()
             || self.ike.has_report()
             || !self.submissions.is_empty()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
@@ -386,14 +391,16 @@ impl EventLoop {
         };
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
+        let parts = parts.into_iter().chain([self.network.poll_timeout()]);
         let others = [phase, self.listener.poll_timeout(), housekeeping, self.manager.poll_timeout()];
-        parts.into_iter().chain(others).flatten().min()
+        parts.chain(others).flatten().min()
     }
 
     fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
         match event.token() {
             WAKER => {}
-            UPLINK => self.uplink.handle_event(now, event),
+            NETWORK => self.network.handle_event(now.mono),
+            token if (UPLINK..NETWORK).contains(&token) => self.uplink.handle_event(event),
             Token(token) if (FIRST_PAGE..FIRST_PAGE + page::TOKENS).contains(&token) => {
                 self.handle_page(now, token);
             }
@@ -432,14 +439,21 @@ impl EventLoop {
         self.serve_domains(now);
         self.data.route_own(now, &mut self.uplink);
         self.data.flush_down(now);
-        self.uplink.flush(now);
+        self.uplink.flush();
         self.advance_shutdown(now);
         self.manager.handle_turn(now.mono);
     }
 
     fn handle_timers(&mut self, now: Now) {
         self.data.handle_timeout(now);
-        self.uplink.handle_timeout(now, self.poll.registry());
+        self.uplink.handle_timeout(now);
+        if self.network.poll_change(now.mono) {
+            log::debug!("the network of this host has changed");
+            self.uplink.handle(now, fortivpn::Input::NetworkChanged);
+        }
+        if self.uplink.poll_keepalive(now) {
+            self.data.host.ping_server();
+        }
         self.listener.handle_timeout(now.mono);
         if now.mono >= self.housekeeping + HOUSEKEEPING {
             self.housekeeping = now.mono;

@@ -129,6 +129,15 @@ impl Host {
         self.advance(now.mono);
     }
 
+    /// Pings the first DNS server, so that something goes through the tunnel. Nobody waits for the answer.
+    pub fn ping_server(&mut self) {
+        let Some(server) = self.forwarder.servers().first().copied() else { return };
+        self.next_id = self.next_id.wrapping_add(1);
+        if let Some(packet) = icmp::echo_request(self.next_id, self.address, server) {
+            self.send(packet);
+        }
+    }
+
     /// The next name that was asked for.
     pub fn poll_resolved(&mut self) -> Option<Resolved> {
         self.resolved.pop_front()
