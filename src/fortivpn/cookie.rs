@@ -70,13 +70,14 @@ fn named_values(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn bare_value(text: &[u8]) -> Option<&[u8]> {
     let value = unquoted(text.split(|&b| b == b';').next()?);
     let value = value.strip_prefix(b"COOKIE=").map_or(value, unquoted);
-    // Any `name=` in front, or an address, is something else; `=` at the end is base64.
-    let body = value.trim_ascii_end();
-    let names = body.iter().position(|&b| b == b'=').is_some_and(|at| {
-        body.get(at..).unwrap_or_default().iter().any(|b| !matches!(b, b'=' | b'%' | b'0' | b'a' | b'A'))
-    });
+    // `=` at the end is base64; anywhere else it is behind the name of something else.
+    let mut body = value;
+    while let Some(shorter) = ["%0a", "%0A", "="].iter().find_map(|end| body.strip_suffix(end.as_bytes())) {
+        body = shorter;
+    }
+    let is_name = body.starts_with(b"SVPN") && body.ends_with(b"COOKIE");
     let known = |b: &u8| b.is_ascii_alphanumeric() || b"+/=%-_.~".contains(b);
-    (!names && is_cookie(value) && value.iter().all(known)).then_some(value)
+    (!is_name && !body.contains(&b'=') && is_cookie(value) && value.iter().all(known)).then_some(value)
 }
 
 /// Without the quotes around it; a quote without its fellow goes too.

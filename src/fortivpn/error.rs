@@ -89,7 +89,7 @@ pub enum Error {
     HostCheck,
     /// The answer to the sign-in never came, so nobody knows whether it counted.
     LoginUnanswered(String),
-    /// Nobody signed in with the browser in time.
+    /// Nobody signed in with the browser, or gave the password, in time.
     SignInTimeout,
     /// The gateway accepted the sign-in, but refuses the session that it gave.
     SessionRefused,
@@ -195,7 +195,7 @@ impl fmt::Display for Error {
             Self::LoginUnanswered(why) => {
                 write!(f, "the sign-in got no clear answer ({why}); it was not repeated: try again in a minute")
             }
-            Self::SignInTimeout => f.write_str("nobody signed in with the browser in time: start the sign-in again"),
+            Self::SignInTimeout => f.write_str("nobody signed in in time: start the sign-in again"),
             Self::SessionRefused => f.write_str(
                 "the gateway refuses the session of an accepted sign-in: sign in again; if that does not help, ask \
                  its administrator",

@@ -328,6 +328,9 @@ impl Session {
 
     fn start(&mut self, now: Now) {
         self.sign_in.permitted = true;
+        if let Some(error) = self.cannot_sign_in() {
+            return self.fail(error);
+        }
         self.failures = 0;
         self.drop = None;
         self.begin(now, Step::SignIn);
@@ -348,12 +351,19 @@ impl Session {
     }
 
     fn perform(&mut self, now: Now, step: Step) {
+        let step = match step {
+            Step::SignIn => match self.sign_in(now) {
+                Some(step) => step,
+                None => return,
+            },
+            step => step,
+        };
         let reused = std::mem::replace(&mut self.connection, Connection::Open { used: true })
             == Connection::Open { used: true };
         let session = |jar: &CookieJar| jar.session().cloned().map(|value| (SESSION_COOKIE, value));
         let temporary = |jar: &CookieJar| jar.temporary().cloned().map(|value| (TEMPORARY_COOKIE, value));
         let (target, cookie, form) = match &step {
-            Step::SignIn => return self.sign_in(now),
+            Step::SignIn => return,
             Step::Tunnel => return self.open_tunnel(now, reused),
             Step::Login => {
                 let form = self.spend_credentials();
@@ -486,6 +496,7 @@ impl Session {
             return self.stopped();
         }
         self.disconnect(false);
+        self.renewal.old = None;
         self.state = State::Failed;
         self.outputs.push_back(Output::Failed(error));
     }

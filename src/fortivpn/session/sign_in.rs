@@ -121,14 +121,14 @@ impl SignIn {
 }
 
 impl Session {
-    /// On an open connection: sends the credentials, or asks a person for them.
-    pub(super) fn sign_in(&mut self, now: Now) {
+    /// On an open connection: what to send, or `None` where a person is asked first.
+    pub(super) fn sign_in(&mut self, now: Now) -> Option<Step> {
         if let Some(cookie) = self.sign_in.given.take() {
             self.forget_sign_in();
             self.sign_in.by_cookie = true;
             self.jar = CookieJar::with_session(cookie);
             self.accept(None);
-            return self.perform(now, Step::Config);
+            return Some(Step::Config);
         }
         match &self.config.credentials {
             Credentials::Saml => self.ask_browser(now),
@@ -137,9 +137,10 @@ impl Session {
             }
             _ => match self.cannot_sign_in() {
                 Some(error) => self.fail(error),
-                None => self.perform(now, Step::Login),
+                None => return Some(Step::Login),
             },
         }
+        None
     }
 
     /// Why nothing can be done without a person, and not even that one could be asked.
@@ -284,6 +285,9 @@ impl Session {
 
     /// The gateway said no: what was refused is forgotten, and what it means is said.
     pub(super) fn refused(&mut self, now: Now, step: &Step, error: Error, words: String) {
+        if self.keep_old_session(now) {
+            return;
+        }
         let error = match (error, step) {
             (Error::Denied, Step::Answer { kind, .. }) => match kind {
                 Kind::Code => Error::CodeRefused,
