@@ -279,7 +279,7 @@ impl Bench {
     /// The last question.
     fn question(&self) -> &Question {
         let question = |event| match event {
-            &Output::Ask(ref question) => Some(question),
+            Output::Ask(question) => Some(question),
             _ => None,
         };
         self.events.iter().rev().find_map(question).unwrap_or_else(|| panic!("{:?}", self.events))
