@@ -634,8 +634,9 @@ impl EventLoop {
             self.announce_request();
         }
         while let Some(input) = self.desk.poll_input() {
-            self.state.handle_input(now, &input);
-            self.show_state();
+            if self.state.handle_input(now, &input) {
+                self.show_state();
+            }
             self.uplink.handle(now, input);
         }
         while let Some(program) = self.desk.poll_program() {

@@ -115,14 +115,16 @@ impl State {
         true
     }
 
-    /// The session is about to try something with what a person brought.
-    pub fn handle_input(&mut self, now: Now, input: &fortivpn::Input) {
+    /// The session is about to try something with what a person brought. True if that changes the state.
+    pub fn handle_input(&mut self, now: Now, input: &fortivpn::Input) -> bool {
         use fortivpn::Input;
         let is_tried =
             matches!(input, Input::Retry | Input::SamlId(_) | Input::Answer { .. } | Input::Cookie(_));
-        if is_tried && matches!(self.uplink, Uplink::Waiting | Uplink::Failed) {
+        let changes = is_tried && matches!(self.uplink, Uplink::Waiting | Uplink::Failed);
+        if changes {
             (self.uplink, self.since) = (Uplink::Connecting, now.wall);
         }
+        changes
     }
 
     /// A device came, went or moved. True if one did.

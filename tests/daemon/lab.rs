@@ -94,9 +94,9 @@ impl Lab {
 
         let authority = Authority::new("Device test authority", wall(), 2).unwrap();
         let identity = authority.issue_server(&[SERVER_ID], wall(), 2).unwrap();
+        let (console, requests) = crossbeam_channel::bounded(64);
         let page = reserved.local_addr().unwrap();
         drop(reserved);
-        let (console, requests) = crossbeam_channel::bounded(64);
         let mut config = Config {
             listen: vec![listen],
             ike_port: 0,
