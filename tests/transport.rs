@@ -186,7 +186,7 @@ fn b22_client_certificates() {
             });
             match error {
                 None => lab.wait_for_tunnel(1),
-                Some(words) => lab.wait_for_error(words),
+                Some(words) => lab.wait_for_failure(words),
             }
         }
     }
