@@ -281,7 +281,8 @@ impl Desk {
 
     fn pasted(&mut self, text: &Secret) -> Result<Input, Refusal> {
         let text = std::str::from_utf8(text.expose()).map_err(|_| Refusal::NotAnId)?.trim();
-        if text.contains(COOKIE_NAME) {
+        // What could be an id is none: any web page can send a browser here with one.
+        if text.contains(COOKIE_NAME) && !saml::is_valid_id(text) {
             return Ok(Input::Cookie(Secret::from(text.as_bytes())));
         }
         let Some(Request::Link { .. }) = &self.request else { return Err(Refusal::NotAsked) };

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -135,6 +135,7 @@ pub struct Handle {
     submitter: Submitter,
     thread: JoinHandle<bool>,
     counters: Arc<Counters>,
+    state: Arc<Mutex<State>>,
     addresses: [Vec<SocketAddr>; 2],
     page_addresses: Vec<SocketAddr>,
 }
@@ -158,6 +159,11 @@ impl Handle {
     /// What was counted so far.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// How things were when they last changed.
+    pub fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A handle to stop it.
@@ -220,6 +226,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
+    let state = State::new(gateway, clock.now());
+    let shown = Arc::new(Mutex::new(state.clone()));
     let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
         .map_err(StartError::Tls)?;
     let network = NetworkWatch::open(poll.registry(), NETWORK);
@@ -246,7 +254,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         desk: Desk::new(aids),
         control,
         console: sign_in.console,
-        state: State::new(gateway, clock.now()),
+        state,
+        shown: Arc::clone(&shown),
         domains: Domains::new(&config.split.tunnel_domains),
         split: config.split,
         pool: config.pool,
@@ -258,7 +267,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
-    Ok(Handle { stopper, submitter, thread, counters, addresses, page_addresses })
+    Ok(Handle { stopper, submitter, thread, counters, state: shown, addresses, page_addresses })
 }
 
 fn open_control(sign_in: &SignIn, poll: &Poll) -> Result<Option<Control>, StartError> {
@@ -338,6 +347,8 @@ struct EventLoop {
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
     state: State,
+    /// Its copy for other threads.
+    shown: Arc<Mutex<State>>,
     split: Split,
     /// Addresses of the tunnel domains.
     domains: Domains,
@@ -528,7 +539,9 @@ impl EventLoop {
     }
 
     fn handle_ike(&mut self, now: Now, output: ike::Output) {
-        self.state.handle_ike(now, &output);
+        if self.state.handle_ike(now, &output) {
+            self.show_state();
+        }
         match output {
             ike::Output::Send { path, bytes } => self.data.send_ike(&path, &bytes),
             ike::Output::Install(child) => match self.data.install(&child, now.mono) {
@@ -555,7 +568,9 @@ impl EventLoop {
 
     fn serve_uplink(&mut self, now: Now) {
         while let Some(output) = self.uplink.poll(now, self.poll.registry()) {
-            self.state.handle_uplink(now, &output);
+            if self.state.handle_uplink(now, &output) {
+                self.show_state();
+            }
             self.manager.uplink(self.state.uplink.describe());
             self.desk.handle_output(now, &output);
             self.serve_desk(now);
@@ -595,6 +610,10 @@ impl EventLoop {
         }
     }
 
+    fn show_state(&self) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.state);
+    }
+
     /// A person brought something for the session.
     fn submit(&mut self, now: Now, submission: Submission) -> Result<(), Refusal> {
         self.desk.submit(submission)?;
@@ -615,7 +634,9 @@ impl EventLoop {
             self.announce_request();
         }
         while let Some(input) = self.desk.poll_input() {
-            self.state.handle_input(now, &input);
+            if self.state.handle_input(now, &input) {
+                self.show_state();
+            }
             self.uplink.handle(now, input);
         }
         while let Some(program) = self.desk.poll_program() {

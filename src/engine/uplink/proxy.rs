@@ -144,7 +144,8 @@ impl Dialogue {
         match head.code.unwrap_or_default() {
             100..=199 => Ok((used, false)),
             200..=299 => Ok((used, true)),
-            407 if self.user.is_some() => Err(Refusal::BadUser),
+            // Some say 401 to a wrong password.
+            401 | 407 if self.user.is_some() => Err(Refusal::BadUser),
             407 => Err(Refusal::WantsUser),
             status => Err(Refusal::Status(status)),
         }
@@ -300,6 +301,7 @@ mod tests {
         for (answer, user, refusal) in [
             (b"HTTP/1.1 407 Who\r\n\r\n".as_slice(), None, Refusal::WantsUser),
             (b"HTTP/1.0 407 Who\r\n\r\n", Some(("a", "b")), Refusal::BadUser),
+            (b"HTTP/1.0 401 Who\r\n\r\n", Some(("a", "b")), Refusal::BadUser),
             (b"HTTP/1.1 403 No\r\n\r\n", None, Refusal::Status(403)),
             (b"HTTP/1.1 302 There\r\nLocation: /\r\n\r\n", None, Refusal::Status(302)),
             (b"SSH-2.0-OpenSSH\r\n", None, Refusal::NotThisProtocol),
