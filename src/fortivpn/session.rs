@@ -55,7 +55,12 @@ enum Step {
     /// The credentials are under way.
     Login,
     /// An answer of a person, good for the gateway until then.
-    Answer { target: String, body: Secret, kind: Kind, until: Duration },
+    Answer {
+        target: String,
+        body: Secret,
+        kind: Kind,
+        until: Duration,
+    },
     TradeId(String),
     HostCheck(String),
     HostCheckResult(String),
@@ -196,9 +201,13 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let state = match &self.state {
             State::Waiting { at, .. } => Some(*at),
-            State::Connecting { until, .. } | State::Browser { until } | State::Asking { until, .. } => Some(*until),
+            State::Connecting { until, .. } | State::Browser { until } | State::Asking { until, .. } => {
+                Some(*until)
+            }
             State::Exchange { step, reader, since, .. } => Some(*since + exchange_limit(step, reader)),
-            State::Tunnel { tunnel, .. } => tunnel.link.poll_timeout().into_iter().chain(self.next_reminder()).min(),
+            State::Tunnel { tunnel, .. } => {
+                tunnel.link.poll_timeout().into_iter().chain(self.next_reminder()).min()
+            }
             State::Idle | State::Failed | State::Stopped => None,
         };
         state.into_iter().chain(self.stop_by).min()

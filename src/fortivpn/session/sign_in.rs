@@ -77,9 +77,7 @@ impl SignIn {
     pub(super) fn new(credentials: &mut Credentials) -> Self {
         let (password, given) = match credentials {
             Credentials::Password { password, .. } => (password.take(), None),
-            Credentials::Cookie(cookie) => {
-                (None, Some(std::mem::replace(cookie, Secret::new(Vec::new()))))
-            }
+            Credentials::Cookie(cookie) => (None, Some(std::mem::replace(cookie, Secret::new(Vec::new())))),
             _ => (None, None),
         };
         Self {
