@@ -4,6 +4,7 @@
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+mod behaviours;
 mod drops;
 mod http;
 mod ppp;
