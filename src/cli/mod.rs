@@ -3,10 +3,14 @@
 //! `args` knows what was typed, `settings` what was meant, the commands what to do with it.
 
 mod args;
+mod console;
 mod demo;
 mod ikev2;
 mod logging;
+mod login;
+mod prompt;
 mod settings;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -19,6 +23,8 @@ use self::args::Command;
 enum Failure {
     /// It broke while running: 1.
     Runtime(String),
+    /// No daemon runs that could be helped: 69 (EX_UNAVAILABLE).
+    NoDaemon(String),
     /// The system does not permit it: 77 (EX_NOPERM).
     Permission(String),
     /// Files or values will not do: 78 (EX_CONFIG).
@@ -29,6 +35,7 @@ impl Failure {
     fn parts(&self) -> (u8, &str) {
         match self {
             Self::Runtime(text) => (1, text),
+            Self::NoDaemon(text) => (69, text),
             Self::Permission(text) => (77, text),
             Self::Configuration(text) => (78, text),
         }
@@ -45,6 +52,7 @@ pub fn main() -> ExitCode {
     let outcome = match invocation.command {
         Command::Ikev2(args) => ikev2::run(&args),
         Command::Demo(args) => demo::run(args),
+        Command::Login(args) => login::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

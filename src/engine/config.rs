@@ -51,6 +51,8 @@ pub struct SignIn {
     pub login_hook: Option<String>,
     /// The path of the control socket.
     pub control: Option<PathBuf>,
+    /// Go on without a control socket where there cannot be one.
+    pub control_may_fail: bool,
     /// Gets every request to a person, and `None` when it is void: for whoever sits at the terminal.
     pub console: Option<Sender<Option<Request>>>,
 }

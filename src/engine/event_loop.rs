@@ -16,10 +16,13 @@ use crate::crypto::SystemRandom;
 use crate::fortivpn;
 use crate::ike;
 
+use super::control::message::{Command, Reply, SignInState};
+use super::control::{self, Control};
 use super::counters::add;
 use super::datapath::{self, DataPath};
-use super::desk::{Desk, Request, Submission};
+use super::desk::{Aids, Desk, Refusal, Request, Submission};
 use super::domains::Domains;
+use super::helper::Helpers;
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::network::NetworkWatch;
 use super::page::{self, Listener, Page, Visit, Visitor};
@@ -28,12 +31,13 @@ use super::state::State;
 use super::udp::{Receiver, Udp};
 use super::uplink::{self, Uplink};
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, Pool, Split, plan};
+use super::{Clock, Config, Counters, Pool, SignIn, Split, plan};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
 const NETWORK: Token = Token(UPLINK.0 + uplink::TOKENS);
 const FIRST_UDP: usize = 16;
+const FIRST_CONTROL: usize = 512;
 const FIRST_PAGE: usize = 1024;
 
 /// Receives from one socket in one turn: an upload must not starve a download, timers or IKE.
@@ -61,6 +65,8 @@ pub enum StartError {
     Handover(HandoverError),
     /// The TLS settings are not usable.
     Tls(rustls::Error),
+    /// There is no control socket.
+    Control(control::OpenError),
     /// A thread, or the poll, could not be made.
     System(io::Error),
 }
@@ -71,6 +77,7 @@ impl fmt::Display for StartError {
             Self::Bind { address, error } => write!(f, "cannot listen on UDP {address}: {error}"),
             Self::Handover(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            Self::Control(error) => error.fmt(f),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
     }
@@ -193,6 +200,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
     }
 
+    let control = open_control(&config.sign_in, &poll)?;
+
     let ike_config = ike::Config {
         id_hostname: config.identity.hostname,
         chain: config.identity.chain,
@@ -222,6 +231,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
         .map_err(StartError::Tls)?;
     let network = NetworkWatch::open(poll.registry(), NETWORK);
+    let sign_in = config.sign_in;
+    let aids = Aids { otp: sign_in.otp, otp_command: sign_in.otp_command, login_hook: sign_in.login_hook };
     let listener = Listener::bind(&config.page, FIRST_PAGE, poll.registry());
     let page_addresses = listener.addresses().to_vec();
     let mut in_tunnel = vec![IpAddr::V4(config.pool.host())];
@@ -230,6 +241,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let event_loop = EventLoop {
         poll,
         clock,
+        helpers: Helpers::new(clock, Arc::clone(&waker)),
         waker,
         stop: Arc::clone(&stopper.stop),
         data,
@@ -239,8 +251,9 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         listener,
         page,
         submissions,
-        desk: Desk::default(),
-        console: config.sign_in.console,
+        desk: Desk::new(aids),
+        control,
+        console: sign_in.console,
         state,
         shown: Arc::clone(&shown),
         domains: Domains::new(&config.split.tunnel_domains),
@@ -255,6 +268,18 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
     Ok(Handle { stopper, submitter, thread, counters, state: shown, addresses, page_addresses })
+}
+
+fn open_control(sign_in: &SignIn, poll: &Poll) -> Result<Option<Control>, StartError> {
+    let Some(path) = &sign_in.control else { return Ok(None) };
+    match Control::open(path, FIRST_CONTROL, poll.registry()) {
+        Ok(control) => Ok(Some(control)),
+        Err(error) if sign_in.control_may_fail => {
+            log::warn!("{error}");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Control(error)),
+    }
 }
 
 /// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
@@ -317,6 +342,8 @@ struct EventLoop {
     listener: Listener,
     page: Page,
     desk: Desk,
+    helpers: Helpers,
+    control: Option<Control>,
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
     state: State,
@@ -354,6 +381,7 @@ impl EventLoop {
             self.turn(now, &mut receiver);
         }
         self.summarise_drops(self.clock.now());
+        self.helpers.stop();
         matches!(self.phase, Phase::Done)
     }
 
@@ -381,6 +409,7 @@ impl EventLoop {
             || self.uplink.has_work()
             || self.ike.has_report()
             || !self.submissions.is_empty()
+            || self.helpers.has_code()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
     }
 
@@ -392,7 +421,9 @@ impl EventLoop {
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
         let parts = parts.into_iter().chain([self.network.poll_timeout()]);
-        let others = [phase, self.listener.poll_timeout(), housekeeping, self.manager.poll_timeout()];
+        let control = self.control.as_ref().and_then(Control::poll_timeout);
+        let page = self.listener.poll_timeout();
+        let others = [phase, page, control, housekeeping, self.manager.poll_timeout()];
         parts.chain(others).flatten().min()
     }
 
@@ -403,6 +434,12 @@ impl EventLoop {
             token if (UPLINK..NETWORK).contains(&token) => self.uplink.handle_event(event),
             Token(token) if (FIRST_PAGE..FIRST_PAGE + page::TOKENS).contains(&token) => {
                 self.handle_page(now, token);
+            }
+            Token(token) if token >= FIRST_CONTROL => {
+                if let Some(control) = &mut self.control {
+                    control.handle_event(now.mono, token, self.poll.registry());
+                }
+                self.serve_control(now);
             }
             Token(token) => {
                 if let Some(udp) = self.data.udp.get_mut(token.saturating_sub(FIRST_UDP)) {
@@ -431,7 +468,11 @@ impl EventLoop {
         }
         self.handle_timers(now);
         while let Ok(submission) = self.submissions.try_recv() {
-            self.submit(now, submission);
+            self.submit_and_log(now, submission);
+        }
+        while let Some((question, code)) = self.helpers.poll_code() {
+            self.desk.handle_code(now, question, code);
+            self.serve_desk(now);
         }
         self.serve_visits(now);
         self.serve_ike(now);
@@ -455,6 +496,9 @@ impl EventLoop {
             self.data.host.ping_server();
         }
         self.listener.handle_timeout(now.mono);
+        if let Some(control) = &mut self.control {
+            control.handle_timeout(now.mono);
+        }
         if now.mono >= self.housekeeping + HOUSEKEEPING {
             self.housekeeping = now.mono;
             self.data.expire_flows(now);
@@ -528,9 +572,8 @@ impl EventLoop {
                 self.show_state();
             }
             self.manager.uplink(self.state.uplink.describe());
-            if self.desk.handle_output(now, &output) {
-                self.announce_request();
-            }
+            self.desk.handle_output(now, &output);
+            self.serve_desk(now);
             match output {
                 fortivpn::Output::Up(config) => {
                     let dns: Vec<String> = config.dns.iter().map(ToString::to_string).collect();
@@ -572,11 +615,34 @@ impl EventLoop {
     }
 
     /// A person brought something for the session.
-    fn submit(&mut self, now: Now, submission: Submission) {
-        if let Err(refusal) = self.desk.submit(submission) {
-            log::warn!("{refusal}");
-        }
+    fn submit(&mut self, now: Now, submission: Submission) -> Result<(), Refusal> {
+        self.desk.submit(submission)?;
         self.serve_desk(now);
+        Ok(())
+    }
+
+    /// The same, where nobody waits for the answer.
+    fn submit_and_log(&mut self, now: Now, submission: Submission) {
+        if let Err(refusal) = self.submit(now, submission) {
+            log::warn!("sign in: {refusal}");
+        }
+    }
+
+    /// Hands on what the desk has for the session, for programs and for people.
+    fn serve_desk(&mut self, now: Now) {
+        if self.desk.poll_change() {
+            self.announce_request();
+        }
+        while let Some(input) = self.desk.poll_input() {
+            if self.state.handle_input(now, &input) {
+                self.show_state();
+            }
+            self.uplink.handle(now, input);
+        }
+        while let Some(program) = self.desk.poll_program() {
+            self.helpers.run(program);
+        }
+        self.tell_control(now);
     }
 
     /// A browser on this host.
@@ -600,21 +666,43 @@ impl EventLoop {
         }
     }
 
-    fn serve_desk(&mut self, now: Now) {
-        while let Some(input) = self.desk.poll_input() {
-            self.uplink.handle(now, input);
+    /// Does what came over the control socket.
+    fn serve_control(&mut self, now: Now) {
+        while let Some((connection, command)) = self.control.as_mut().and_then(Control::poll_command) {
+            let submission = match command {
+                Command::Login => {
+                    if let Some(control) = &mut self.control {
+                        control.watch(connection);
+                    }
+                    self.tell_control(now);
+                    continue;
+                }
+                Command::Paste { text } => Submission::Pasted(text),
+                Command::Answer { question, text } => Submission::Typed { question, text },
+                Command::Retry => Submission::Retry,
+            };
+            let reply = match self.submit(now, submission) {
+                Ok(()) => Reply::Accepted,
+                Err(refusal) => Reply::Refused { reason: refusal.to_string() },
+            };
+            if let Some(control) = &mut self.control {
+                control.reply(now.mono, connection, &reply);
+            }
+        }
+    }
+
+    /// Tells who watches how the sign-in is.
+    fn tell_control(&mut self, now: Now) {
+        if let Some(control) = self.control.as_mut().filter(|control| control.is_watched()) {
+            control.tell(now.mono, &SignInState::new(now, &self.state, self.desk.request()));
         }
     }
 
     /// Tells everyone who can do something about it what a person has to do now.
     fn announce_request(&mut self) {
         let request = self.desk.request().cloned();
-        match &request {
-            Some(Request::Link { url, .. }) => {
-                log::warn!("sign in: open this address in a browser on this machine: {url}");
-            }
-            Some(Request::Question(question)) => log::warn!("sign in: {question:?}"),
-            None => {}
+        if let Some(request) = &request {
+            log::warn!("sign in: {request}");
         }
         if let Some(console) = &self.console {
             // Nobody may be listening any more.

@@ -2,12 +2,14 @@
 
 mod clock;
 mod config;
+pub mod control;
 mod counters;
 mod datapath;
 mod desk;
 mod device;
 mod domains;
 mod event_loop;
+mod helper;
 mod ike_thread;
 #[doc(hidden)]
 pub mod job;
@@ -30,8 +32,9 @@ pub use crate::nat::Prefix96;
 pub use clock::Clock;
 pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, SignIn, Split};
 pub use counters::{Counters, Snapshot};
-pub use desk::{Refusal, Request, Submission};
-pub use event_loop::{Handle, StartError, Stopper, start, start_under};
+pub use desk::{Refusal, Request, Submission, is_sign_in_id};
+pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under};
 pub use service_manager::{HandoverError, ServiceManager};
+pub use state::Uplink;
 pub use state::{Device, State, Uplink};
 pub use transport::{ClientCertificate, Pin, PinError, Proxy, ProxyError, ProxyKind, Transport};

@@ -115,6 +115,18 @@ impl State {
         true
     }
 
+    /// The session is about to try something with what a person brought. True if that changes the state.
+    pub fn handle_input(&mut self, now: Now, input: &fortivpn::Input) -> bool {
+        use fortivpn::Input;
+        let is_tried =
+            matches!(input, Input::Retry | Input::SamlId(_) | Input::Answer { .. } | Input::Cookie(_));
+        let changes = is_tried && matches!(self.uplink, Uplink::Waiting | Uplink::Failed);
+        if changes {
+            (self.uplink, self.since) = (Uplink::Connecting, now.wall);
+        }
+        changes
+    }
+
     /// A device came, went or moved. True if one did.
     pub fn handle_ike(&mut self, now: Now, output: &ike::Output) -> bool {
         match output {
