@@ -35,6 +35,5 @@ pub use counters::{Counters, Snapshot};
 pub use desk::{Refusal, Request, Submission, is_sign_in_id};
 pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under};
 pub use service_manager::{HandoverError, ServiceManager};
-pub use state::Uplink;
 pub use state::{Device, State, Uplink};
 pub use transport::{ClientCertificate, Pin, PinError, Proxy, ProxyError, ProxyKind, Transport};
