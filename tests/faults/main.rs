@@ -8,6 +8,7 @@ mod behaviours;
 mod drops;
 mod http;
 mod ppp;
+mod sign_in;
 mod xml;
 
 use std::fmt::Debug;
