@@ -14,15 +14,13 @@ use std::time::Duration;
 use super::config::TunnelConfig;
 use super::cookie::SESSION as SESSION_COOKIE;
 use super::error::{CloseReason, Error};
-use super::event::{DownReason, Event};
+use super::event::DownReason;
 use super::login::{self, CookieJar, Kind, LOGIN_CHECK, TEMPORARY_COOKIE};
 use super::policy::Drop;
 use super::saml;
 use super::tunnel::{Stats, Tunnel};
 use crate::base::{Now, Random};
 use crate::crypto::Secret;
-use crate::ppp::{self, Link, Settings};
-use crate::wire::forti::{DATA_HEADER_LEN, emit_header};
 use crate::wire::http::{Request, ResponseReader};
 
 pub use io::{Config, Credentials, HostCheckValues, Input, Output};
