@@ -130,7 +130,8 @@ pub struct Session {
     fresh: bool,
     /// The last configuration with this cookie gave no address.
     no_address: bool,
-    tunnel_failures: u8,
+    /// Why the first tunnel on the present cookie did not come up.
+    tunnel_error: Option<Error>,
     /// Failures in a row, for the backoff.
     failures: usize,
     up_since: Option<Duration>,
@@ -169,7 +170,7 @@ impl Session {
             renewal: Renewal::default(),
             fresh: false,
             no_address: false,
-            tunnel_failures: 0,
+            tunnel_error: None,
             failures: 0,
             up_since: None,
             drop: None,

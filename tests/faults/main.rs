@@ -4,9 +4,11 @@
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+mod behaviours;
 mod drops;
 mod http;
 mod ppp;
+mod sign_in;
 mod xml;
 
 use std::fmt::Debug;

@@ -68,7 +68,7 @@ impl Session {
             self.stats.ups += 1;
             self.sign_in.succeeded();
             self.fresh = false;
-            self.tunnel_failures = 0;
+            self.tunnel_error = None;
             self.drop = None;
         } else if *before == config {
             return;
