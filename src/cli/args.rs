@@ -82,6 +82,11 @@ where
     Ok(Invocation { log_level: typed.log_level, command: run })
 }
 
+/// What clap knows of the program.
+pub fn definition() -> clap::Command {
+    Typed::command()
+}
+
 /// Lets the IKEv2 client of a laptop or phone reach the network behind a FortiGate SSL VPN.
 #[derive(Parser)]
 #[command(
@@ -100,6 +105,10 @@ struct Typed {
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info", value_parser = level_parser(),
           hide_possible_values = true, display_order = 90)]
     log_level: LevelFilter,
+
+    /// Read options from this file, too [default: /etc/pterodapter/pterodapter.toml]
+    #[arg(long, value_name = "FILE", display_order = 80)]
+    config: Option<PathBuf>,
 
     #[command(flatten)]
     ikev2: Option<Ikev2Args>,

@@ -3,6 +3,7 @@
 //! `args` knows what was typed, `settings` what was meant, the commands what to do with it.
 
 mod args;
+mod config_file;
 mod demo;
 mod ikev2;
 mod logging;
@@ -37,7 +38,11 @@ impl Failure {
 
 /// The program: parses the options, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
-    let invocation = match args::parse(std::env::args_os()) {
+    let argv = match config_file::merge(&args::definition(), std::env::args_os().collect()) {
+        Ok(argv) => argv,
+        Err(error) => return fail(&Failure::Configuration(error.to_string())),
+    };
+    let invocation = match args::parse(argv) {
         Ok(invocation) => invocation,
         Err(error) => return usage(&error),
     };
@@ -48,12 +53,14 @@ pub fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let (code, text) = failure.parts();
-            logging::fatal(text);
-            ExitCode::from(code)
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    let (code, text) = failure.parts();
+    logging::fatal(text);
+    ExitCode::from(code)
 }
 
 /// Prints help, the version, or in one line what is wrong with the command line.
