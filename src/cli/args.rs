@@ -14,11 +14,15 @@ use log::LevelFilter;
 
 use crate::engine::{MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
+use super::setup::SetupArgs;
+
 const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const EXAMPLES: &str = "\
 Commands:
   ikev2  Serve IKEv2 clients; options may stand before or after the word
+  check  Say what is wrong with them, and with what they name, without starting
+  setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
 Examples:
@@ -43,6 +47,10 @@ pub struct Invocation {
 pub enum Command {
     /// Serve IKEv2 clients.
     Ikev2(Box<Ikev2Args>),
+    /// Say what is wrong with the options of `ikev2`.
+    Check(Box<Ikev2Args>),
+    /// Make configuration, certificates and profiles.
+    Setup(SetupArgs),
     /// Run the demonstration.
     Demo(DemoArgs),
 }
@@ -59,24 +67,30 @@ where
     let mut command = Typed::command();
     let matches = command.try_get_matches_from_mut(argv)?;
     if let Some(name) = matches.subcommand_name() {
-        let stray = matches
-            .ids()
-            .filter(|id| id.as_str() != "log_level")
-            .find(|id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine));
+        let stray = command
+            .get_arguments()
+            .filter(|arg| !arg.is_global_set())
+            .map(|arg| arg.get_id().as_str())
+            .find(|id| matches.value_source(id) == Some(ValueSource::CommandLine));
         if let Some(id) = stray {
-            let text = format!("'{}' belongs to ikev2, not to {name}", id.as_str().replace('_', "-"));
+            let text = format!("'{}' belongs to ikev2, not to {name}", id.replace('_', "-"));
             return Err(command.error(ErrorKind::ArgumentConflict, text));
         }
     }
     let typed = Typed::from_arg_matches(&matches)?;
     let run = match (typed.sub, typed.ikev2) {
         (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
+        (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (None, Some(ikev2)) => {
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
-            Command::Ikev2(Box::new(ikev2))
+            match ikev2.word.as_str() {
+                "check" => Command::Check(Box::new(ikev2)),
+                _ => Command::Ikev2(Box::new(ikev2)),
+            }
         }
         (None, None) => {
-            return Err(command.error(ErrorKind::MissingRequiredArgument, "give a command: ikev2 or demo"));
+            return Err(command
+                .error(ErrorKind::MissingRequiredArgument, "give a command: ikev2, check, setup or demo"));
         }
     };
     Ok(Invocation { log_level: typed.log_level, command: run })
@@ -121,13 +135,15 @@ struct Typed {
 enum Sub {
     /// A gateway, the daemon and an IKEv2 client in one process on loopback: connects, moves data, prints a table
     Demo(DemoArgs),
+    /// Make a configuration with certificates, or the profile of a device
+    Setup(SetupArgs),
 }
 
 /// The options of `ikev2`.
 #[derive(Args, Clone, Debug)]
 pub struct Ikev2Args {
     /// The command word itself, anywhere among the options.
-    #[arg(value_name = "COMMAND", required = true, value_parser = ["ikev2"], hide = true)]
+    #[arg(value_name = "COMMAND", required = true, value_parser = ["ikev2", "check"], hide = true)]
     word: String,
 
     /// The FortiGate; the port is 443 if left out

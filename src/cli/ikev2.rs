@@ -60,7 +60,7 @@ fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure>
 }
 
 /// What the person can do about it, with the exit code that fits.
-fn start_failure(error: StartError) -> Failure {
+pub(super) fn start_failure(error: StartError) -> Failure {
     let StartError::Bind { address, error: cause } = &error else {
         return match error {
             StartError::System(_) => Failure::Runtime(error.to_string()),

@@ -3,11 +3,13 @@
 //! `args` knows what was typed, `settings` what was meant, the commands what to do with it.
 
 mod args;
+mod check;
 mod config_file;
 mod demo;
 mod ikev2;
 mod logging;
 mod settings;
+mod setup;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,8 @@ use self::args::Command;
 /// Why the program ends without success; each has its exit code.
 #[derive(Debug)]
 enum Failure {
+    /// Something to type is missing or wrong: 2, like what clap refuses.
+    Usage(String),
     /// It broke while running: 1.
     Runtime(String),
     /// The system does not permit it: 77 (EX_NOPERM).
@@ -29,6 +33,7 @@ enum Failure {
 impl Failure {
     fn parts(&self) -> (u8, &str) {
         match self {
+            Self::Usage(text) => (2, text),
             Self::Runtime(text) => (1, text),
             Self::Permission(text) => (77, text),
             Self::Configuration(text) => (78, text),
@@ -49,6 +54,8 @@ pub fn main() -> ExitCode {
     logging::init(invocation.log_level);
     let outcome = match invocation.command {
         Command::Ikev2(args) => ikev2::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => demo::run(args),
     };
     match outcome {

@@ -33,5 +33,5 @@ pub use config::{
 };
 pub use counters::{Counters, Snapshot};
 pub use desk::{Refusal, Request, Submission};
-pub use event_loop::{Handle, StartError, Stopper, start, start_under};
+pub use event_loop::{Handle, StartError, Stopper, start, start_under, try_ports};
 pub use service_manager::{HandoverError, ServiceManager};

@@ -1,0 +1,92 @@
+//! `pterodapter check`: everything that `ikev2` needs, tried without starting.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{TcpListener, ToSocketAddrs};
+use std::path::Path;
+use std::thread;
+
+use crate::engine::{self, Clock};
+
+use super::Failure;
+use super::args::{Destination, Ikev2Args};
+use super::ikev2::start_failure;
+use super::settings::{self, System};
+
+/// What was found, and how bad it is.
+enum Finding {
+    /// `ikev2` would not start, or never work.
+    Fault(String),
+    /// It works, but deserves a look.
+    Warning(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(text) => write!(f, "fault: {text}"),
+            Self::Warning(text) => write!(f, "warning: {text}"),
+        }
+    }
+}
+
+/// Prints a line for each finding; a failure if one is a fault.
+pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
+    let findings = findings(args);
+    let faults = findings.iter().filter(|finding| matches!(finding, Finding::Fault(_))).count();
+    let mut text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    if faults == 0 {
+        text.push_str(
+            "ready to start: files, certificates, ports and the name of the gateway are in order\n",
+        );
+    }
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|why| Failure::Runtime(format!("cannot write: {why}")))?;
+    match faults {
+        0 => Ok(()),
+        1 => Err(Failure::Configuration("there is a fault".to_owned())),
+        _ => Err(Failure::Configuration(format!("there are {faults} faults"))),
+    }
+}
+
+fn findings(args: &Ikev2Args) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let system = System {
+        wall: Clock::start().now().wall,
+        cores: thread::available_parallelism().map_or(1, usize::from),
+    };
+    // A password from standard input is for `ikev2` to read.
+    let stands_in = if args.password_file.as_deref() == Some(Path::new("-")) { "unread" } else { "" };
+    match settings::load(args, system, stands_in.as_bytes()) {
+        Ok((config, warnings)) => {
+            found.extend(warnings.iter().map(|warning| Finding::Warning(warning.to_string())));
+            for address in config.page {
+                if let Err(why) = TcpListener::bind(address) {
+                    found.push(Finding::Fault(format!(
+                        "port {} ({address}, TCP), where the browser comes back: {why}; give another with --saml-listen",
+                        address.port()
+                    )));
+                }
+            }
+        }
+        Err(error) => found.push(Finding::Fault(error.to_string())),
+    }
+    let ports = [args.ike_port.get(), args.nat_port.get()];
+    if let Err(error) = engine::try_ports(&settings::listen(args), ports) {
+        found.push(Finding::Fault(start_failure(error).parts().1.to_owned()));
+    }
+    found.extend(resolution(&args.destination));
+    found
+}
+
+fn resolution(destination: &Destination) -> Option<Finding> {
+    let Destination { host, port } = destination;
+    let why = match (host.as_str(), *port).to_socket_addrs() {
+        Ok(mut addresses) => addresses.next().is_none().then(|| "it has no address".to_owned())?,
+        Err(why) => why.to_string(),
+    };
+    Some(Finding::Fault(format!(
+        "--destination: {host} cannot be looked up ({why}); is the name right, and does this host have DNS?"
+    )))
+}
