@@ -126,8 +126,13 @@ fn setup_asks_on_a_terminal_until_the_answers_will_do() {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
-    for says in ["The FortiGate", "not a URL", "clients will dial", "cannot be a name", "Only these domains"]
-    {
+    for says in [
+        "The FortiGate",
+        "not a URL",
+        "clients will dial",
+        "cannot be a name",
+        "Domains that take the tunnel",
+    ] {
         assert!(text.contains(says), "{says:?} is not in\n{text}");
     }
     let written = place.read("etc/pterodapter.toml");

@@ -166,15 +166,18 @@ impl Answers {
             (None, None) => return Err(missing("--destination")),
         };
         let names = match (args.names.as_slice(), &mut dialogue) {
-            ([], Some(dialogue)) => dialogue
-                .ask("The name that clients will dial, or several with blanks between", |text| names(text))?,
+            ([], Some(dialogue)) => {
+                dialogue.ask("The name that clients will dial, or several with blanks between", names)?
+            }
             ([], None) => return Err(missing("--name")),
             (given, _) => given.to_vec(),
         };
         let suffixes = match (args.dns64_tunnel_suffix.as_slice(), &mut dialogue) {
             // Whoever gave the rest as options wants no questions.
-            ([], Some(dialogue)) if !was_complete => dialogue
-                .ask("Only these domains through the tunnel (nothing: everything)", |text| suffixes(text))?,
+            ([], Some(dialogue)) if !was_complete => dialogue.ask(
+                "Domains that take the tunnel, and nothing else does (leave empty for everything)",
+                suffixes,
+            )?,
             (given, _) => given.to_vec(),
         };
         Ok(Self { destination, names, suffixes })

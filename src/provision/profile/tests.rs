@@ -69,7 +69,7 @@ fn on_demand_is_said_only_on_demand() {
         profile.on_demand = true;
         assert!(apple::mobileconfig(&profile).contains("<key>Action</key><string>Connect</string>"));
         let domains = ["corp.example".to_owned()];
-        profile.domains = &domains;
+        let profile = Profile { domains: &domains, ..profile };
         let text = apple::mobileconfig(&profile);
         assert!(
             text.contains("EvaluateConnection") && text.contains("<string>corp.example</string>"),
@@ -80,15 +80,18 @@ fn on_demand_is_said_only_on_demand() {
 
 #[test]
 fn windows_is_told_routes_and_names_only_where_there_are_some() {
-    with_profile(|mut profile| {
+    with_profile(|profile| {
         let plain = windows::install(&profile);
         assert!(!plain.contains("SplitTunneling") && !plain.contains("Nrpt"), "{plain}");
         assert!(plain.lines().count() > 20 && !plain.replace("\r\n", "").contains('\n'));
         let (routes, domains) = (["10.0.0.0/8".to_owned()], ["corp.example".to_owned()]);
-        profile.split = true;
-        profile.routes = &routes;
-        profile.domains = &domains;
-        profile.nat64_prefix = Some("64:ff9b:1::/96".to_owned());
+        let profile = Profile {
+            split: true,
+            routes: &routes,
+            domains: &domains,
+            nat64_prefix: Some("64:ff9b:1::/96".to_owned()),
+            ..profile
+        };
         let split = windows::install(&profile);
         for part in [
             "foreach ($network in '198.19.255.1/32', '64:ff9b:1::/96', '10.0.0.0/8') {",
