@@ -4,6 +4,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+#[path = "openconnect/sign_in.rs"]
+mod sign_in;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -13,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use pterodapter::demo::gateway::{
-    self, CloseStyle, DenyMode, DnsOffer, Entry, Event, FarSide, Gateway, HostCheck, LoginOutcome, Mru,
+    self, Acks, CloseStyle, DenyMode, DnsOffer, Entry, Event, FarSide, Gateway, HostCheck, LoginOutcome, Mru,
     PppKnobs, Scenario, TunnelEnd, User,
 };
 
@@ -41,7 +44,7 @@ fn in_namespace(name: &str, program: &str, test: impl FnOnce(&Path)) {
         eprintln!("skipped: {why}");
         return;
     }
-    let namespace = format!("pt-{name}-{}", std::process::id());
+    let namespace = format!("pt-{}-{}", name.replace("::", "-"), std::process::id());
     let ip = |args: &[&str]| {
         let status = Command::new("ip").args(args).status().unwrap();
         assert!(status.success(), "ip {args:?}");
@@ -144,15 +147,15 @@ impl Drop for Client {
 }
 
 fn start_gateway(dir: &Path, far_side: FarSide, scenario: Scenario) -> Gateway {
-    let options = gateway::Options {
-        far_side,
-        users: vec![
-            User { realm: "staff".into(), ..User::new("alice", "p@ss+word & more") },
-            User::new("bob", "pw"),
-        ],
-        scenario,
-        ..Default::default()
-    };
+    let users = vec![User::new("alice", "p@ss+word & more").in_realm("staff"), User::new("bob", "pw")];
+    start(dir, gateway::Options { far_side, users, scenario, ..Default::default() })
+}
+
+fn start_with(dir: &Path, users: Vec<User>, scenario: Scenario) -> Gateway {
+    start(dir, gateway::Options { users, scenario, ..Default::default() })
+}
+
+fn start(dir: &Path, options: gateway::Options) -> Gateway {
     let (config, ca_pem) = options.into_config().unwrap();
     fs::write(dir.join("ca.pem"), ca_pem).unwrap();
     let script = dir.join("script");
@@ -173,7 +176,10 @@ fn openconnect(
     let ca = format!("--cafile={}", dir.join("ca.pem").display());
     let script = format!("--script={}", dir.join("script").display());
     let url = format!("https://{}/{realm}", gateway.addr());
-    let mut args = vec!["--protocol=fortinet", "--no-dtls", "--passwd-on-stdin", "-vvv", "-i", "octun"];
+    let mut args = vec!["--protocol=fortinet", "--no-dtls", "-vvv", "-i", "octun"];
+    if !more.contains(&"--cookie-on-stdin") {
+        args.push("--passwd-on-stdin");
+    }
     args.extend([ca.as_str(), script.as_str(), "-u", user]);
     args.extend(more);
     args.push(&url);
@@ -324,11 +330,11 @@ fn openconnect_copes_with_odd_negotiations() {
     in_namespace("openconnect_copes_with_odd_negotiations", "openconnect", |dir| {
         let usual = PppKnobs::default;
         for ppp in [
-            PppKnobs { offer_vj: true, ..usual() },
-            PppKnobs { own_mru: Some(1400), dns: DnsOffer::Reject, ..usual() },
+            PppKnobs { offer_vj: true, address_control: true, ipv6: Some([2; 8]), ..usual() },
+            PppKnobs { own_mru: Some(1400), dns: DnsOffer::Reject, acks: Acks::Twice, ..usual() },
             PppKnobs { mru: Mru::Nak(1280), ..usual() },
             PppKnobs { mru: Mru::Reject, ..usual() },
-            PppKnobs { ask_auth: true, ..usual() },
+            PppKnobs { ask_auth: true, ask_field_compression: true, ..usual() },
             PppKnobs { echo_every: Some(Duration::from_millis(50)), answer_echo: false, ..usual() },
         ] {
             let scenario = Scenario {

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver as Channel, Sender};
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::base::Now;
-use crate::crypto::{Secret, SystemRandom};
+use crate::crypto::SystemRandom;
 use crate::fortivpn;
 use crate::ike;
 
@@ -21,7 +21,7 @@ use super::datapath::{self, DataPath};
 use super::desk::{Desk, Request, Submission};
 use super::domains::Domains;
 use super::ike_thread::{IkeThread, Notice, Report};
-use super::saml::Listener;
+use super::page::{self, Listener, Page, Visit, Visitor};
 use super::service_manager::{HandoverError, ServiceManager};
 use super::state::State;
 use super::udp::{Receiver, Udp};
@@ -32,7 +32,7 @@ use super::{Clock, Config, Counters, Split, plan, tls};
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
 const FIRST_UDP: usize = 16;
-const FIRST_SAML: usize = 1024;
+const FIRST_PAGE: usize = 1024;
 
 /// Receives from one socket in one turn: an upload must not starve a download, timers or IKE.
 const RECEIVES_PER_TURN: usize = 4;
@@ -127,6 +127,7 @@ pub struct Handle {
     thread: JoinHandle<bool>,
     counters: Arc<Counters>,
     addresses: [Vec<SocketAddr>; 2],
+    page_addresses: Vec<SocketAddr>,
 }
 
 impl Handle {
@@ -138,6 +139,11 @@ impl Handle {
     /// Where we serve IKE with marker, and ESP; in the same order.
     pub fn nat_addresses(&self) -> &[SocketAddr] {
         &self.addresses[1]
+    }
+
+    /// Where the local page is: those of `Config::page` that could be bound.
+    pub fn page_addresses(&self) -> &[SocketAddr] {
+        &self.page_addresses
     }
 
     /// What was counted so far.
@@ -206,6 +212,11 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
     let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
+    let listener = Listener::bind(&config.page, FIRST_PAGE, poll.registry());
+    let page_addresses = listener.addresses().to_vec();
+    let mut in_tunnel = vec![IpAddr::V4(config.pool.host())];
+    in_tunnel.extend(config.split.nat64.map(|prefix| IpAddr::V6(prefix.embed(config.pool.host()))));
+    let page = Page::new(random().as_mut(), &page_addresses, in_tunnel);
     let event_loop = EventLoop {
         poll,
         clock,
@@ -214,9 +225,9 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         data,
         uplink,
         ike,
-        saml: None,
+        listener,
+        page,
         submissions,
-        page: config.page,
         desk: Desk::default(),
         console: config.sign_in.console,
         state: State::new(gateway, clock.now()),
@@ -231,7 +242,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
-    Ok(Handle { stopper, submitter, thread, counters, addresses })
+    Ok(Handle { stopper, submitter, thread, counters, addresses, page_addresses })
 }
 
 /// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
@@ -298,8 +309,8 @@ struct EventLoop {
     data: DataPath,
     uplink: Uplink,
     ike: IkeThread,
-    saml: Option<Listener>,
-    page: Vec<SocketAddr>,
+    listener: Listener,
+    page: Page,
     desk: Desk,
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
@@ -335,6 +346,7 @@ impl EventLoop {
             }
             self.turn(now, &mut receiver);
         }
+        self.summarise_drops(self.clock.now());
         matches!(self.phase, Phase::Done)
     }
 
@@ -370,10 +382,9 @@ impl EventLoop {
             Phase::DeletingClients { until } | Phase::LeavingGateway { until } => Some(until),
             Phase::Running | Phase::Done | Phase::Failed => None,
         };
-        let saml = self.saml.as_ref().and_then(Listener::poll_timeout);
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
-        let others = [phase, saml, housekeeping, self.manager.poll_timeout()];
+        let others = [phase, self.listener.poll_timeout(), housekeeping, self.manager.poll_timeout()];
         parts.into_iter().chain(others).flatten().min()
     }
 
@@ -381,12 +392,8 @@ impl EventLoop {
         match event.token() {
             WAKER => {}
             UPLINK => self.uplink.handle_event(now, event),
-            Token(token) if token >= FIRST_SAML => {
-                let Some(saml) = &mut self.saml else { return };
-                if let Some(id) = saml.handle_event(now.mono, token, self.poll.registry()) {
-                    log::info!("the browser brought a sign-in id");
-                    self.submit(now, Submission::Pasted(Secret::new(id.into_bytes())));
-                }
+            Token(token) if (FIRST_PAGE..FIRST_PAGE + page::TOKENS).contains(&token) => {
+                self.handle_page(now, token);
             }
             Token(token) => {
                 if let Some(udp) = self.data.udp.get_mut(token.saturating_sub(FIRST_UDP)) {
@@ -430,9 +437,7 @@ impl EventLoop {
     fn handle_timers(&mut self, now: Now) {
         self.data.handle_timeout(now);
         self.uplink.handle_timeout(now, self.poll.registry());
-        if let Some(saml) = &mut self.saml {
-            saml.handle_timeout(now.mono);
-        }
+        self.listener.handle_timeout(now.mono);
         if now.mono >= self.housekeeping + HOUSEKEEPING {
             self.housekeeping = now.mono;
             self.data.expire_flows(now);
@@ -546,6 +551,19 @@ impl EventLoop {
         if let Err(refusal) = self.desk.submit(submission) {
             log::warn!("{refusal}");
         }
+        self.serve_desk(now);
+    }
+
+    /// A browser on this host.
+    fn handle_page(&mut self, now: Now, token: usize) {
+        let Self { listener, page, desk, state, poll, .. } = self;
+        let visit = Visit { now, state, visitor: Visitor::Local };
+        let mut answer = |bytes: &[u8]| page.answer(bytes, &visit, desk);
+        listener.handle_event(now.mono, token, poll.registry(), &mut answer);
+        self.serve_desk(now);
+    }
+
+    fn serve_desk(&mut self, now: Now) {
         while let Some(input) = self.desk.poll_input() {
             self.uplink.handle(now, input);
         }
@@ -556,11 +574,10 @@ impl EventLoop {
         let request = self.desk.request().cloned();
         match &request {
             Some(Request::Link { url, .. }) => {
-                self.listen_for_browser();
                 log::warn!("sign in: open this address in a browser on this machine: {url}");
             }
             Some(Request::Question(question)) => log::warn!("sign in: {question:?}"),
-            None => self.saml = None,
+            None => {}
         }
         if let Some(console) = &self.console {
             // Nobody may be listening any more.
@@ -586,16 +603,6 @@ impl EventLoop {
         }
         if self.domains.poll_change(now.mono) {
             self.tell_plan();
-        }
-    }
-
-    fn listen_for_browser(&mut self) {
-        let Some(address) = self.page.first().filter(|_| self.saml.is_none()) else { return };
-        match Listener::bind(*address, FIRST_SAML, self.poll.registry()) {
-            Ok(listener) => self.saml = Some(listener),
-            Err(error) => log::error!(
-                "cannot wait for the browser on {address}: {error}; end the other program or use --saml-listen"
-            ),
         }
     }
 

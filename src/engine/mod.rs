@@ -11,9 +11,9 @@ mod event_loop;
 mod ike_thread;
 #[doc(hidden)]
 pub mod job;
+pub mod page;
 mod plan;
 mod reassembly;
-mod saml;
 mod service_manager;
 mod state;
 pub mod sys;

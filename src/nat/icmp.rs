@@ -74,8 +74,9 @@ pub fn emit_error(buf: &mut [u8], from: Ipv4Addr, kind: Kind, offending: &[u8]) 
     Some(len)
 }
 
+/// Reserved addresses (240.0.0.0/4) count: they stand for devices that speak IPv6.
 fn is_host(address: Ipv4Addr) -> bool {
-    !(is_group(address) || address.is_unspecified() || address.is_loopback())
+    !(address.is_multicast() || address.is_broadcast() || address.is_unspecified() || address.is_loopback())
 }
 
 /// Multicast, reserved and broadcast addresses.
@@ -116,13 +117,16 @@ mod tests {
         let from = Ipv4Addr::new(198, 19, 255, 1);
         let mut buf = [0; MAX_LEN];
         let mut try_with = |offending: &[u8]| emit_error(&mut buf, from, Kind::HostUnreachable, offending);
-        assert!(try_with(&datagram("10.0.0.1:1", "10.0.0.2:2", 3)).is_some());
+        for src in ["10.0.0.1:1", "240.0.0.2:1"] {
+            assert!(try_with(&datagram(src, "10.0.0.2:2", 3)).is_some(), "{src}");
+        }
         for (src, dst) in [
             ("10.0.0.1:1", "224.0.0.251:5353"),
             ("10.0.0.1:1", "255.255.255.255:1"),
             ("0.0.0.0:1", "10.0.0.2:1"),
             ("127.0.0.1:1", "10.0.0.2:1"),
             ("239.0.0.1:1", "10.0.0.2:1"),
+            ("255.255.255.255:1", "10.0.0.2:1"),
         ] {
             assert_eq!(try_with(&datagram(src, dst, 3)), None, "{src} {dst}");
         }

@@ -124,19 +124,6 @@ impl Request<'_> {
     }
 }
 
-/// Method and target of the request whose head is at the front of `bytes`, or `None` if the end of the head is not
-/// there yet.
-pub fn parse_request(bytes: &[u8]) -> Result<Option<(&str, &str)>, Error> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    match request.parse(bytes).map_err(Error::Head)? {
-        httparse::Status::Partial => Ok(None),
-        httparse::Status::Complete(_) => {
-            Ok(Some((request.method.unwrap_or_default(), request.path.unwrap_or_default())))
-        }
-    }
-}
-
 /// Status and headers of a response. `Debug` shows no header, because cookies are among them.
 pub struct Head {
     /// Status code.

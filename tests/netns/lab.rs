@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -44,12 +44,14 @@ const LINKS: [(&str, &str, &str, &str, &str, &str); 4] = [
     (CORP, "up0", "10.99.2.2/24", SRV, "corp", "10.99.2.1/24"),
     (FAR, "up0", "10.77.8.9/24", CORP, "far0", "10.77.8.1/24"),
 ];
-const TOOLS: [&str; 17] = [
+const TOOLS: [&str; 19] = [
     "ip",
     "kill",
     "python3",
     "nft",
     "ss",
+    "nstat",
+    "traceroute",
     "unshare",
     "sysctl",
     "setpriv",
@@ -157,9 +159,21 @@ impl Lab {
         etc(&self.namespace(role)).join("resolv.conf")
     }
 
+    /// What `/etc/hosts` is to new processes in the namespace.
+    pub fn hosts(&self, role: &str) -> PathBuf {
+        etc(&self.namespace(role)).join("hosts")
+    }
+
     /// `ip ARGS` in the namespace; panics where it fails.
     pub fn ip(&self, role: &str, args: &str) -> String {
         must(Command::new("ip").args(["-n", &self.namespace(role)]).args(args.split_whitespace()))
+    }
+
+    /// Loads a ruleset of nftables, which replaces the one that the namespace had before.
+    pub fn nft(&self, role: &str, rules: &str) {
+        let file = self.path("rules.nft");
+        fs::write(&file, format!("flush ruleset\n{rules}\n")).expect("file");
+        self.must(role, 5, &format!("nft -f {}", file.display()));
     }
 
     /// Runs a command line (split at blanks) in the namespace, for at most `seconds`.
@@ -249,6 +263,12 @@ impl Process {
             assert!(ended.is_none(), "{} ended ({ended:?}):\n{}", self.name, self.log());
             None
         });
+    }
+
+    /// Writes a line to its input.
+    pub fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("a pipe");
+        writeln!(input, "{line}").unwrap_or_else(|e| panic!("{}: {e}", self.name));
     }
 
     /// Still running?

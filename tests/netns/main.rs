@@ -145,7 +145,7 @@ fn a_client_connects_over_ipv6() {
 #[test]
 fn traffic_passes_in_every_size_and_direction() {
     let Some(lab) = Lab::open() else { return };
-    let service = Service::start(&lab, Key::P256);
+    let mut service = Service::start(&lab, Key::P256);
     let client = service.connected(CLI, "alice");
     traffic::ping(&lab, CLI, ADDRESS, 20);
     traffic::ping(&lab, CLI, &traffic::dns_server(&lab, CLI), 5);
@@ -187,6 +187,7 @@ fn traffic_passes_in_every_size_and_direction() {
     traffic::web(&lab, CLI);
     traffic::iperf(&lab, CLI, "-R -P 4").assert_passed("TCP on a narrow path");
     assert!(!client.log().contains("sequence number verification failed"), "the responder reordered packets");
+    service.stop_with_drops(&["too_big", "uplink_full"]);
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn rekeying_loses_nothing() {
 #[test]
 fn two_clients_at_once() {
     let Some(lab) = Lab::open() else { return };
-    let service = Service::start(&lab, Key::P256);
+    let mut service = Service::start(&lab, Key::P256);
     let alice = service.connected(CLI, "alice");
     let bob = service.connected(CLI2, "bob");
     assert_ne!(alice.inner_address(), bob.inner_address());
@@ -255,6 +256,7 @@ fn two_clients_at_once() {
     for role in [CLI, CLI2] {
         traffic::ping(&lab, role, ADDRESS, 5);
     }
+    service.stop_with_drops(&["too_big", "uplink_full"]);
 }
 
 #[test]

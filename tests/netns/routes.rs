@@ -32,7 +32,8 @@ fn wait_for_routes(lab: &Lab, client: &Strongswan, expected: &BTreeSet<String>, 
 #[test]
 fn routes_of_a_gateway_that_comes_up_late_reach_the_client() {
     let Some(lab) = Lab::open() else { return };
-    let mut service = Service::start_offline(&lab, Key::P256, &["--gateway-routes"]);
+    let setup = Setup { options: &["--gateway-routes"], ..Setup::default() };
+    let mut service = Service::start_offline(&lab, Key::P256, &setup);
     if service.is_reference() {
         return; // It has no uplink.
     }

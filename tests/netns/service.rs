@@ -36,6 +36,22 @@ pub enum Responder<'a> {
     Reference(Strongswan<'a>),
 }
 
+/// What may be different about daemon and gateway.
+pub struct Setup<'s> {
+    /// Further options of the daemon.
+    pub options: &'s [&'s str],
+    /// Further options of the gateway.
+    pub gateway: &'s [&'s str],
+    /// The gateway's address or name for the daemon.
+    pub destination: &'s str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Self { options: &[], gateway: &[], destination: GATEWAY }
+    }
+}
+
 impl<'a> Service<'a> {
     /// Starts everything; the certificates have keys of this kind.
     pub fn start(lab: &'a Lab, key: Key) -> Self {
@@ -44,20 +60,20 @@ impl<'a> Service<'a> {
 
     /// The same with further options of the daemon.
     pub fn start_with(lab: &'a Lab, key: Key, options: &[&str]) -> Self {
-        let mut service = Self::start_offline(lab, key, options);
+        let mut service = Self::start_offline(lab, key, &Setup { options, ..Setup::default() });
         service.go_online();
         service
     }
 
     /// The same, but the gateway does not answer before [`Service::go_online`].
-    pub fn start_offline(lab: &'a Lab, key: Key, options: &[&str]) -> Self {
+    pub fn start_offline(lab: &'a Lab, key: Key, setup: &Setup) -> Self {
         let authority = Authority::new(lab, "company", key);
         let server = authority.issue("server", &format!("DNS:{SERVER_ID},IP:{SRV_FROM_CLI}"), Usage::Server);
         let company = Company::start(lab);
         let responder = if std::env::var_os("PTERODAPTER_NETNS_REFERENCE").is_some() {
             Responder::Reference(start_reference(lab, &authority.cert(), &server))
         } else {
-            start_daemon(lab, &authority.cert(), &server, options)
+            start_daemon(lab, &authority.cert(), &server, setup)
         };
         Self { lab, authority, responder, company }
     }
@@ -68,6 +84,30 @@ impl<'a> Service<'a> {
             gateway.signal("CONT");
             daemon.wait_log("the tunnel is up", LIMIT);
         }
+    }
+
+    /// Tells the gateway to do something.
+    pub fn tell_gateway(&mut self, line: &str) {
+        if let Responder::Daemon { gateway, .. } = &mut self.responder {
+            gateway.say(line);
+        }
+    }
+
+    /// How many people have signed in at the gateway.
+    pub fn sign_ins(&mut self) -> usize {
+        let Responder::Daemon { gateway, .. } = &mut self.responder else { return 0 };
+        let before = gateway.log().len();
+        gateway.say("journal");
+        let journal = wait_for("the gateway's journal", LIMIT, || {
+            let log = gateway.log();
+            log.ends_with(" entries\n").then(|| log.get(before..).unwrap_or_default().to_owned())
+        });
+        journal.matches("outcome: Granted").count()
+    }
+
+    /// How often the tunnel came up.
+    pub fn times_up(&self) -> usize {
+        self.log().matches("the tunnel is up").count()
     }
 
     /// A certificate for a person.
@@ -120,6 +160,21 @@ impl<'a> Service<'a> {
         }
     }
 
+    /// Ends the daemon, which must have dropped packets for these reasons only: what it answered, and what a TCP stream
+    /// sent faster than the gateway took it.
+    pub fn stop_with_drops(&mut self, allowed: &[&str]) {
+        assert!(self.stop(), "the responder did not end well:\n{}", self.log());
+        let log = self.log();
+        let summaries =
+            log.lines().filter_map(|l| l.split_once("packets dropped since the last such line: "));
+        for (_, drops) in summaries {
+            println!("the daemon dropped {drops}");
+            let reasons = drops.split(", ").map(|drop| drop.split(' ').next().unwrap_or_default());
+            let other: Vec<_> = reasons.filter(|reason| !allowed.contains(reason)).collect();
+            assert!(other.is_empty(), "dropped for other reasons than {allowed:?}: {drops}");
+        }
+    }
+
     /// The responder's log so far.
     pub fn log(&self) -> String {
         match &self.responder {
@@ -129,11 +184,11 @@ impl<'a> Service<'a> {
     }
 }
 
-fn start_daemon<'a>(lab: &Lab, trust: &Path, server: &Identity, options: &[&str]) -> Responder<'a> {
+fn start_daemon<'a>(lab: &Lab, trust: &Path, server: &Identity, setup: &Setup) -> Responder<'a> {
     let (listen, gateway_ca) = (format!("{GATEWAY}:10443"), text(&lab.path("gateway.pem")));
     let gateway = [PROGRAM, "demo", "--gateway-only", "--listen", &listen, "--far-side", "tun:vpn0"];
     let account = ["--user", "alice:secret", "--ca-file", &gateway_ca];
-    let mut gateway = lab.start(CORP, "gateway", &[], &[&gateway[..], &account].concat());
+    let mut gateway = lab.start(CORP, "gateway", &[], &[&gateway[..], &account, setup.gateway].concat());
     gateway.wait_log("ready ", LIMIT);
     // The gateway's side of PPP: what the peer cannot take in one piece is not sent in one.
     lab.ip(CORP, "link set vpn0 up mtu 1354");
@@ -143,10 +198,11 @@ fn start_daemon<'a>(lab: &Lab, trust: &Path, server: &Identity, options: &[&str]
     fs::write(&password, "secret\n").expect("file");
     fs::set_permissions(&password, Permissions::from_mode(0o600)).expect("chmod");
     let (password, trust, cert, key) = (text(&password), text(trust), text(&server.cert), text(&server.key));
-    let uplink = [PROGRAM, "--destination", &listen, "--gateway-ca", &gateway_ca];
+    let destination = format!("{}:10443", setup.destination);
+    let uplink = [PROGRAM, "--destination", &destination, "--gateway-ca", &gateway_ca];
     let account = ["--username", "alice", "--password-file", &password];
     let identity = ["--id-hostname", SERVER_ID, "--cacert", &trust, "--cert", &cert, "--key", &key];
-    let line = [&uplink[..], &account, &identity, options, &["--log-level", "debug", "ikev2"]].concat();
+    let line = [&uplink[..], &account, &identity, setup.options, &["--log-level", "debug", "ikev2"]].concat();
     gateway.signal("STOP");
     let daemon = lab.start(SRV, "pterodapter", &[], &line);
     Responder::Daemon { daemon, gateway }

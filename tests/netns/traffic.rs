@@ -3,12 +3,27 @@
 use std::fs;
 
 use crate::company::{self, ADDRESS, BIG_NAME, BIG_RECORDS, NAME};
-use crate::lab::Lab;
+use crate::lab::{CORP, FAR, Lab, SRV};
 
 /// Every one of `count` pings, 50 ms apart, must be answered.
 pub fn ping(lab: &Lab, role: &str, target: &str, count: u32) {
     let text = lab.must(role, 5 + count / 10, &format!("ping -n -i 0.05 -c {count} -W 2 {target}"));
     assert!(text.contains(" 0% packet loss"), "{text}");
+}
+
+/// What `traceroute` finds on the way: one address per hop, which answered all three probes.
+pub fn hops(lab: &Lab, role: &str, how: &str, target: &str) -> Vec<String> {
+    let text = lab.must(role, 30, &format!("traceroute -n -q 3 -N 3 -w 2 {how} {target}"));
+    let hop = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().skip(1).collect();
+        let addresses: Vec<_> =
+            words.iter().filter(|w| w.contains([':', '*']) || w.matches('.').count() == 3).collect();
+        match addresses[..] {
+            [address] if *address != "*" => (*address).to_owned(),
+            _ => panic!("{target} {how}:\n{text}"),
+        }
+    };
+    text.lines().skip(1).map(hop).collect()
 }
 
 /// One echo request of `len` octets in all, with DF (`do`) or without (`dont`), is answered.
@@ -51,17 +66,26 @@ pub fn web(lab: &Lab, role: &str) {
 pub struct Flow {
     /// Octets per second that arrived, times 8 / 10^6.
     pub mbit: f64,
-    /// Datagrams lost, in percent (UDP).
+    /// Datagrams lost (UDP).
     pub lost: f64,
+    /// Packets that the kernel dropped on the way meanwhile.
+    pub overflowed: u64,
     /// Maximum segment size that the connection agreed on.
     pub mss: f64,
 }
 
 impl Flow {
-    /// Fails where the flow stood still. How fast it was is for benches to say: here the client's user-space ESP and
-    /// whatever else the machine does decide that, and what they drop.
+    /// Fails where the flow stood still, or where a datagram was lost that no full buffer of the kernel accounts for.
+    /// There is no bound to a share: charon's and iperf3's receive buffers hold 92 datagrams, so that one pause of 400 ms of
+    /// either, or a burst after one, loses 15 % of a flow. How fast it was is for benches to say; what the daemon
+    /// dropped, [`crate::service::Service::stop_with_drops`] tells.
     pub fn assert_passed(&self, what: &str) {
-        assert!(self.mbit > 1.0 && self.lost < 50.0, "{what}: {} Mbit/s, {} % lost", self.mbit, self.lost);
+        let Self { mbit, lost, overflowed, .. } = self;
+        assert!(*mbit > 1.0, "{what}: {mbit} Mbit/s");
+        assert!(
+            *lost <= *overflowed as f64,
+            "{what}: {lost} datagrams lost, {overflowed} of them in the kernel"
+        );
     }
 }
 
@@ -73,14 +97,34 @@ pub fn iperf(lab: &Lab, role: &str, how: &str) -> Flow {
 
 /// Runs iperf3 against the server at this address and port.
 pub fn iperf_to(lab: &Lab, role: &str, target: &str, port: u16, how: &str) -> Flow {
+    let overflowed = || [role, SRV, CORP, FAR].map(|role| overflows(lab, role)).iter().sum::<u64>();
+    let before = overflowed();
     let text = lab.must(role, 20, &format!("iperf3 -J -c {target} -p {port} {how}"));
-    let flow = read_flow(&text, how.contains("-u"));
+    let flow = read_flow(&text, how.contains("-u"), overflowed() - before);
     let flow = flow.unwrap_or_else(|| panic!("iperf3 {how}: {text}"));
-    println!("{role}: iperf3 {how}: {:.0} Mbit/s, {:.2} % lost", flow.mbit, flow.lost);
+    let Flow { mbit, lost, overflowed, .. } = flow;
+    println!(
+        "{role}: iperf3 {how}: {mbit:.0} Mbit/s, {lost} datagrams lost, {overflowed} packets dropped by the kernel"
+    );
     flow
 }
 
-fn read_flow(json: &str, udp: bool) -> Option<Flow> {
+/// How many packets the kernel dropped in this namespace because a socket, an interface or its queue was full.
+fn overflows(lab: &Lab, role: &str) -> u64 {
+    let counters =
+        lab.must(role, 5, "nstat -asz UdpRcvbufErrors UdpSndbufErrors Udp6RcvbufErrors Udp6SndbufErrors");
+    let sockets = counters.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    // Per interface, behind its name: octets, packets, errors and drops received, ..., the same sent.
+    let interfaces = lab.must(role, 5, "cat /proc/net/dev");
+    let columns = interfaces.lines().filter_map(|line| line.split_once(':'));
+    let queues = columns.flat_map(|(_, numbers)| {
+        let numbers: Vec<_> = numbers.split_whitespace().collect();
+        [3, 11].map(|column| numbers.get(column).and_then(|n| n.parse::<u64>().ok()).expect("a number"))
+    });
+    sockets.sum::<u64>() + queues.sum::<u64>()
+}
+
+fn read_flow(json: &str, udp: bool, overflowed: u64) -> Option<Flow> {
     let json: String = json.split_whitespace().collect();
     let number = |text: &str, name: &str| -> Option<f64> {
         let (_, rest) = text.split_once(&format!("\"{name}\":"))?;
@@ -94,7 +138,8 @@ fn read_flow(json: &str, udp: bool) -> Option<Flow> {
     };
     Some(Flow {
         mbit: number(sum, "bits_per_second")? / 1e6,
-        lost: if udp { number(sum, "lost_percent")? } else { 0.0 },
+        lost: if udp { number(sum, "lost_packets")? } else { 0.0 },
+        overflowed,
         mss: number(&json, "tcp_mss_default").unwrap_or(0.0),
     })
 }

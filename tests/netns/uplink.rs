@@ -1,35 +1,71 @@
-//! The tunnel behind drops while clients are connected.
+//! The tunnel behind drops while clients are connected, and comes back by itself.
 
 use std::time::Duration;
 
-use crate::company::ADDRESS;
+use crate::company::{ADDRESS, start_iperf};
 use crate::lab::*;
 use crate::pki::Key;
 use crate::service::*;
+use crate::strongswan::Strongswan;
 use crate::traffic;
+
+/// The worst interruption is noticed within 30 s; this is with the way back.
+const BACK: Duration = Duration::from_secs(40);
+
+/// A connected client, which must not notice what happens to the tunnel.
+struct Witness<'a> {
+    client: Strongswan<'a>,
+    address: String,
+    ike: Vec<String>,
+}
+
+impl<'a> Witness<'a> {
+    fn connect(service: &Service<'a>) -> Self {
+        let client = service.connected(CLI, "alice");
+        let (address, ike) = (client.inner_address(), client.ike_spis());
+        traffic::ping(service.lab, CLI, ADDRESS, 3);
+        Self { client, address, ike }
+    }
+
+    fn assert_undisturbed(&self) {
+        assert_eq!(self.client.inner_address(), self.address);
+        assert_eq!(self.client.ike_spis(), self.ike);
+        let log = self.client.log();
+        assert_eq!(log.matches("IKE_SA vpn[1] established").count(), 1, "{log}");
+        assert!(!log.contains("IKE_SA vpn[2]") && !log.contains("retransmit"), "{log}");
+    }
+}
+
+/// Everything, started; `None` where the tests themselves are on trial: the reference has no uplink.
+fn start<'a>(lab: &'a Lab, setup: &Setup) -> Option<Service<'a>> {
+    let mut service = Service::start_offline(lab, Key::P256, setup);
+    service.go_online();
+    (!service.is_reference()).then_some(service)
+}
+
+/// Waits until the tunnel is up for the `nth` time; gives the time that took.
+fn wait_up(service: &Service, nth: usize) -> Duration {
+    let began = now();
+    wait_for(&format!("the tunnel to be up, number {nth}"), BACK, || {
+        (service.times_up() >= nth).then_some(())
+    });
+    now() - began
+}
+
+/// Rules for what the daemon's host sends to the gateway by this family.
+fn to_gateway(family: &str, rule: &str) -> String {
+    format!(
+        "table {family} way {{\n chain out {{\n  type filter hook output priority 0\n  tcp dport 10443 {rule}\n }}\n}}"
+    )
+}
 
 #[test]
 fn clients_stay_and_hear_that_the_company_is_unreachable() {
     let Some(lab) = Lab::open() else { return };
-    let service = Service::start(&lab, Key::P256);
-    if service.is_reference() {
-        return; // It has no uplink.
-    }
-    let client = service.connected(CLI, "alice");
-    traffic::ping(&lab, CLI, ADDRESS, 3);
-    let (address, ike) = (client.inner_address(), client.ike_spis());
+    let Some(service) = start(&lab, &Setup::default()) else { return };
+    let witness = Witness::connect(&service);
 
-    let block = "table ip block {
- chain out {
-  type filter hook output priority 0
-  \
-                 tcp dport 10443 reject with tcp reset
- }
-}
-";
-    let file = lab.path("block.nft");
-    std::fs::write(&file, block).expect("file");
-    lab.must(SRV, 5, &format!("nft -f {}", file.display()));
+    lab.nft(SRV, &to_gateway("ip", "reject with tcp reset"));
     // The first packet up meets the reset.
     lab.run(CLI, 5, &format!("ping -c 1 -W 1 {ADDRESS}"));
     wait_for("the tunnel is down", Duration::from_secs(10), || {
@@ -38,10 +74,106 @@ fn clients_stay_and_hear_that_the_company_is_unreachable() {
     let answer = lab.run(CLI, 5, &format!("ping -c 2 -W 1 {ADDRESS}"));
     assert!(answer.text.contains("Destination Net Unreachable"), "{}", answer.text);
 
-    lab.must(SRV, 5, "nft delete table ip block");
-    wait_for("the company is reachable again", Duration::from_secs(40), || {
+    lab.nft(SRV, "");
+    wait_for("the company is reachable again", BACK, || {
         lab.run(CLI, 5, &format!("ping -c 1 -W 1 {ADDRESS}")).ok.then_some(())
     });
     traffic::web(&lab, CLI);
-    assert_eq!((client.inner_address(), client.ike_spis()), (address, ike), "the client never noticed");
+    witness.assert_undisturbed();
+}
+
+#[test]
+fn a_tcp_stream_survives_three_reconnections() {
+    let Some(lab) = Lab::open() else { return };
+    let setup = Setup { gateway: &["--reuse", "60"], ..Setup::default() };
+    let Some(mut service) = start(&lab, &setup) else { return };
+    let witness = Witness::connect(&service);
+    // Newer kernels can be told not to wait for half a minute before they send again.
+    for role in [CLI, CORP] {
+        lab.must(role, 5, "sysctl -qw net.ipv4.tcp_retries2=100");
+        lab.run(role, 5, "sysctl -qw net.ipv4.tcp_rto_max_ms=2000");
+    }
+    let (mut server, port) = start_iperf(&lab);
+    let line = format!("iperf3 -c {ADDRESS} -p {port} -b 20M -t 200 -i 1 --forceflush");
+    let mut stream = lab.start(CLI, "stream", &[], &line.split(' ').collect::<Vec<_>>());
+    for (times, style) in ["fin", "reset", "blackhole"].iter().enumerate() {
+        std::thread::sleep(Duration::from_secs(2));
+        service.tell_gateway(&format!("drop {style}"));
+        println!("{style}: back after {:?}", wait_up(&service, times + 2));
+    }
+    // Seconds in which the server received something, on the one connection that it has accepted.
+    let moving =
+        |log: String| log.lines().filter(|l| l.contains("its/sec") && !l.contains(" 0.00 Bytes ")).count();
+    let before = moving(server.log());
+    wait_for("the stream to flow again", 2 * BACK, || (moving(server.log()) > before + 2).then_some(()));
+    assert!(stream.is_alive() && server.is_alive(), "{}\n{}", stream.log(), server.log());
+    assert_eq!(service.sign_ins(), 1, "the cookie was good all the time");
+    witness.assert_undisturbed();
+}
+
+#[test]
+fn a_gateway_that_restarts_is_signed_in_to_once_more() {
+    let Some(lab) = Lab::open() else { return };
+    let Some(mut service) = start(&lab, &Setup::default()) else { return };
+    let witness = Witness::connect(&service);
+    let pings: Vec<_> = "ping -n -i 0.2 -W 1".split(' ').chain([ADDRESS]).collect();
+    let pings = lab.start(CLI, "ping", &[], &pings);
+    service.tell_gateway("restart 5000");
+    println!("back after {:?}", wait_up(&service, 2));
+    drop(pings);
+    traffic::ping(&lab, CLI, ADDRESS, 5);
+    traffic::web(&lab, CLI);
+    assert_eq!(service.sign_ins(), 2, "at the start, and after the restart");
+    witness.assert_undisturbed();
+}
+
+#[test]
+fn the_way_to_the_gateway_changes() {
+    let Some(lab) = Lab::open() else { return };
+    let Some(mut service) = start(&lab, &Setup::default()) else { return };
+    let witness = Witness::connect(&service);
+    let corp = lab.namespace(CORP);
+    lab.ip(SRV, &format!("link add other type veth peer name other netns {corp}"));
+    for (role, address) in [(SRV, "10.99.4.1/24"), (CORP, "10.99.4.2/24")] {
+        lab.ip(role, &format!("address add {address} dev other"));
+        lab.ip(role, "link set other up");
+    }
+    lab.ip(CORP, "route replace default via 10.99.4.1");
+    // As from one wireless network to another: the address is gone, and there is a way from another one.
+    lab.ip(SRV, "address delete 10.99.2.1/24 dev corp");
+    lab.ip(SRV, "link set corp down");
+    lab.ip(SRV, &format!("route add {GATEWAY}/32 via 10.99.4.2 src 10.99.4.1"));
+    println!("back after {:?}", wait_up(&service, 2));
+    traffic::ping(&lab, CLI, ADDRESS, 5);
+    traffic::web(&lab, CLI);
+    assert!(service.sign_ins() <= 2, "the cookie is bound to the address before; the password is good");
+    witness.assert_undisturbed();
+}
+
+#[test]
+fn a_silent_ipv6_address_of_the_gateway_costs_little() {
+    with_silent_address("ip6", "fd99:2::2");
+}
+
+#[test]
+fn a_silent_first_address_of_the_gateway_costs_little() {
+    with_silent_address("ip", "10.99.2.3");
+}
+
+/// The name of the gateway has this address first, where nobody answers.
+fn with_silent_address(family: &str, silent: &str) {
+    let Some(lab) = Lab::open() else { return };
+    lab.must(SRV, 5, "sysctl -qw net.ipv6.conf.corp.disable_ipv6=0");
+    lab.ip(SRV, "address add fd99:2::1/64 dev corp nodad");
+    lab.nft(SRV, &to_gateway(family, &format!("{family} daddr {silent} drop")));
+    let name = "gateway.example.test";
+    std::fs::write(lab.hosts(SRV), format!("{silent} {name}\n{GATEWAY} {name}\n")).expect("file");
+    let setup = Setup { gateway: &["--name", name], destination: name, ..Setup::default() };
+    let began = now();
+    let Some(service) = start(&lab, &setup) else { return };
+    let took = now() - began;
+    println!("up after {took:?}");
+    let log = service.log();
+    assert!(log.contains(silent), "the address was not tried first:\n{log}");
+    assert!(took < Duration::from_secs(9), "{took:?}:\n{log}");
 }

@@ -1,11 +1,11 @@
 //! The gateway as a program of its own, for tests that run it in another network namespace.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{FarSide, Gateway, GatewayConfig, Scenario, User};
+use super::{CloseStyle, FarSide, Gateway, GatewayConfig, Scenario, User};
 use crate::provision::Authority;
 
 /// Validity of the certificates.
@@ -43,8 +43,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Understands `--listen IP:PORT`, `--far-side builtin|tun:NAME`, `--user NAME:PASSWORD[:REALM]`, `--name NAME`
-    /// and `--ca-file PATH`. The error is what to tell the user.
+    /// Understands `--listen IP:PORT`, `--far-side builtin|reflect|tun:NAME`, `--user NAME:PASSWORD[:REALM]`, `--name NAME`,
+    /// `--ca-file PATH` and `--reuse SECONDS`. The error is what to tell the user.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
         let mut options = Self::default();
         let mut args = args.into_iter();
@@ -58,6 +58,7 @@ impl Options {
                 "--user" => options.users.push(parse_user(&text)?),
                 "--name" => options.names.push(text),
                 "--ca-file" => options.ca_file = Some(value.into()),
+                "--reuse" => options.scenario.reuse = Some(parse_time(&text, Duration::from_secs)?),
                 _ => return Err(format!("unknown option {option}")),
             }
         }
@@ -91,12 +92,13 @@ fn wall_clock() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// `builtin` or `tun:NAME`.
+/// `builtin`, `reflect` or `tun:NAME`.
 pub fn parse_far_side(text: &str) -> Result<FarSide, String> {
     match (text, text.strip_prefix("tun:")) {
         ("builtin", _) => Ok(FarSide::Builtin),
+        ("reflect", _) => Ok(FarSide::Reflect),
         (_, Some(name)) => Ok(FarSide::Tun { name: name.to_owned() }),
-        _ => Err(format!("--far-side {text}: builtin or tun:NAME")),
+        _ => Err(format!("--far-side {text}: builtin, reflect or tun:NAME")),
     }
 }
 
@@ -105,7 +107,7 @@ pub fn parse_user(text: &str) -> Result<User, String> {
     let mut parts = text.splitn(3, ':');
     match (parts.next(), parts.next(), parts.next()) {
         (Some(name), Some(password), realm) => {
-            Ok(User { realm: realm.unwrap_or_default().to_owned(), ..User::new(name, password) })
+            Ok(User::new(name, password).in_realm(realm.unwrap_or_default()))
         }
         _ => Err("--user NAME:PASSWORD[:REALM]".into()),
     }
@@ -117,7 +119,7 @@ pub fn main_from_args(args: impl IntoIterator<Item = OsString>) -> Result<(), St
 }
 
 /// Runs a gateway until `input` ends. When it is ready it says so in one line of `output`: the word `ready`, its
-/// address, and the path of its authority's certificate.
+/// address, and the path of its authority's certificate. Each line of `input` is a [`Command`].
 pub fn run(options: Options, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
     let ca_file = options.ca_file.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("pterodapter-gateway-{}.pem", std::process::id()))
@@ -126,10 +128,53 @@ pub fn run(options: Options, input: &mut dyn Read, output: &mut dyn Write) -> Re
     std::fs::write(&ca_file, ca_pem).map_err(|e| format!("{}: {e}", ca_file.display()))?;
     let gateway = Gateway::start(config).map_err(|e| format!("cannot start the gateway: {e}"))?;
     // Nobody may be reading; the gateway is up all the same.
-    let _ = writeln!(output, "ready {} {}", gateway.addr(), ca_file.display()).and_then(|()| output.flush());
-    let _ = io::copy(input, &mut io::sink());
+    let mut say = |text: String| {
+        let _ = writeln!(output, "{text}").and_then(|()| output.flush());
+    };
+    say(format!("ready {} {}", gateway.addr(), ca_file.display()));
+    for line in BufReader::new(input).lines().map_while(Result::ok) {
+        match Command::parse(&line) {
+            Ok(Command::Drop(style)) => gateway.kick_tunnels(style),
+            Ok(Command::Restart(downtime)) => gateway.restart(downtime),
+            Ok(Command::Journal) => {
+                let entries: Vec<_> = gateway.journal().iter().map(|entry| format!("{entry:?}")).collect();
+                say(format!("{}\n{} entries", entries.join("\n"), entries.len()));
+            }
+            Err(error) => say(error),
+        }
+    }
     gateway.stop();
     Ok(())
+}
+
+/// What a running gateway is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Command {
+    /// `drop close-notify|fin|reset|terminate|blackhole`: all tunnels.
+    Drop(CloseStyle),
+    /// `restart MILLISECONDS`: see [`Gateway::restart`].
+    Restart(Duration),
+    /// `journal`: print what has happened so far, and the number of entries.
+    Journal,
+}
+
+impl Command {
+    fn parse(line: &str) -> Result<Self, String> {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["drop", "close-notify"] => Ok(Self::Drop(CloseStyle::CloseNotify)),
+            ["drop", "fin"] => Ok(Self::Drop(CloseStyle::Fin)),
+            ["drop", "reset"] => Ok(Self::Drop(CloseStyle::Reset)),
+            ["drop", "terminate"] => Ok(Self::Drop(CloseStyle::Terminate)),
+            ["drop", "blackhole"] => Ok(Self::Drop(CloseStyle::Blackhole)),
+            ["restart", downtime] => parse_time(downtime, Duration::from_millis).map(Self::Restart),
+            ["journal"] => Ok(Self::Journal),
+            _ => Err(format!("unknown command {line}")),
+        }
+    }
+}
+
+fn parse_time(text: &str, unit: fn(u64) -> Duration) -> Result<Duration, String> {
+    text.parse().map(unit).map_err(|e| format!("{text}: {e}"))
 }
 
 #[cfg(test)]
@@ -151,10 +196,13 @@ mod tests {
             "a:b:c:d",
             "--name",
             "gw",
+            "--reuse",
+            "60",
         ]);
         let options = options.unwrap();
         assert_eq!(options.listen.port(), 4443);
         assert_eq!(options.far_side, FarSide::Tun { name: "corp0".into() });
+        assert_eq!(options.scenario.reuse, Some(Duration::from_secs(60)));
         let user = &options.users[0];
         assert_eq!((user.name.as_str(), user.password.as_str(), user.realm.as_str()), ("a", "b", "c:d"));
         let (config, ca_pem) = options.into_config().unwrap();
@@ -162,7 +210,12 @@ mod tests {
         for bad in [&["--listen"], &["--no-such"]] {
             assert!(parse(bad).is_err());
         }
-        for bad in [["--user", "name"], ["--far-side", "moon"], ["--listen", "here"]] {
+        assert_eq!(Command::parse("drop reset"), Ok(Command::Drop(CloseStyle::Reset)));
+        assert_eq!(Command::parse("restart 250"), Ok(Command::Restart(Duration::from_millis(250))));
+        for bad in ["", "drop", "drop it", "restart soon"] {
+            assert!(Command::parse(bad).is_err(), "{bad}");
+        }
+        for bad in [["--user", "name"], ["--reuse", "long"], ["--far-side", "moon"], ["--listen", "here"]] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
     }
@@ -173,9 +226,12 @@ mod tests {
         let ca_file = dir.path().join("ca.pem");
         let mut output = Vec::new();
         let options = Options { ca_file: Some(ca_file.clone()), ..Options::default() };
-        run(options, &mut io::empty(), &mut output).unwrap();
-        let line = String::from_utf8(output).unwrap();
-        assert!(line.starts_with("ready 127.0.0.1:") && line.ends_with("ca.pem\n"), "{line}");
+        let mut input = io::Cursor::new("drop fin\njump\njournal\n");
+        run(options, &mut input, &mut output).unwrap();
+        let lines = String::from_utf8(output).unwrap();
+        let lines: Vec<_> = lines.lines().collect();
+        assert!(lines[0].starts_with("ready 127.0.0.1:") && lines[0].ends_with("ca.pem"), "{lines:?}");
+        assert_eq!(lines[1..], ["unknown command jump", "", "0 entries"]);
         assert!(std::fs::read_to_string(ca_file).unwrap().contains("BEGIN CERTIFICATE"));
     }
 }

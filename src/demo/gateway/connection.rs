@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use rustls::{ServerConnection, StreamOwned};
 
-use super::Shared;
-use super::http::Request;
+use super::answer::{self, After, Early, Stream};
+use super::http::{Request, Response};
 use super::journal::Event;
+use super::live::Live;
 use super::pages::{Action, Page};
-use super::tunnel;
+use super::scenario::{Fault, Handshake};
+use super::{Life, Shared, tls, tunnel};
 
 /// How often a waiting thread looks whether the gateway stops.
 const TICK: Duration = Duration::from_millis(100);
@@ -18,56 +20,123 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// Serves a connection to its end.
 pub(super) fn serve(shared: &Shared, stream: TcpStream, peer: SocketAddr) {
+    let life = shared.life();
     // The client's errors end the connection; those that matter are in the journal.
-    let _ = serve_requests(shared, stream, peer);
+    let _ = serve_requests(shared, &life, stream, peer);
 }
 
-fn serve_requests(shared: &Shared, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+fn serve_requests(shared: &Shared, life: &Life, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(TICK))?;
     stream.set_write_timeout(Some(IDLE))?;
-    let config = if shared.scenario().tls12_only { &shared.tls12 } else { &shared.tls13 };
+    let live = shared.scenario();
+    let handshake = live.next_handshake();
+    if handshake != Handshake::Usual {
+        return tls::fail(shared, life, stream, handshake);
+    }
+    let config = if shared.sessions().anyone_logged_in() { &live.tls_after_login } else { &live.tls };
+    let config = config.as_ref().map_err(|e| {
+        shared.note(Event::TlsFailed(e.clone()));
+        io::Error::other(e.clone())
+    })?;
     let mut tls = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
     tls.set_buffer_limit(None);
     let mut stream = StreamOwned::new(tls, stream);
-    if let Err(e) = patiently(shared, || stream.conn.complete_io(&mut stream.sock).map(|_| 0)) {
+    if let Err(e) = patiently(shared, life, || stream.conn.complete_io(&mut stream.sock).map(|_| 0)) {
         shared.note(Event::TlsFailed(e.to_string()));
         return Err(e);
     }
+    let peer_name = tls::peer_name(&stream.conn);
     let mut input = Vec::new();
-    while let Some(request) = read_request(shared, &mut stream, &mut input)? {
+    while let Some(request) = read_request(shared, life, &mut stream, &mut input)? {
         shared.note(Event::Request(request.without_secrets()));
-        let scenario = shared.scenario();
-        let page = Page { shared, scenario: &scenario, source: peer.ip(), request: &request };
-        match page.answer() {
-            Action::Respond(response) => {
-                let head_only = request.method == "HEAD";
-                stream.write_all(&response.emit(&scenario, head_only))?;
+        let live = shared.scenario();
+        let faults = live.next_faults(request.path());
+        let after = match answer::in_place(&faults) {
+            Some(Early::Answer(response)) => answer(shared, &mut stream, &live, &request, response, &faults)?,
+            Some(Early::Bytes(bytes)) => {
+                stream.write_all(&bytes)?;
                 stream.flush()?;
-                shared.note(Event::Answered(response.status));
-                if scenario.close_after_answer {
-                    return Ok(());
-                }
-                if response.close || request.header("connection") == Some("close") {
-                    stream.conn.send_close_notify();
-                    return stream.flush();
+                After::Cut
+            }
+            Some(Early::End(after)) => after,
+            None => {
+                let source = live.source.unwrap_or(peer.ip());
+                let peer = peer_name.as_deref();
+                let page = Page { shared, life, scenario: &live, source, peer, request: &request };
+                let action = page.answer();
+                wait(shared, life, &faults);
+                match action {
+                    Action::Respond(response) => {
+                        answer(shared, &mut stream, &live, &request, response, &faults)?
+                    }
+                    Action::Tunnel(grant) => {
+                        let (tls, socket) = stream.into_parts();
+                        return tunnel::serve(shared, grant, socket, tls, &input);
+                    }
+                    Action::Close => After::Cut,
                 }
             }
-            Action::Tunnel(grant) => {
-                let (tls, socket) = stream.into_parts();
-                return tunnel::serve(shared, grant, socket, tls, &input);
+        };
+        match after {
+            After::Open => {}
+            After::Close => {
+                stream.conn.send_close_notify();
+                return stream.flush();
             }
-            Action::Close => return Ok(()),
+            After::Cut => return Ok(()),
+            After::Reset => {
+                return socket2::SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO));
+            }
+            After::Hold => {
+                answer::hold(&mut stream, || life.is_over());
+                return Ok(());
+            }
         }
     }
     Ok(())
 }
 
+/// Sends an answer; tells what becomes of the connection.
+fn answer(
+    shared: &Shared,
+    stream: &mut Stream,
+    live: &Live,
+    request: &Request,
+    response: Response,
+    faults: &[&Fault],
+) -> io::Result<After> {
+    let (status, close) = (response.status, response.close);
+    let after = answer::send(stream, live, response, faults, request.method == "HEAD")?;
+    if !faults.iter().any(|fault| matches!(fault, Fault::Lost)) {
+        shared.note(Event::Answered(status));
+    }
+    Ok(match after {
+        Some(after) => after,
+        None if live.close_after_answer => After::Cut,
+        None if close || request.header("connection") == Some("close") => After::Close,
+        None => After::Open,
+    })
+}
+
+/// Waits as long as the faults want, and the gateway runs.
+fn wait(shared: &Shared, life: &Life, faults: &[&Fault]) {
+    let delays = faults.iter().filter_map(|fault| match fault {
+        Fault::Delay(delay) => Some(*delay),
+        _ => None,
+    });
+    let until = shared.now() + delays.sum::<Duration>();
+    while shared.now() < until && !life.is_over() {
+        std::thread::sleep(TICK.min(until.saturating_sub(shared.now())));
+    }
+}
+
 /// The next request; `None` when the client has closed. What came behind it stays in `input`.
 fn read_request(
     shared: &Shared,
-    stream: &mut StreamOwned<ServerConnection, TcpStream>,
+    life: &Life,
+    stream: &mut Stream,
     input: &mut Vec<u8>,
 ) -> io::Result<Option<Request>> {
     loop {
@@ -83,7 +152,7 @@ fn read_request(
             }
         }
         let mut buffer = [0; 4096];
-        match patiently(shared, || stream.read(&mut buffer)) {
+        match patiently(shared, life, || stream.read(&mut buffer)) {
             Ok(0) => return Ok(None),
             Ok(len) => input.extend_from_slice(&buffer[..len]),
             Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
@@ -93,7 +162,7 @@ fn read_request(
 }
 
 /// Repeats a read whose socket has a short time limit, until the gateway stops or the client is silent for long.
-fn patiently(shared: &Shared, mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+fn patiently(shared: &Shared, life: &Life, mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     let until = shared.now() + IDLE;
     loop {
         match read() {
@@ -103,7 +172,7 @@ fn patiently(shared: &Shared, mut read: impl FnMut() -> io::Result<usize>) -> io
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
                 ) =>
             {
-                if shared.is_stopping() || shared.now() > until {
+                if life.is_over() || shared.now() > until {
                     return Err(ErrorKind::TimedOut.into());
                 }
             }

@@ -6,20 +6,41 @@ use crate::wire::checksum;
 const MAGIC: u16 = 0x5050;
 const HEADER: usize = 6;
 
+/// A PPP packet, protocol number first, as a frame.
+pub fn frame(packet: &[u8]) -> Vec<u8> {
+    let size = packet.len() as u16;
+    let total = size.wrapping_add(HEADER as u16);
+    [&total.to_be_bytes(), &MAGIC.to_be_bytes(), &size.to_be_bytes(), packet].concat()
+}
+
 /// Frames to be sent, back to back, and where each one ends.
 #[derive(Default)]
 pub struct Frames {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    address_control: bool,
 }
 
 impl Frames {
+    /// No frames; with `address_control` each packet begins with the octets FF 03.
+    pub fn new(address_control: bool) -> Self {
+        Self { address_control, ..Self::default() }
+    }
+
+    /// Appends octets as they are.
+    pub fn push_raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push(self.bytes.len());
+    }
+
     /// Appends a frame with a PPP packet of `protocol` whose `len` octets of payload `fill` writes.
     pub fn push_with<R>(&mut self, protocol: u16, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
-        let size = len + 2;
+        let address_control: &[u8] = if self.address_control { &[0xff, 0x03] } else { &[] };
+        let size = len + 2 + address_control.len();
         self.bytes.extend_from_slice(&((size + HEADER) as u16).to_be_bytes());
         self.bytes.extend_from_slice(&MAGIC.to_be_bytes());
         self.bytes.extend_from_slice(&(size as u16).to_be_bytes());
+        self.bytes.extend_from_slice(address_control);
         self.bytes.extend_from_slice(&protocol.to_be_bytes());
         let start = self.bytes.len();
         self.bytes.resize(start + len, 0);

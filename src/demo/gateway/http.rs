@@ -1,7 +1,7 @@
 //! HTTP/1.1 as a FortiGate serves it: a strict reader of requests and a writer with its peculiar answers.
 
 use super::journal::RequestHead;
-use super::scenario::Scenario;
+use super::scenario::{Framing, Scenario};
 
 const HEAD_LIMIT: usize = 32 * 1024;
 const BODY_LIMIT: usize = 64 * 1024;
@@ -191,10 +191,10 @@ fn parse_json(text: &str) -> Option<Vec<(String, String)>> {
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Further headers, complete after the name: `("Set-Cookie", "...")`.
+    /// Further headers.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
-    pub body: String,
+    pub body: Vec<u8>,
     /// Close the connection after it, and say so.
     pub close: bool,
 }
@@ -203,7 +203,7 @@ impl Response {
     /// An answer with a body of `content_type`.
     pub fn new(status: u16, content_type: &str, body: impl Into<String>) -> Self {
         let headers = vec![("Content-Type", content_type.to_owned())];
-        Self { status, headers, body: body.into(), close: false }
+        Self { status, headers, body: body.into().into_bytes(), close: false }
     }
 
     /// An HTML page.
@@ -222,6 +222,13 @@ impl Response {
         self
     }
 
+    /// With another body.
+    pub fn with_body(mut self, content_type: &str, body: impl Into<String>) -> Self {
+        self.headers.retain(|(name, _)| *name != "Content-Type");
+        self.body = body.into().into_bytes();
+        self.with("Content-Type", content_type)
+    }
+
     /// With the session cookie, in the form that a FortiGate gives it.
     pub fn with_session(self, cookie: &str) -> Self {
         self.with("Set-Cookie", format!("SVPNCOOKIE={cookie}; path=/; secure; httponly"))
@@ -234,43 +241,106 @@ impl Response {
             .with("Set-Cookie", format!("SVPNNETWORKCOOKIE=; path=/remote/network; {GONE}"))
     }
 
-    /// The bytes to send.
-    pub fn emit(&self, scenario: &Scenario, head_only: bool) -> Vec<u8> {
+    /// Compresses the body, into one stored block (RFC 1952, RFC 1951).
+    pub fn compress(&mut self) {
+        let body = std::mem::take(&mut self.body);
+        let len = body.len() as u16;
+        let mut bytes = b"\x1f\x8b\x08\0\0\0\0\0\0\xff\x01".to_vec();
+        bytes.extend_from_slice(&len.to_le_bytes());
+        bytes.extend_from_slice(&(!len).to_le_bytes());
+        bytes.extend_from_slice(body.get(..usize::from(len)).unwrap_or_default());
+        bytes.extend_from_slice(&crc32(&body).to_le_bytes());
+        bytes.extend_from_slice(&u32::from(len).to_le_bytes());
+        self.body = bytes;
+        self.headers.push(("Content-Encoding", "gzip".into()));
+    }
+
+    /// The head and the body to send.
+    pub fn emit(&self, scenario: &Scenario, body: Body) -> (Vec<u8>, Vec<u8>) {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         head.push_str("Server: xxxxxxxx-xxxxx\r\n");
         for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            // A name that ends in a colon is complete.
+            let colon = if name.ends_with(':') { "" } else { ": " };
+            head.push_str(&format!("{name}{colon}{value}\r\n"));
         }
-        head.push_str(if self.close {
+        let until_close = matches!(body, Body::Framed(Framing::UntilClose | Framing::UntilCut));
+        head.push_str(if self.close || until_close {
             "Connection: close\r\n"
         } else {
             "Keep-Alive: timeout=10, max=100\r\nConnection: Keep-Alive\r\n"
         });
-        head.push_str("Transfer-Encoding: chunked\r\nX-Frame-Options: SAMEORIGIN\r\n");
+        match body {
+            Body::Framed(Framing::Length) => {
+                head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+            }
+            Body::Framed(Framing::UntilClose | Framing::UntilCut) => {}
+            Body::None | Body::Usual | Body::Framed(_) => head.push_str("Transfer-Encoding: chunked\r\n"),
+        }
+        head.push_str("X-Frame-Options: SAMEORIGIN\r\n");
         head.push_str("Content-Security-Policy: frame-ancestors 'self'; object-src 'self'\r\n");
         head.push_str("X-XSS-Protection: 1; mode=block\r\nX-Content-Type-Options: nosniff\r\n");
         head.push_str("Strict-Transport-Security: max-age=31536000\r\n\r\n");
-        let mut bytes = head.into_bytes();
-        if head_only {
-            return bytes;
-        }
-        for chunk in self.body.as_bytes().chunks(4096) {
-            let size = format!("{:x}", chunk.len());
-            let width = if scenario.chunk_padding { 6 } else { 0 };
-            bytes.extend_from_slice(format!("{size:<width$}\r\n").as_bytes());
+        let body = match body {
+            Body::None => Vec::new(),
+            Body::Framed(Framing::Length | Framing::UntilClose | Framing::UntilCut) => self.body.clone(),
+            Body::Usual => self.chunks(scenario, None),
+            Body::Framed(framing) => self.chunks(scenario, Some(framing)),
+        };
+        (head.into_bytes(), body)
+    }
+
+    fn chunks(&self, scenario: &Scenario, framing: Option<Framing>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (number, chunk) in self.body.chunks(4096).enumerate() {
+            let len = chunk.len();
+            let size = match framing {
+                Some(Framing::BadSize(text)) if number == 0 => text.to_owned(),
+                Some(Framing::UpperCase) => format!("{len:08X}"),
+                Some(Framing::Extension) => format!("{len:x} ; name=\"value; 0\""),
+                _ if scenario.chunk_padding => format!("{:<6}", format!("{len:x}")),
+                _ => format!("{len:x}"),
+            };
+            bytes.extend_from_slice(size.as_bytes());
+            bytes.extend_from_slice(b"\r\n");
             bytes.extend_from_slice(chunk);
             bytes.extend_from_slice(b"\r\n");
         }
-        let ends = if scenario.doubled_last_chunk { 2 } else { 1 };
-        (0..ends).for_each(|_| bytes.extend_from_slice(b"0\r\n\r\n"));
+        match framing {
+            Some(Framing::NoLastChunk) => {}
+            Some(Framing::Extension) => bytes.extend_from_slice(b"0;last\r\nX-Trailer: 1\r\n\r\n"),
+            _ => {
+                let ends = if scenario.doubled_last_chunk { 2 } else { 1 };
+                (0..ends).for_each(|_| bytes.extend_from_slice(b"0\r\n\r\n"));
+            }
+        }
         bytes
     }
+}
+
+/// How the body of an answer is sent.
+#[derive(Clone, Copy)]
+pub enum Body {
+    /// Not at all.
+    None,
+    /// In chunks, as the scenario says.
+    Usual,
+    /// In this way.
+    Framed(Framing),
+}
+
+/// The CRC of gzip (RFC 1952, section 8).
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
 }
 
 fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         302 => "Found",
+        303 => "See Other",
         401 => "Authorization Required",
         403 => "Forbidden",
         404 => "Not Found",
@@ -318,9 +388,19 @@ mod tests {
     }
 
     #[test]
+    fn compression_has_the_right_checksum() {
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        let mut response = Response::new(200, "text/plain", "ret=1");
+        response.compress();
+        assert_eq!(response.body[10..15], [1, 5, 0, 0xfa, 0xff]);
+        assert_eq!(response.body.len(), 10 + 5 + 5 + 8);
+    }
+
+    #[test]
     fn chunks_are_padded_but_the_last() {
         let response = Response::new(200, "text/plain", "ret=1");
-        let text = String::from_utf8(response.emit(&Scenario::default(), false)).unwrap();
+        let (head, body) = response.emit(&Scenario::default(), Body::Usual);
+        let text = String::from_utf8([head, body].concat()).unwrap();
         assert!(text.ends_with("\r\n\r\n5     \r\nret=1\r\n0\r\n\r\n"), "{text}");
     }
 }

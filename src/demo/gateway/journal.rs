@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::factor::Step;
+
 /// Entries beyond this many are not kept.
 const LIMIT: usize = 65_536;
 
@@ -27,6 +29,15 @@ pub enum Event {
         /// How it ended.
         outcome: LoginOutcome,
     },
+    /// A second factor was answered.
+    SecondFactor {
+        /// The user's name.
+        user: String,
+        /// What was asked for.
+        step: Step,
+        /// What the answer was worth.
+        outcome: FactorOutcome,
+    },
     /// A SAML id was traded for a cookie, or not.
     SamlTrade(bool),
     /// A tunnel request was refused.
@@ -44,6 +55,8 @@ pub enum Event {
     },
     /// A user logged out.
     Logout(String),
+    /// The gateway is back after a restart.
+    Restarted,
     /// The client broke a rule that a gateway enforces.
     Violation(&'static str),
 }
@@ -79,6 +92,27 @@ pub enum LoginOutcome {
     Denied,
     /// The source address is blocked.
     LockedOut,
+    /// Name and password were right, and a second factor is asked for. `Granted` or `Denied` follows.
+    Asked,
+}
+
+/// What an answer to a second factor was worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FactorOutcome {
+    /// Right.
+    Accepted,
+    /// Wrong; the login is denied.
+    Refused,
+    /// Wrong; the question comes again.
+    AskedAgain,
+    /// The password is not changed now.
+    Skipped,
+    /// The person has denied the push.
+    PushDenied,
+    /// Nobody has decided about the push.
+    TimedOut,
+    /// The answer does not bring back what the question came with.
+    NotEchoed,
 }
 
 /// Why a tunnel ended.

@@ -4,43 +4,52 @@
 //!
 //! It shares no state code with the client that it tests, so that a mistake does not meet its mirror image.
 
+mod answer;
+mod certificate;
 mod command;
 mod connection;
+mod factor;
 mod far_side;
 mod frame;
 mod http;
 mod journal;
+mod kick;
+mod live;
 mod pages;
 mod ppp;
+mod round;
 mod scenario;
 mod session;
+mod tls;
 mod tunnel;
 
+pub use certificate::{CertificateKind, ServerCertificate};
 pub use command::{Options, main_from_args, parse_far_side, parse_user, run};
+pub use factor::{Decision, Factor, Step};
 pub use far_side::FarSide;
-pub use journal::{Counts, Entry, Event, LoginOutcome, RequestHead, TunnelEnd};
+pub use frame::frame;
+pub use journal::{Counts, Entry, Event, FactorOutcome, LoginOutcome, RequestHead, TunnelEnd};
+
 pub use scenario::{
-    CloseStyle, DenyMode, DnsOffer, HostCheck, IdentityProvider, Mru, PppKnobs, Scenario, SecondTunnel,
+    Acks, AnswerFault, ClientCertificate, CloseStyle, CookieStyle, DenyMode, DnsOffer, Echo, Fault,
+    FormStyle, Framing, Handshake, HostCheck, IdentityProvider, Ipv6Offer, Magic, Moment, Mru, Order,
+    PppKnobs, Scenario, SecondTunnel, TlsKnobs,
 };
 pub use session::User;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token, Waker};
-use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
 use far_side::{FarSides, Network};
 use journal::Journal;
+use kick::Kick;
+use live::Live;
+use mio::{Events, Interest, Poll, Token, Waker};
 use session::Sessions;
-use tunnel::Kick;
 
 use crate::base::Random;
 use crate::crypto::SystemRandom;
@@ -77,30 +86,30 @@ pub struct Gateway {
 impl Gateway {
     /// Starts the gateway. Errors of the address, of the certificate or key, and of the far side.
     pub fn start(config: GatewayConfig) -> io::Result<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut listener = mio::net::TcpListener::bind(config.listen)?;
         let addr = listener.local_addr()?;
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, Token(0), Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), Token(1))?;
-        let tls = |versions: &[&'static rustls::SupportedProtocolVersion]| {
-            tls_config(&config, provider.clone(), versions)
-        };
+        let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidInput, e);
+        let certificate = ServerCertificate::from_pem(&config.chain_pem, &config.key_pem).map_err(invalid)?;
+        let live = Live::new(config.scenario, &certificate, None);
+        live.tls.as_ref().map_err(|e| invalid(e.clone()))?;
         let shared = Arc::new(Shared {
-            tls13: tls(rustls::ALL_VERSIONS)?,
-            tls12: tls(&[&rustls::version::TLS12])?,
+            live: Mutex::new(Arc::new(live)),
+            certificate,
             far_sides: FarSides::open(&config.far_side)?,
             users: config.users,
-            scenario: Mutex::new(Arc::new(config.scenario)),
             sessions: Mutex::default(),
             journal: Journal::default(),
             started: clock(),
-            stop: AtomicBool::new(false),
+            restart: Mutex::default(),
+            lives: Arc::default(),
         });
         let for_acceptor = shared.clone();
         let acceptor = std::thread::Builder::new()
             .name("gateway".into())
-            .spawn(move || accept(&for_acceptor, poll, &listener))?;
+            .spawn(move || accept(&for_acceptor, poll, listener, addr))?;
         Ok(Self { shared, addr, waker, acceptor: Some(acceptor) })
     }
 
@@ -114,20 +123,33 @@ impl Gateway {
         self.shared.journal.entries()
     }
 
-    /// Changes the behaviour. Tunnels that are up keep theirs; TLS versions and all pages change with the next
-    /// connection.
+    /// Changes the behaviour. Tunnels that are up keep theirs; TLS changes with the next connection, pages with the
+    /// next request.
     pub fn set_scenario(&self, scenario: Scenario) {
-        *self.shared.scenario.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(scenario);
+        let mut live = self.shared.live.lock().unwrap_or_else(PoisonError::into_inner);
+        *live = Arc::new(Live::new(scenario, &self.shared.certificate, Some(&live)));
     }
 
     /// The behaviour now.
     pub fn scenario(&self) -> Scenario {
-        Scenario::clone(&self.shared.scenario())
+        self.shared.scenario().scenario.clone()
     }
 
-    /// Drops all tunnels. Sessions end with [`CloseStyle::Terminate`]; otherwise `Scenario::reuse` decides.
+    /// Drops all tunnels. Sessions end with a Terminate-Request; otherwise `Scenario::reuse` decides.
     pub fn kick_tunnels(&self, style: CloseStyle) {
         self.shared.sessions().tunnels().for_each(|tunnel| tunnel.drop_tunnel(style));
+    }
+
+    /// Tells all tunnels to do something.
+    pub fn order_tunnels(&self, order: &Order) {
+        self.shared.sessions().tunnels().for_each(|tunnel| tunnel.order(order.clone()));
+    }
+
+    /// Breaks all connections, listens no more for `downtime`, and comes back without any session.
+    pub fn restart(&self, downtime: Duration) {
+        *self.shared.restart.lock().unwrap_or_else(PoisonError::into_inner) = Some(downtime);
+        // Without a waker the acceptor sees it within a second.
+        let _ = self.waker.wake();
     }
 
     /// Closes all connections and waits for the threads.
@@ -136,7 +158,7 @@ impl Gateway {
     }
 
     fn stop_and_join(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.lives.store(u32::MAX, Ordering::Relaxed);
         // Without a waker the threads see it within a second.
         let _ = self.waker.wake();
         self.shared.sessions().tunnels().for_each(|tunnel| tunnel.wake());
@@ -155,15 +177,30 @@ impl Drop for Gateway {
 
 /// What the threads of a gateway share.
 struct Shared {
-    tls13: Arc<ServerConfig>,
-    tls12: Arc<ServerConfig>,
+    live: Mutex<Arc<Live>>,
+    certificate: ServerCertificate,
     far_sides: FarSides,
     users: Vec<User>,
-    scenario: Mutex<Arc<Scenario>>,
     sessions: Mutex<Sessions>,
     journal: Journal,
     started: Instant,
-    stop: AtomicBool,
+    /// A restart that is wanted, and how long it takes.
+    restart: Mutex<Option<Duration>>,
+    /// Counts restarts; the end is the last number.
+    lives: Arc<AtomicU32>,
+}
+
+/// The time between two restarts of the gateway.
+struct Life {
+    lives: Arc<AtomicU32>,
+    number: u32,
+}
+
+impl Life {
+    /// Whether everything of this life has to end.
+    fn is_over(&self) -> bool {
+        self.lives.load(Ordering::Relaxed) != self.number
+    }
 }
 
 impl Shared {
@@ -173,11 +210,25 @@ impl Shared {
     }
 
     fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.lives.load(Ordering::Relaxed) == u32::MAX
     }
 
-    fn scenario(&self) -> Arc<Scenario> {
-        self.scenario.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn life(&self) -> Life {
+        Life { number: self.lives.load(Ordering::Relaxed), lives: self.lives.clone() }
+    }
+
+    /// Ends all connections and forgets all sessions.
+    fn begin_restart(&self) {
+        // Never the last number.
+        let next = |lives: u32| (lives != u32::MAX).then(|| (lives + 1) % u32::MAX);
+        let _ = self.lives.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let mut sessions = self.sessions();
+        sessions.tunnels().for_each(|tunnel| tunnel.drop_tunnel(CloseStyle::Reset));
+        sessions.forget();
+    }
+
+    fn scenario(&self) -> Arc<Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -199,11 +250,12 @@ impl Shared {
     }
 
     /// A cookie of the form that FortiOS gives: like Base64, with an escaped line feed at the end.
-    fn cookie(&self) -> String {
-        let octets: [u8; 86] = self.random();
-        let mut cookie: String = octets.iter().map(|o| char::from(ALPHABET[usize::from(o & 63)])).collect();
-        cookie.push_str("+/==%0a");
-        cookie
+    fn cookie(&self, length: usize) -> String {
+        const END: &str = "+/==%0a";
+        let mut octets = vec![0; length.saturating_sub(END.len())];
+        SystemRandom::new().fill(&mut octets);
+        let letters = octets.iter().map(|octet| char::from(ALPHABET[usize::from(octet & 63)]));
+        letters.chain(END.chars()).collect()
     }
 
     /// An unguessable word of hexadecimal digits.
@@ -212,29 +264,21 @@ impl Shared {
     }
 }
 
-fn tls_config(
-    config: &GatewayConfig,
-    provider: Arc<CryptoProvider>,
-    versions: &[&'static rustls::SupportedProtocolVersion],
-) -> io::Result<Arc<ServerConfig>> {
-    let invalid = |e: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidInput, e.to_string());
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(config.chain_pem.as_bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(config.key_pem.as_bytes()).map_err(|e| invalid(&e))?;
-    let tls = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .and_then(|builder| {
-            let chain = chain.map_err(|e| rustls::Error::General(e.to_string()))?;
-            builder.with_no_client_auth().with_single_cert(chain, key)
-        })
-        .map_err(|e| invalid(&e))?;
-    Ok(Arc::new(tls))
-}
-
-fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener) {
+fn accept(shared: &Arc<Shared>, mut poll: Poll, mut listener: mio::net::TcpListener, addr: SocketAddr) {
     let mut events = Events::with_capacity(8);
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while !shared.is_stopping() {
         let _ = poll.poll(&mut events, Some(Duration::from_secs(1)));
+        let restart = shared.restart.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(downtime) = restart {
+            drop(listener);
+            shared.begin_restart();
+            match listen_again(shared, &poll, addr, downtime) {
+                Some(again) => listener = again,
+                None => break,
+            }
+            shared.note(Event::Restarted);
+        }
         while let Ok((stream, peer)) = listener.accept() {
             threads.retain(|thread| !thread.is_finished());
             if threads.len() >= CONNECTIONS {
@@ -249,6 +293,27 @@ fn accept(shared: &Arc<Shared>, mut poll: Poll, listener: &mio::net::TcpListener
     for thread in threads {
         let _ = thread.join();
     }
+}
+
+/// Listens on `addr` after `downtime`; `None` when the gateway stops.
+fn listen_again(
+    shared: &Shared,
+    poll: &Poll,
+    addr: SocketAddr,
+    downtime: Duration,
+) -> Option<mio::net::TcpListener> {
+    const TICK: Duration = Duration::from_millis(10);
+    let until = shared.now() + downtime;
+    while !shared.is_stopping() {
+        std::thread::sleep(TICK);
+        if shared.now() >= until
+            && let Ok(mut listener) = mio::net::TcpListener::bind(addr)
+            && poll.registry().register(&mut listener, Token(0), Interest::READABLE).is_ok()
+        {
+            return Some(listener);
+        }
+    }
+    None
 }
 
 #[expect(

@@ -7,12 +7,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::frame::Frames;
-use super::scenario::{DnsOffer, Mru, PppKnobs};
+use super::scenario::{Acks, DnsOffer, Echo, Magic, Mru, PppKnobs};
 
 /// PPP protocol number of IPv4 packets.
 pub const IPV4: u16 = 0x0021;
 const LCP: u16 = 0xc021;
 const IPCP: u16 = 0x8021;
+const IPV6: u16 = 0x0057;
+const IPV6CP: u16 = 0x8057;
 const CCP: u16 = 0x80fd;
 
 const CONFIGURE_REQUEST: u8 = 1;
@@ -27,7 +29,6 @@ const ECHO_REPLY: u8 = 10;
 
 /// Octets of an unknown packet that a Protocol-Reject quotes.
 const MAX_REJECTED: usize = 1280;
-const RESTART: Duration = Duration::from_secs(3);
 /// From this identifier on a client that keeps refusing our address is offered the deprecated option 1 (RFC 1172).
 const LAST_ADDRESS_ID: u8 = 0x65;
 
@@ -57,6 +58,8 @@ struct Negotiation {
     asked: Vec<u8>,
     acked_by_peer: bool,
     acked_by_us: bool,
+    /// An altered Ack was sent.
+    altered: bool,
 }
 
 impl Negotiation {
@@ -85,6 +88,7 @@ pub struct Ppp {
     started: bool,
     lcp: Negotiation,
     ipcp: Negotiation,
+    ipv6cp: Negotiation,
     next_id: u8,
     repeat_at: Option<Duration>,
 }
@@ -101,9 +105,15 @@ impl Ppp {
             started: false,
             lcp: negotiation(),
             ipcp: negotiation(),
+            ipv6cp: negotiation(),
             next_id: 0,
             repeat_at: None,
         }
+    }
+
+    /// True when LCP is open.
+    pub fn is_lcp_open(&self) -> bool {
+        self.lcp.is_open()
     }
 
     /// True when IP packets may flow.
@@ -117,6 +127,11 @@ impl Ppp {
         let Some((&[p0, p1], payload)) = packet.split_first_chunk() else { return Received::Ignored };
         if !self.started {
             self.started = true;
+            if self.knobs.magic == Magic::Same
+                && let Some(magic) = magic_of(payload)
+            {
+                self.magic = magic;
+            }
             self.start_lcp(now, out);
         }
         match u16::from_be_bytes([p0, p1]) {
@@ -125,6 +140,8 @@ impl Ppp {
             LCP => self.handle_lcp(now, payload, out),
             IPCP if self.lcp.is_open() => self.handle_ipcp(now, payload, out),
             CCP if self.lcp.is_open() => handle_ccp(payload, out),
+            IPV6CP if self.lcp.is_open() && self.knobs.ipv6.is_some() => self.handle_ipv6cp(payload, out),
+            IPV6 if self.ipv6cp.is_open() => Received::Control,
             _ if self.lcp.is_open() => {
                 self.next_id = self.next_id.wrapping_add(1);
                 // Cut to fit (RFC 1661, 5.7).
@@ -151,7 +168,7 @@ impl Ppp {
         } else if self.lcp.is_open() && !self.ipcp.acked_by_peer {
             self.ipcp.repeat(IPCP, out);
         }
-        self.repeat_at = (!self.is_up()).then_some(now + RESTART);
+        self.repeat_at = (!self.is_up()).then_some(now + self.knobs.restart);
     }
 
     /// Sends an Echo-Request.
@@ -160,10 +177,19 @@ impl Ppp {
         push_control(out, LCP, ECHO_REQUEST, self.next_id, &self.magic);
     }
 
-    /// Sends a Terminate-Request with a reason text.
-    pub fn terminate(&mut self, reason: &str, out: &mut Frames) {
+    /// Sends a Terminate-Request.
+    pub fn terminate(&mut self, out: &mut Frames) {
         self.next_id = self.next_id.wrapping_add(1);
-        push_control(out, LCP, TERMINATE_REQUEST, self.next_id, reason.as_bytes());
+        let reason = self.knobs.terminate_reason.as_bytes();
+        push_control(out, LCP, TERMINATE_REQUEST, self.next_id, reason);
+    }
+
+    /// Takes the link down and negotiates anew.
+    pub fn renegotiate(&mut self, now: Duration, out: &mut Frames) {
+        for negotiation in [&mut self.lcp, &mut self.ipcp, &mut self.ipv6cp] {
+            *negotiation = Negotiation { id: negotiation.id, ..Negotiation::default() };
+        }
+        self.start_lcp(now, out);
     }
 
     fn start_lcp(&mut self, now: Duration, out: &mut Frames) {
@@ -179,8 +205,13 @@ impl Ppp {
             push_option(&mut options, 3, &[0xc0, 0x23]);
         }
         push_option(&mut options, 5, &self.magic);
+        if self.knobs.ask_field_compression {
+            push_option(&mut options, 7, &[]);
+            push_option(&mut options, 8, &[]);
+        }
+        options.extend_from_slice(&self.knobs.more_options);
         self.lcp.ask(LCP, options, out);
-        self.repeat_at = Some(now + RESTART);
+        self.repeat_at = Some(now + self.knobs.restart);
     }
 
     fn handle_lcp<'a>(&mut self, now: Duration, payload: &[u8], out: &mut Frames) -> Received<'a> {
@@ -190,29 +221,42 @@ impl Ppp {
             CONFIGURE_REQUEST => {
                 if was_open {
                     // The client negotiates anew (RFC 1661, 4.3): so do we, from the beginning.
-                    self.lcp = Negotiation { id: self.lcp.id, ..Negotiation::default() };
-                    self.ipcp = Negotiation { id: self.ipcp.id, ..Negotiation::default() };
-                    self.start_lcp(now, out);
+                    self.renegotiate(now, out);
                 }
                 let Some(options) = parse_options(data) else { return Received::Ignored };
-                self.lcp.acked_by_us =
-                    answer(out, LCP, id, &options, |kind, value| self.judge_lcp(kind, value));
+                let naks = take_one(&mut self.knobs.lcp_naks);
+                let verdict = match naks {
+                    Some(left) => nak(1, &(1300 + (left % 50) as u16).to_be_bytes()),
+                    None => judge_all(&options, |kind, value| self.judge_lcp(kind, value)),
+                };
+                self.lcp.acked_by_us = reply(out, LCP, id, verdict, self.knobs.acks, &mut self.lcp.altered);
             }
             CONFIGURE_ACK if id == self.lcp.id && data == self.lcp.asked => self.lcp.acked_by_peer = true,
             CONFIGURE_NAK | CONFIGURE_REJECT if id == self.lcp.id => {
                 let Some(refused) = parse_options(data) else { return Received::Ignored };
-                let kept = without(&self.lcp.asked, &refused);
+                let mut kept = without(&self.lcp.asked, &refused);
+                if code == CONFIGURE_NAK && refused.iter().any(|(kind, _)| *kind == 5) {
+                    self.magic = self.magic.map(|octet| octet.wrapping_add(0x35));
+                    push_option(&mut kept, 5, &self.magic);
+                }
                 self.lcp.ask(LCP, kept, out);
             }
             TERMINATE_REQUEST => {
-                push_control(out, LCP, TERMINATE_ACK, id, data);
+                if self.knobs.ack_terminate {
+                    push_control(out, LCP, TERMINATE_ACK, id, data);
+                }
                 return Received::Terminated;
             }
             TERMINATE_ACK => return Received::TerminateAcked,
             ECHO_REQUEST if was_open => {
                 if self.knobs.answer_echo {
                     let text = data.get(4..).unwrap_or_default();
-                    push_control(out, LCP, ECHO_REPLY, id, &[&self.magic, text].concat());
+                    let (id, magic) = match self.knobs.echo {
+                        Echo::Right => (id, self.magic),
+                        Echo::WrongMagic => (id, self.magic.map(|octet| !octet)),
+                        Echo::WrongId => (id.wrapping_add(100), self.magic),
+                    };
+                    push_control(out, LCP, ECHO_REPLY, id, &[&magic, text].concat());
                 }
                 return Received::Echo;
             }
@@ -223,9 +267,13 @@ impl Ppp {
             if self.knobs.offer_vj {
                 push_option(&mut options, 2, &[0x00, 0x2d, 0x0f, 0x01]);
             }
-            push_option(&mut options, 3, &self.knobs.own_address.octets());
+            if self.knobs.insist_on_pair {
+                options = self.address_pair();
+            } else {
+                push_option(&mut options, 3, &self.knobs.own_address.octets());
+            }
             self.ipcp.ask(IPCP, options, out);
-            self.repeat_at = Some(now + RESTART);
+            self.repeat_at = Some(now + self.knobs.restart);
         }
         Received::Control
     }
@@ -235,7 +283,10 @@ impl Ppp {
             (1, Mru::Ack) => Verdict::Ack,
             (1, Mru::Nak(mru)) if value == mru.to_be_bytes() => Verdict::Ack,
             (1, Mru::Nak(mru)) => Verdict::Nak(mru.to_be_bytes().to_vec()),
-            (5, _) if value == self.magic => Verdict::Nak(vec![!value[0], 1, 2, 3]),
+            (5, _) if self.knobs.magic == Magic::Reject => Verdict::Reject,
+            (5, _) if value == self.magic && self.knobs.magic == Magic::Ack => {
+                Verdict::Nak(vec![!value[0], 1, 2, 3])
+            }
             (5, _) => Verdict::Ack,
             _ => Verdict::Reject,
         }
@@ -247,13 +298,21 @@ impl Ppp {
         match code {
             CONFIGURE_REQUEST => {
                 let Some(options) = parse_options(data) else { return Received::Ignored };
+                let naks = take_one(&mut self.knobs.ipcp_naks);
+                let verdict = match naks {
+                    Some(left) => nak(3, &[10, 212, 135, (left % 200) as u8]),
+                    None => judge_all(&options, |kind, value| self.judge_ipcp(kind, value)),
+                };
                 self.ipcp.acked_by_us =
-                    answer(out, IPCP, id, &options, |kind, value| self.judge_ipcp(kind, value));
+                    reply(out, IPCP, id, verdict, self.knobs.acks, &mut self.ipcp.altered);
             }
             CONFIGURE_ACK if id == self.ipcp.id && data == self.ipcp.asked => self.ipcp.acked_by_peer = true,
             CONFIGURE_REJECT if id == self.ipcp.id => {
                 let Some(refused) = parse_options(data) else { return Received::Ignored };
-                let kept = without(&self.ipcp.asked, &refused);
+                let mut kept = without(&self.ipcp.asked, &refused);
+                if self.knobs.insist_on_pair {
+                    kept = self.address_pair();
+                }
                 self.ipcp.ask(IPCP, kept, out);
             }
             CONFIGURE_NAK if id == self.ipcp.id => {
@@ -261,10 +320,7 @@ impl Ppp {
                 let options = if self.ipcp.id <= LAST_ADDRESS_ID {
                     self.ipcp.asked.clone()
                 } else {
-                    let pair = [self.knobs.own_address.octets(), self.client.octets()].concat();
-                    let mut options = Vec::new();
-                    push_option(&mut options, 1, &pair);
-                    options
+                    self.address_pair()
                 };
                 self.ipcp.ask(IPCP, options, out);
             }
@@ -274,15 +330,45 @@ impl Ppp {
         if self.is_up() {
             self.repeat_at = None;
         } else {
-            self.repeat_at.get_or_insert(now + RESTART);
+            self.repeat_at.get_or_insert(now + self.knobs.restart);
         }
         if !was_up && self.is_up() { Received::Up } else { Received::Control }
+    }
+
+    /// The deprecated option: our address and the client's.
+    fn address_pair(&self) -> Vec<u8> {
+        let mut options = Vec::new();
+        push_option(&mut options, 1, &[self.knobs.own_address.octets(), self.client.octets()].concat());
+        options
+    }
+
+    /// The client's identifier is acknowledged, whatever it is; ours is asked for.
+    fn handle_ipv6cp<'a>(&mut self, payload: &[u8], out: &mut Frames) -> Received<'a> {
+        let Some((code, id, data)) = parse_control(payload) else { return Received::Ignored };
+        match code {
+            CONFIGURE_REQUEST => {
+                let Some(options) = parse_options(data) else { return Received::Ignored };
+                if self.ipv6cp.asked.is_empty() {
+                    let mut options = Vec::new();
+                    push_option(&mut options, 1, &self.knobs.ipv6.unwrap_or_default());
+                    self.ipv6cp.ask(IPV6CP, options, out);
+                }
+                let judge = |kind, _: &[u8]| if kind == 1 { Verdict::Ack } else { Verdict::Reject };
+                let verdict = judge_all(&options, judge);
+                self.ipv6cp.acked_by_us = reply(out, IPV6CP, id, verdict, Acks::Right, &mut false);
+            }
+            CONFIGURE_ACK if id == self.ipv6cp.id => self.ipv6cp.acked_by_peer = true,
+            _ => {}
+        }
+        Received::Control
     }
 
     fn judge_ipcp(&self, kind: u8, value: &[u8]) -> Verdict {
         let want = match kind {
             1 => return Verdict::NakAs(3, self.client.octets().to_vec()),
+            3 if self.knobs.reject_address => None,
             3 => Some(self.client),
+            129 | 131 if self.knobs.dns == DnsOffer::Zero => return Verdict::Nak(vec![0; 4]),
             129 | 131 if self.knobs.dns == DnsOffer::Reject => None,
             129 => self.dns.first().copied(),
             131 => self.dns.get(1).copied(),
@@ -304,14 +390,8 @@ enum Verdict {
     Reject,
 }
 
-/// Answers a Configure-Request: Reject goes before Nak, Nak before Ack (RFC 1661, 5.1-5.4). True when acknowledged.
-fn answer(
-    out: &mut Frames,
-    protocol: u16,
-    id: u8,
-    options: &[(u8, &[u8])],
-    judge: impl Fn(u8, &[u8]) -> Verdict,
-) -> bool {
+/// What a Configure-Request deserves: Reject goes before Nak, Nak before Ack (RFC 1661, 5.1-5.4).
+fn judge_all(options: &[(u8, &[u8])], judge: impl Fn(u8, &[u8]) -> Verdict) -> (u8, Vec<u8>) {
     let (mut all, mut naks, mut rejects) = (Vec::new(), Vec::new(), Vec::new());
     for &(kind, value) in options {
         push_option(&mut all, kind, value);
@@ -322,22 +402,66 @@ fn answer(
             Verdict::Reject => push_option(&mut rejects, kind, value),
         }
     }
-    let (code, data) = if !rejects.is_empty() {
+    if !rejects.is_empty() {
         (CONFIGURE_REJECT, rejects)
     } else if !naks.is_empty() {
         (CONFIGURE_NAK, naks)
     } else {
         (CONFIGURE_ACK, all)
-    };
+    }
+}
+
+fn nak(kind: u8, wanted: &[u8]) -> (u8, Vec<u8>) {
+    let mut options = Vec::new();
+    push_option(&mut options, kind, wanted);
+    (CONFIGURE_NAK, options)
+}
+
+/// Answers a Configure-Request. True when it is acknowledged as it should be.
+fn reply(
+    out: &mut Frames,
+    protocol: u16,
+    id: u8,
+    (code, data): (u8, Vec<u8>),
+    acks: Acks,
+    altered: &mut bool,
+) -> bool {
+    let acked = code == CONFIGURE_ACK;
+    match acks {
+        Acks::StaleFirst if acked => push_control(out, protocol, code, id.wrapping_sub(1), &data),
+        Acks::Twice if acked => push_control(out, protocol, code, id, &data),
+        Acks::AlteredFirst if acked && !*altered => {
+            *altered = true;
+            let last = data.len().saturating_sub(1);
+            let other: Vec<_> =
+                data.iter().enumerate().map(|(i, o)| if i == last { !o } else { *o }).collect();
+            push_control(out, protocol, code, id, &other);
+            return false;
+        }
+        _ => {}
+    }
     push_control(out, protocol, code, id, &data);
-    code == CONFIGURE_ACK
+    acked
+}
+
+/// Counts down; what is left, or `None` at the end.
+fn take_one(count: &mut u32) -> Option<u32> {
+    *count = count.checked_sub(1)?;
+    Some(*count)
+}
+
+/// The magic number in an LCP Configure-Request.
+fn magic_of(payload: &[u8]) -> Option<[u8; 4]> {
+    let (_, _, data) = parse_control(payload)?;
+    let options = parse_options(data)?;
+    options.iter().find(|(kind, _)| *kind == 5).and_then(|(_, value)| (*value).try_into().ok())
 }
 
 /// Compression is refused option by option.
 fn handle_ccp<'a>(payload: &[u8], out: &mut Frames) -> Received<'a> {
     let Some((CONFIGURE_REQUEST, id, data)) = parse_control(payload) else { return Received::Ignored };
     let Some(options) = parse_options(data) else { return Received::Ignored };
-    answer(out, CCP, id, &options, |_, _| Verdict::Reject);
+    reply(out, CCP, id, judge_all(&options, |_, _| Verdict::Reject), Acks::Right, &mut false);
     Received::Control
 }
 
@@ -384,128 +508,4 @@ fn without(asked: &[u8], refused: &[(u8, &[u8])]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 1);
-
-    /// A link and the packets that it sends, without their frame header.
-    struct Link(Ppp);
-
-    impl Link {
-        fn new(knobs: PppKnobs) -> Self {
-            let dns = vec![Ipv4Addr::new(172, 29, 0, 25), Ipv4Addr::new(172, 29, 0, 26)];
-            Self(Ppp::new(knobs, ADDRESS, dns, [0x10, 0x9b, 0x22, 0x33]))
-        }
-
-        fn send(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
-            let mut out = Frames::default();
-            self.0.handle(Duration::ZERO, packet, &mut out);
-            out.iter().map(|frame| frame[6..].to_vec()).collect()
-        }
-
-        fn open(&mut self) {
-            self.send(b"\xc0\x21\x01\x01\x00\x0a\x05\x06\xde\xad\xbe\xef");
-            self.send(b"\xc0\x21\x02\x01\x00\x0a\x05\x06\x10\x9b\x22\x33");
-            self.send(b"\x80\x21\x01\x01\x00\x0a\x03\x06\x0a\x00\x03\x01");
-            self.send(b"\x80\x21\x02\x01\x00\x0a\x03\x06\xc0\x00\x02\x01");
-            assert!(self.0.is_up());
-        }
-    }
-
-    #[test]
-    fn negotiates_as_in_the_captured_exchange() {
-        let mut link = Link::new(PppKnobs::default());
-        let lcp = link.send(b"\xff\x03\xc0\x21\x01\x01\x00\x0e\x01\x04\x05\x4a\x05\x06\xde\xad\xbe\xef");
-        assert_eq!(
-            lcp,
-            [
-                b"\xc0\x21\x01\x01\x00\x0a\x05\x06\x10\x9b\x22\x33".as_slice(),
-                b"\xc0\x21\x02\x01\x00\x0e\x01\x04\x05\x4a\x05\x06\xde\xad\xbe\xef",
-            ],
-            "request and Ack together"
-        );
-        let ipcp = link.send(b"\xc0\x21\x02\x01\x00\x0a\x05\x06\x10\x9b\x22\x33");
-        assert_eq!(ipcp, [b"\x80\x21\x01\x01\x00\x0a\x03\x06\xc0\x00\x02\x01"]);
-        let nak = link
-            .send(b"\x80\x21\x01\x01\x00\x16\x03\x06\x0a\x00\x03\x01\x81\x06\x00\x00\x00\x00\x83\x06\x00\x00\x00\x00");
-        assert_eq!(
-            nak,
-            [b"\x80\x21\x03\x01\x00\x10\x81\x06\xac\x1d\x00\x19\x83\x06\xac\x1d\x00\x1a".as_slice()],
-            "the DNS servers only"
-        );
-        let mut out = Frames::default();
-        link.send(b"\x80\x21\x01\x02\x00\x0a\x03\x06\x0a\x00\x03\x01");
-        assert!(!link.0.is_up());
-        let up = link.0.handle(Duration::ZERO, b"\x80\x21\x02\x01\x00\x0a\x03\x06\xc0\x00\x02\x01", &mut out);
-        assert_eq!(up, Received::Up);
-    }
-
-    #[test]
-    fn refuses_what_a_fortigate_refuses() {
-        let mut link = Link::new(PppKnobs::default());
-        let answers = link.send(
-            b"\xc0\x21\x01\x01\x00\x10\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02\x05\x06\x01\x02\x03\x04",
-        );
-        assert!(answers.is_empty() || answers.len() == 1, "a length that lies is no request: {answers:x?}");
-        let answers =
-            link.send(b"\xc0\x21\x01\x01\x00\x12\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02\x05\x04\x01\x02");
-        assert_eq!(
-            answers,
-            [b"\xc0\x21\x04\x01\x00\x0e\x02\x06\x00\x00\x00\x00\x07\x02\x08\x02"],
-            "Reject only"
-        );
-        link.open();
-        assert_eq!(
-            link.send(b"\x80\x57\x01\x01\x00\x04"),
-            [b"\xc0\x21\x08\x01\x00\x0a\x80\x57\x01\x01\x00\x04"],
-            "Protocol-Reject of IPV6CP"
-        );
-        assert_eq!(
-            link.send(b"\x80\xfd\x01\x01\x00\x08\x1a\x04\x78\x00"),
-            [b"\x80\xfd\x04\x01\x00\x08\x1a\x04\x78\x00"]
-        );
-        assert_eq!(
-            link.send(b"\xc0\x21\x09\x05\x00\x08\xde\xad\xbe\xef"),
-            [b"\xc0\x21\x0a\x05\x00\x08\x10\x9b\x22\x33"]
-        );
-    }
-
-    #[test]
-    fn insists_on_its_address_then_tries_the_old_option() {
-        let mut link = Link::new(PppKnobs::default());
-        link.send(b"\xc0\x21\x01\x01\x00\x0a\x05\x06\xde\xad\xbe\xef");
-        let mut last = link.send(b"\xc0\x21\x02\x01\x00\x0a\x05\x06\x10\x9b\x22\x33");
-        for _ in 0..u32::from(LAST_ADDRESS_ID) {
-            let id = last[0][3];
-            last = link.send(&[0x80, 0x21, 3, id, 0, 10, 3, 6, 169, 254, 2, 1]);
-        }
-        assert_eq!(last, [b"\x80\x21\x01\x66\x00\x0a\x03\x06\xc0\x00\x02\x01"]);
-        last = link.send(b"\x80\x21\x03\x66\x00\x0a\x03\x06\xa9\xfe\x02\x01");
-        assert_eq!(last, [b"\x80\x21\x01\x67\x00\x0e\x01\x0a\xc0\x00\x02\x01\x0a\x00\x03\x01"]);
-        last = link.send(b"\x80\x21\x04\x67\x00\x0e\x01\x0a\xc0\x00\x02\x01\x0a\x00\x03\x01");
-        assert_eq!(last, [b"\x80\x21\x01\x68\x00\x04"], "nothing left to ask for");
-    }
-
-    #[test]
-    fn no_packet_breaks_it() {
-        let samples: [&[u8]; 4] = [
-            b"\xc0\x21\x01\x01\x00\x0e\x01\x04\x05\x4a\x05\x06\xde\xad\xbe\xef",
-            b"\x80\x21\x01\x01\x00\x0a\x03\x06\x0a\x00\x03\x01",
-            b"\x80\xfd\x01\x01\x00\x08\x1a\x04\x78\x00",
-            b"\xc0\x21\x09\x05\x00\x08\xde\xad\xbe\xef",
-        ];
-        for sample in samples {
-            for at in 0..sample.len() {
-                let mut link = Link::new(PppKnobs::default());
-                link.open();
-                link.send(&sample[..at]);
-                for bit in 0..8 {
-                    let mut packet = sample.to_vec();
-                    packet[at] ^= 1 << bit;
-                    link.send(&packet);
-                }
-            }
-        }
-    }
-}
+mod tests;

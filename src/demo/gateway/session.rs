@@ -1,13 +1,15 @@
 //! Users, cookies, addresses and SAML ids of the gateway.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::factor::Factor;
 use super::journal::LoginOutcome;
+use super::kick::Kick;
+use super::round::Round;
 use super::scenario::{CloseStyle, Scenario, SecondTunnel};
-use super::tunnel::Kick;
 
 /// Wrong passwords before a source address is blocked.
 const STRIKES: u32 = 2;
@@ -23,12 +25,40 @@ pub struct User {
     pub password: String,
     /// The realm; empty is the default one.
     pub realm: String,
+    /// What is asked for after the password, in turn.
+    pub factors: Vec<Factor>,
+    /// The common name of the certificate that the user's client has to show. With an empty password it is enough.
+    pub certificate: Option<String>,
 }
 
 impl User {
     /// A user of the default realm.
     pub fn new(name: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { name: name.into(), password: password.into(), realm: String::new() }
+        Self {
+            name: name.into(),
+            password: password.into(),
+            realm: String::new(),
+            factors: Vec::new(),
+            certificate: None,
+        }
+    }
+
+    /// The same user in `realm`.
+    pub fn in_realm(mut self, realm: impl Into<String>) -> Self {
+        self.realm = realm.into();
+        self
+    }
+
+    /// With one more factor.
+    pub fn with_factor(mut self, factor: Factor) -> Self {
+        self.factors.push(factor);
+        self
+    }
+
+    /// Whose client has to show a certificate with this common name.
+    pub fn with_certificate(mut self, common_name: impl Into<String>) -> Self {
+        self.certificate = Some(common_name.into());
+        self
     }
 }
 
@@ -53,26 +83,50 @@ pub(super) struct Session {
 
 /// A browser on its way through the SAML login.
 struct SamlFlow {
+    realm: String,
     to_listener: bool,
     user: Option<String>,
 }
 
+/// Who has come through the SAML login.
+pub(super) struct SamlLogin {
+    pub user: String,
+    pub realm: String,
+    /// The listener of a client waits for an id.
+    pub to_listener: bool,
+}
+
+#[derive(Default)]
 struct Strikes {
     count: u32,
     blocked_until: Option<Duration>,
+}
+
+/// A user that still has a step before the cookie.
+pub(super) struct Waiting {
+    pub user: String,
+    /// Where the temporary cookie is good.
+    pub path: &'static str,
 }
 
 /// Everything that outlives a connection.
 #[derive(Default)]
 pub(super) struct Sessions {
     by_cookie: HashMap<String, Session>,
-    /// Users that still have a step before their cookie, by temporary cookie.
-    waiting: HashMap<String, String>,
+    /// By temporary cookie.
+    waiting: HashMap<String, Waiting>,
+    /// Questions by their `reqid`.
+    rounds: HashMap<String, Round>,
+    /// Passwords that were changed, by account.
+    new_passwords: HashMap<usize, String>,
+    /// Codes that were used, by account.
+    used_codes: HashSet<(usize, String)>,
     strikes: HashMap<IpAddr, Strikes>,
     saml_flows: HashMap<String, SamlFlow>,
-    saml_ids: HashMap<String, (String, Duration)>,
+    saml_ids: HashMap<String, (SamlLogin, Duration)>,
     addresses_given: usize,
     tunnels_given: u32,
+    anyone_logged_in: bool,
 }
 
 /// The tunnel that a cookie opens.
@@ -84,35 +138,98 @@ pub(super) struct Grant {
 }
 
 impl Sessions {
-    /// Checks a password.
+    /// Checks name, password, realm and the certificate's name; gives the account.
     pub fn try_login(
         &mut self,
         now: Duration,
         scenario: &Scenario,
         users: &[User],
         source: IpAddr,
-        (name, password, realm): (&str, &str, &str),
-    ) -> LoginOutcome {
-        let strikes = self.strikes.entry(source).or_insert(Strikes { count: 0, blocked_until: None });
-        match strikes.blocked_until {
-            Some(until) if now < until => return LoginOutcome::LockedOut,
-            Some(_) => *strikes = Strikes { count: 0, blocked_until: None },
-            None => {}
+        (name, password, realm, peer): (&str, &str, &str, Option<&str>),
+    ) -> Result<usize, LoginOutcome> {
+        if self.is_blocked(now, source) {
+            return Err(LoginOutcome::LockedOut);
         }
-        let known = users.iter().any(|u| u.name == name && u.password == password && u.realm == realm);
-        if known && !scenario.deny_all {
-            strikes.count = 0;
-            return LoginOutcome::Granted;
+        let found = users.iter().enumerate().position(|(index, user)| {
+            user.name == name
+                && user.realm == realm
+                && self.password_of(users, index) == password
+                && (user.certificate.is_none() || user.certificate.as_deref() == peer)
+        });
+        match found {
+            Some(index) if !scenario.deny_all => {
+                // The strikes are forgotten when the whole login is through.
+                if users.get(index).is_some_and(|user| user.factors.is_empty()) {
+                    self.strikes.remove(&source);
+                }
+                Ok(index)
+            }
+            _ => {
+                self.strike(now, scenario, source);
+                Err(LoginOutcome::Denied)
+            }
         }
+    }
+
+    fn is_blocked(&mut self, now: Duration, source: IpAddr) -> bool {
+        let until = self.strikes.get(&source).and_then(|strikes| strikes.blocked_until);
+        if until.is_some_and(|until| now >= until) {
+            self.strikes.remove(&source);
+        }
+        until.is_some_and(|until| now < until)
+    }
+
+    /// Counts a failed login.
+    pub fn strike(&mut self, now: Duration, scenario: &Scenario, source: IpAddr) {
+        let strikes = self.strikes.entry(source).or_default();
         strikes.count += 1;
         if strikes.count >= STRIKES {
             strikes.blocked_until = scenario.lockout.map(|time| now + time);
         }
-        LoginOutcome::Denied
+    }
+
+    /// The password that is good now.
+    pub fn password_of<'a>(&'a self, users: &'a [User], user: usize) -> &'a str {
+        let first = || users.get(user).map_or("", |user| user.password.as_str());
+        self.new_passwords.get(&user).map_or_else(first, String::as_str)
+    }
+
+    /// Changes a password.
+    pub fn set_password(&mut self, user: usize, password: String) {
+        self.new_passwords.insert(user, password);
+    }
+
+    /// Uses a code up. False when it was used before.
+    pub fn use_code(&mut self, user: usize, code: &str) -> bool {
+        self.used_codes.insert((user, code.to_owned()))
+    }
+
+    /// Remembers a question.
+    pub fn ask(&mut self, round: Round) {
+        insert(&mut self.rounds, round.reqid.clone(), round);
+    }
+
+    /// The question that an answer with this `reqid` belongs to, once, in time, and not from a blocked address.
+    pub fn answered(
+        &mut self,
+        now: Duration,
+        scenario: &Scenario,
+        source: IpAddr,
+        reqid: &str,
+    ) -> Option<Round> {
+        let reqid = reqid.split_once(',').map_or(reqid, |(reqid, _)| reqid);
+        let round = self.rounds.remove(reqid)?;
+        (now <= round.since + scenario.factor_timeout && !self.is_blocked(now, source)).then_some(round)
+    }
+
+    /// Whether there has been any login.
+    pub fn anyone_logged_in(&self) -> bool {
+        self.anyone_logged_in
     }
 
     /// Makes a session and gives it `cookie`.
     pub fn create(&mut self, now: Duration, source: IpAddr, user: String, cookie: String) {
+        self.anyone_logged_in = true;
         let session = Session {
             user,
             source,
@@ -126,19 +243,31 @@ impl Sessions {
         insert(&mut self.by_cookie, cookie, session);
     }
 
-    /// Remembers that `user` needs one more step, under a temporary cookie.
-    pub fn wait(&mut self, user: String, cookie: String) {
-        insert(&mut self.waiting, cookie, user);
+    /// Remembers that a user needs one more step, under a temporary cookie.
+    pub fn wait(&mut self, waiting: Waiting, cookie: String) {
+        insert(&mut self.waiting, cookie, waiting);
     }
 
-    /// The user who waits under a temporary cookie.
-    pub fn waiting(&self, cookie: &str) -> Option<&str> {
-        self.waiting.get(cookie).map(String::as_str)
+    /// The user who waits under a temporary cookie for `path`.
+    pub fn waiting(&self, cookie: &str, path: &str) -> Option<&str> {
+        self.waiting.get(cookie).filter(|waiting| waiting.path == path).map(|waiting| waiting.user.as_str())
     }
 
     /// Ends the wait.
     pub fn take_waiting(&mut self, cookie: &str) -> Option<String> {
-        self.waiting.remove(cookie)
+        self.waiting.remove(cookie).map(|waiting| waiting.user)
+    }
+
+    /// How many sessions a user has.
+    pub fn sessions_of(&self, user: &str) -> usize {
+        self.by_cookie.values().filter(|session| session.user == user).count()
+    }
+
+    /// Ends all sessions of a user and tells how many there were.
+    pub fn logout_user(&mut self, user: &str) -> usize {
+        let of_user = self.by_cookie.iter().filter(|(_, session)| session.user == user);
+        let cookies: Vec<String> = of_user.map(|(cookie, _)| cookie.clone()).collect();
+        cookies.iter().filter_map(|cookie| self.logout(cookie)).count()
     }
 
     /// The session of a cookie, if it is good now and from there.
@@ -159,6 +288,9 @@ impl Sessions {
     pub fn allocate(&mut self, scenario: &Scenario, cookie: &str) -> Option<Ipv4Addr> {
         let session = self.by_cookie.get_mut(cookie)?;
         session.fetches += 1;
+        if scenario.refetch_ends_session && session.fetches > 1 {
+            return self.by_cookie.remove(cookie)?.address;
+        }
         if scenario.config_fetches.is_some_and(|most| session.fetches > most) {
             return None;
         }
@@ -235,6 +367,11 @@ impl Sessions {
         Some(session.user)
     }
 
+    /// Forgets all but what an administrator has set up: accounts and their passwords.
+    pub fn forget(&mut self) {
+        *self = Self { new_passwords: std::mem::take(&mut self.new_passwords), ..Self::default() };
+    }
+
     /// All tunnels there are.
     pub fn tunnels(&self) -> impl Iterator<Item = &Arc<Kick>> {
         self.by_cookie.values().filter_map(|session| session.tunnel.as_ref())
@@ -252,8 +389,13 @@ impl Sessions {
     }
 
     /// A browser starts the SAML login; `magic` will come back as its RelayState.
-    pub fn saml_start(&mut self, magic: String, to_listener: bool) {
-        insert(&mut self.saml_flows, magic, SamlFlow { to_listener, user: None });
+    pub fn saml_start(&mut self, magic: String, realm: String, to_listener: bool) {
+        insert(&mut self.saml_flows, magic, SamlFlow { realm, to_listener, user: None });
+    }
+
+    /// The realm of a SAML login.
+    pub fn saml_realm(&self, magic: &str) -> Option<String> {
+        self.saml_flows.get(magic).map(|flow| flow.realm.clone())
     }
 
     /// The identity provider has signed `user` in. False for an unknown flow.
@@ -261,22 +403,21 @@ impl Sessions {
         self.saml_flows.get_mut(magic).map(|flow| flow.user = Some(user)).is_some()
     }
 
-    /// The browser is back with what the identity provider gave it: the user, and whether the listener of a
-    /// client waits for an id.
-    pub fn saml_finish(&mut self, magic: &str) -> Option<(String, bool)> {
-        let flow = self.saml_flows.remove(magic)?;
-        flow.user.map(|user| (user, flow.to_listener))
+    /// The browser is back with what the identity provider gave it.
+    pub fn saml_finish(&mut self, magic: &str) -> Option<SamlLogin> {
+        let SamlFlow { realm, to_listener, user } = self.saml_flows.remove(magic)?;
+        Some(SamlLogin { user: user?, realm, to_listener })
     }
 
     /// Makes `id` good for one trade.
-    pub fn saml_offer(&mut self, now: Duration, id: String, user: String) {
-        insert(&mut self.saml_ids, id, (user, now));
+    pub fn saml_offer(&mut self, now: Duration, id: String, login: SamlLogin) {
+        insert(&mut self.saml_ids, id, (login, now));
     }
 
-    /// Trades an id for its user, once.
-    pub fn saml_trade(&mut self, now: Duration, scenario: &Scenario, id: &str) -> Option<String> {
-        let (user, since) = self.saml_ids.remove(id)?;
-        (now <= since + scenario.saml_id_lifetime).then_some(user)
+    /// Trades an id for its login, once.
+    pub fn saml_trade(&mut self, now: Duration, scenario: &Scenario, id: &str) -> Option<SamlLogin> {
+        let (login, since) = self.saml_ids.remove(id)?;
+        (now <= since + scenario.saml_id_lifetime).then_some(login)
     }
 }
 

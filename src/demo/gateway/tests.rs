@@ -4,10 +4,16 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::*;
+
+mod factors;
+mod http;
+mod tls;
+mod tunnels;
 
 const TUNNEL: &str = "GET /remote/sslvpn-tunnel HTTP/1.1\r\nHost: sslvpn\r\n";
 const CONFIGURATION: &str = "/remote/fortisslvpn_xml?dual_stack=1";
@@ -16,6 +22,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 212, 134, 200);
 struct Bench {
     gateway: Gateway,
     config: GatewayConfig,
+    ca_pem: String,
     tls: Arc<ClientConfig>,
 }
 
@@ -39,11 +46,14 @@ impl Answer {
 
 impl Bench {
     fn new(scenario: Scenario) -> Self {
-        let options = Options {
-            users: vec![User::new("alice", "p+w"), User { realm: "staff".into(), ..User::new("bob", "pw") }],
-            scenario,
-            ..Options::default()
-        };
+        Self::with_users(vec![User::new("alice", "p+w"), User::new("bob", "pw").in_realm("staff")], scenario)
+    }
+
+    fn with_users(users: Vec<User>, scenario: Scenario) -> Self {
+        Self::of(Options { users, scenario, ..Options::default() })
+    }
+
+    fn of(options: Options) -> Self {
         let (config, ca_pem) = options.into_config().unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
@@ -52,7 +62,7 @@ impl Bench {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { gateway: Gateway::start(config.clone()).unwrap(), config, tls: Arc::new(tls) }
+        Self { gateway: Gateway::start(config.clone()).unwrap(), config, ca_pem, tls: Arc::new(tls) }
     }
 
     fn connect(&self) -> Stream {
@@ -93,10 +103,6 @@ impl Bench {
     /// Brings a tunnel up.
     fn tunnel(&self, cookie: &str) -> Stream {
         let mut stream = self.connect();
-        let frame = |ppp: &[u8]| {
-            let size = ppp.len() as u16;
-            [&(size + 6).to_be_bytes(), &[0x50, 0x50], &size.to_be_bytes(), ppp].concat()
-        };
         let request = format!("{TUNNEL}Cookie: {cookie}\r\n\r\n");
         let lcp = frame(b"\xc0\x21\x01\x01\x00\x0e\x01\x04\x05\x4a\x05\x06\xde\xad\xbe\xef");
         stream.write_all(&[request.as_bytes(), &lcp].concat()).unwrap();
@@ -274,6 +280,26 @@ fn saml() {
     let id = to_listener.split_once("id=").unwrap().1;
     assert_eq!(bench.get(&format!("/remote/saml/auth_id?id={id}"), "").0, 403, "too late");
 
+    for (identity_provider, submit) in [(IdentityProvider::Script, true), (IdentityProvider::Button, false)] {
+        let saml_host = "localhost";
+        bench.gateway.set_scenario(Scenario { identity_provider, saml_host, ..Scenario::default() });
+        let at_provider = path(bench.get("/remote/saml/start?redirect=1&realm=staff", "").location());
+        let page = bench.get(&at_provider, "").2;
+        assert_eq!(page.contains(".submit()"), submit);
+        let state = page.split("name=\"RelayState\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+        let state = super::http::percent_encode(state);
+        let back = bench.post("/remote/saml/login", &format!("SAMLResponse=YQ%3D%3D&RelayState={state}"));
+        let id = back.location().strip_prefix("http://localhost:8020/?id=").unwrap();
+        assert_eq!(bench.get(&format!("/remote/saml/auth_id?id={id}"), "").0, 200);
+        assert!(
+            bench.post("/remote/saml/login", &format!("RelayState={state}")).0 == 403,
+            "used, and no answer"
+        );
+    }
+    let identity_provider = IdentityProvider::Refuse;
+    bench.gateway.set_scenario(Scenario { identity_provider, ..Scenario::default() });
+    assert_eq!(bench.get(&path(bench.get("/remote/saml/start", "").location()), "").0, 403);
+
     bench.gateway.set_scenario(Scenario::default());
     let at_provider = path(bench.get("/remote/saml/start", "").location());
     let in_browser = bench.get(&path(bench.get(&at_provider, "").location()), "");
@@ -307,127 +333,6 @@ fn configuration_and_logout() {
     let new = bench.get(CONFIGURATION, &cookies[2]).cookie("SVPNCOOKIE").unwrap().to_owned();
     assert_eq!(bench.get("/remote/index", &cookies[2]).0, 302, "replaced");
     assert_eq!(bench.get("/remote/index", &format!("SVPNCOOKIE={new}")).0, 200);
-}
-
-#[test]
-fn tunnel_carries_and_checks_packets() {
-    let bench = Bench::new(Scenario { tls12_only: true, frame_per_record: true, ..Scenario::default() });
-    let cookie = format!("SVPNCOOKIE={}", bench.login().cookie("SVPNCOOKIE").unwrap());
-    assert_eq!(bench.tunnel_status(&cookie), 403, "no configuration yet");
-    let cookie = bench.session();
-    let mut tunnel = bench.tunnel(&cookie);
-    assert_eq!(tunnel.conn.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_2));
-    tunnel.write_all(&echo_frame(Ipv4Addr::new(10, 9, 9, 9))).unwrap();
-    let reply = ping(&mut tunnel).unwrap();
-    assert_eq!(reply[8..], {
-        let mut frames = frame::Frames::default();
-        let ip =
-            frame::Ipv4Out { src: [10, 77, 1, 2], dst: ADDRESS.octets(), protocol: 1, id: 7, fragment: 0 };
-        frames.push_ipv4(ip, 8, |icmp| icmp.copy_from_slice(&[0, 0, 0xff, 0xfd, 0, 1, 0, 1]));
-        frames.bytes()[8..].to_vec()
-    });
-    tunnel.write_all(b"\x00\x0c\x50\x50\x00\x06\xc0\x21\x05\x06\x00\x04").unwrap();
-    let mut acked = [0; 12];
-    tunnel.read_exact(&mut acked).unwrap();
-    assert_eq!(acked, *b"\x00\x0c\x50\x50\x00\x06\xc0\x21\x06\x06\x00\x04");
-    drop(tunnel);
-    bench.wait_for(|event| match event {
-        Event::TunnelDown { why: TunnelEnd::ClientTerminated, counts, .. } => {
-            (counts.spoofed, counts.packets_in) == (1, 2)
-        }
-        _ => false,
-    });
-    assert_eq!(bench.tunnel_status(&cookie), 403, "Terminate ends the session");
-}
-
-#[test]
-fn tunnels_end_in_every_style() {
-    for style in [
-        CloseStyle::CloseNotify,
-        CloseStyle::Fin,
-        CloseStyle::Reset,
-        CloseStyle::Terminate,
-        CloseStyle::Blackhole,
-    ] {
-        let drop_tunnel_after = Some((Duration::from_millis(200), style));
-        let reuse = Some(Duration::from_secs(60));
-        let bench = Bench::new(Scenario { drop_tunnel_after, reuse, ..Scenario::default() });
-        let cookie = bench.session();
-        let mut tunnel = bench.tunnel(&cookie);
-        ping(&mut tunnel).unwrap();
-        tunnel.sock.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-        let mut frame = [0; 64];
-        let seen = tunnel.read(&mut frame);
-        let expected = match style {
-            CloseStyle::CloseNotify => matches!(&seen, Ok(0)),
-            CloseStyle::Fin => seen.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::UnexpectedEof),
-            CloseStyle::Reset => seen.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset),
-            CloseStyle::Terminate => seen.is_ok() && frame[6..9] == *b"\xc0\x21\x05",
-            CloseStyle::Blackhole => seen.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock),
-        };
-        assert!(expected, "{style:?}: {seen:?}");
-        drop(tunnel);
-        bench.wait_down(TunnelEnd::Dropped(style));
-        bench.gateway.set_scenario(Scenario { reuse, ..Scenario::default() });
-        if style == CloseStyle::Terminate {
-            assert_eq!(bench.tunnel_status(&cookie), 403);
-        } else {
-            let mut second = bench.tunnel(&cookie);
-            ping(&mut second).unwrap();
-        }
-    }
-}
-
-#[test]
-fn reuse_of_the_cookie() {
-    let bench = Bench::new(Scenario::default());
-    let cookie = bench.session();
-    let tunnel = bench.tunnel(&cookie);
-    assert_eq!(bench.tunnel_status(&cookie), 403, "one tunnel only");
-    drop(tunnel);
-    bench.wait_down(TunnelEnd::ClientClosed);
-    assert_eq!(bench.tunnel_status(&cookie), 403, "once only");
-
-    let scenario = Scenario { reuse: Some(Duration::from_millis(150)), ..Scenario::default() };
-    // The next session here would have the next address, and the client of this test asks for the first one.
-    let bench = Bench::new(scenario.clone());
-    let cookie = bench.session();
-    let mut old = bench.tunnel(&cookie);
-    let mut new = bench.tunnel(&cookie);
-    assert!(ping(&mut old).is_err(), "replaced");
-    ping(&mut new).unwrap();
-    drop(new);
-    bench.wait_down(TunnelEnd::ClientClosed);
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(bench.tunnel_status(&cookie), 403, "too late");
-
-    bench.gateway.set_scenario(Scenario { tunnels_allowed: Some(2), ..scenario });
-    let cookie = bench.session();
-    assert_eq!(bench.tunnel_status(&cookie), 403, "no more tunnels");
-    bench.wait_for(|event| *event == Event::TunnelRefused("number of tunnels"));
-    bench.gateway.set_scenario(Scenario { tunnel_status: Some(500), ..Scenario::default() });
-    assert_eq!(bench.tunnel_status(&cookie), 500);
-}
-
-#[test]
-fn timeouts() {
-    let short = Duration::from_millis(200);
-    let healthy = Scenario::default;
-    for (scenario, why) in [
-        (Scenario { idle_timeout: short, ..healthy() }, TunnelEnd::Idle),
-        (Scenario { auth_timeout: short, ..healthy() }, TunnelEnd::AuthExpired),
-    ] {
-        let bench = Bench::new(scenario);
-        let cookie = bench.session();
-        let mut tunnel = bench.tunnel(&cookie);
-        assert_eq!(tunnel.read(&mut [0; 64]).unwrap(), 0);
-        bench.wait_down(why);
-        assert_eq!(bench.get(CONFIGURATION, &cookie).location(), "/remote/login");
-    }
-    let bench = Bench::new(Scenario { login_timeout: short, ..healthy() });
-    let cookie = bench.session();
-    std::thread::sleep(short * 2);
-    assert_eq!(bench.tunnel_status(&cookie), 403);
 }
 
 #[test]

@@ -2,52 +2,33 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustls::ServerConnection;
 
-use super::Shared;
 use super::far_side::Network;
 use super::frame::{Deframer, Frames};
 use super::journal::{Counts, Event, TunnelEnd};
 use super::ppp::{Ppp, Received};
-use super::scenario::{CloseStyle, Scenario};
+use super::scenario::{CloseStyle, Moment, Order};
 use super::session::Grant;
+use super::{Live, Shared};
 
 const SOCKET: Token = Token(0);
 const WAKE: Token = Token(1);
 const READ_SIZE: usize = 128 * 1024;
 /// Octets of frames made in one turn.
 const TURN: usize = 256 * 1024;
+/// Application data that nobody has encrypted.
+const BAD_RECORD: [u8; 37] = {
+    let mut record = [0x55; 37];
+    [record[0], record[1], record[2], record[3], record[4]] = [23, 3, 3, 0, 32];
+    record
+};
 /// How long to wait for a Terminate-Ack, and for the client to close after our FIN.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// A way to tell a tunnel's thread to drop it, or that packets wait.
-#[derive(Default)]
-pub(super) struct Kick {
-    style: Mutex<Option<CloseStyle>>,
-    waker: OnceLock<Waker>,
-}
-
-impl Kick {
-    pub fn drop_tunnel(&self, style: CloseStyle) {
-        *self.style.lock().unwrap_or_else(PoisonError::into_inner) = Some(style);
-        self.wake();
-    }
-
-    pub fn wake(&self) {
-        if let Some(waker) = self.waker.get() {
-            // A failure means that the thread is ending anyway.
-            let _ = waker.wake();
-        }
-    }
-
-    fn take(&self) -> Option<CloseStyle> {
-        self.style.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
 
 /// Serves the tunnel until it ends. `early` is what the client sent right behind its request.
 pub(super) fn serve(
@@ -63,13 +44,14 @@ pub(super) fn serve(
     let mut stream = mio::net::TcpStream::from_std(stream);
     let poll = Poll::new()?;
     poll.registry().register(&mut stream, SOCKET, Interest::READABLE | Interest::WRITABLE)?;
-    // The first and only set: the kick was made for this tunnel.
-    let _ = grant.kick.waker.set(Waker::new(poll.registry(), WAKE)?);
+    grant.kick.set_waker(Waker::new(poll.registry(), WAKE)?);
     let ppp = Ppp::new(scenario.ppp.clone(), grant.address, scenario.dns.clone(), shared.random());
     let now = shared.now();
     let mut tunnel = Tunnel {
         ignore: scenario.ignore_frames,
-        scenario,
+        plan: scenario.orders.clone(),
+        read_limit: None,
+        paused_until: None,
         shared,
         grant: &grant,
         stream,
@@ -79,10 +61,11 @@ pub(super) fn serve(
         writable: true,
         chunk: vec![0; READ_SIZE],
         deframer: Deframer::default(),
-        out: Frames::default(),
+        out: Frames::new(scenario.ppp.address_control),
         ppp,
         network,
         counts: Counts::default(),
+        scenario,
         up_since: None,
         active_at: now,
         echo_at: None,
@@ -91,7 +74,7 @@ pub(super) fn serve(
     let why = tunnel.run();
     tunnel.network.detach();
     let ended = !matches!(why, TunnelEnd::ClientClosed | TunnelEnd::Stopped | TunnelEnd::OutOfSync)
-        && !matches!(why, TunnelEnd::Dropped(style) if style != CloseStyle::Terminate);
+        && !matches!(why, TunnelEnd::Dropped(_));
     shared.sessions().tunnel_closed(shared.now(), &grant, ended);
     shared.note(Event::TunnelDown { address: grant.address, why, counts: tunnel.counts });
     Ok(())
@@ -99,7 +82,7 @@ pub(super) fn serve(
 
 struct Tunnel<'a> {
     shared: &'a Shared,
-    scenario: Arc<Scenario>,
+    scenario: Arc<Live>,
     grant: &'a Grant,
     stream: mio::net::TcpStream,
     tls: ServerConnection,
@@ -113,6 +96,11 @@ struct Tunnel<'a> {
     network: Network,
     counts: Counts,
     ignore: u32,
+    /// What is still to be done, and when.
+    plan: Vec<(Moment, Order)>,
+    /// Octets of a read, and the pause after it.
+    read_limit: Option<(usize, Duration)>,
+    paused_until: Option<Duration>,
     up_since: Option<Duration>,
     active_at: Duration,
     echo_at: Option<Duration>,
@@ -122,7 +110,7 @@ impl Tunnel<'_> {
     fn run(&mut self) -> TunnelEnd {
         loop {
             let now = self.shared.now();
-            if let Some((why, style)) = self.due(now) {
+            if let Some((why, style)) = self.obey(now).or_else(|| self.due(now)) {
                 return self.close(why, style);
             }
             match self.turn(now) {
@@ -164,10 +152,12 @@ impl Tunnel<'_> {
 
     /// Reads what the socket has, up to one chunk. False at the end of the stream.
     fn receive(&mut self) -> io::Result<bool> {
-        if !self.readable {
+        if !self.readable || self.paused_until.is_some_and(|until| self.shared.now() < until) {
             return Ok(true);
         }
-        let len = match self.stream.read(&mut self.chunk) {
+        self.paused_until = self.read_limit.map(|(_, pause)| self.shared.now() + pause);
+        let most = self.read_limit.map_or(self.chunk.len(), |(octets, _)| octets.min(self.chunk.len()));
+        let len = match self.stream.read(&mut self.chunk[..most]) {
             Ok(0) => return Ok(false),
             Ok(len) => len,
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
@@ -190,12 +180,23 @@ impl Tunnel<'_> {
 
     fn handle_frames(&mut self, now: Duration) -> Option<TunnelEnd> {
         loop {
+            while let Some(order) = self.next_planned(now) {
+                if let Some(style) = self.follow(now, order) {
+                    self.grant.kick.drop_tunnel(style);
+                    return None;
+                }
+            }
             let packet = match self.deframer.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return None,
                 Err(_) => return Some(TunnelEnd::OutOfSync),
             };
             self.counts.frames_in += 1;
+            for (_, order) in self.plan.extract_if(.., |(moment, _)| *moment == Moment::FirstFrame) {
+                if let Order::Send(bytes) = order {
+                    self.out.push_raw(&bytes);
+                }
+            }
             if self.ignore > 0 {
                 self.ignore -= 1;
                 continue;
@@ -236,6 +237,14 @@ impl Tunnel<'_> {
         let mut writer = self.tls.writer();
         if self.scenario.frame_per_record {
             self.out.iter().try_for_each(|frame| writer.write_all(frame))?;
+        } else if self.scenario.random_records {
+            let mut rest = self.out.bytes();
+            while !rest.is_empty() {
+                let length = usize::from(u16::from_be_bytes(self.shared.random())) % limit + 1;
+                let (record, others) = rest.split_at(length.min(rest.len()));
+                writer.write_all(record)?;
+                rest = others;
+            }
         } else {
             self.out.bytes().chunks(limit).try_for_each(|record| writer.write_all(record))?;
         }
@@ -257,11 +266,12 @@ impl Tunnel<'_> {
 
     fn wait(&mut self, now: Duration) -> io::Result<()> {
         let blocked = self.tls.wants_write();
-        let timeout = if self.readable || (blocked && self.writable) {
+        let paused = self.paused_until.filter(|&until| now < until);
+        let timeout = if (self.readable && paused.is_none()) || (blocked && self.writable) {
             Duration::ZERO
         } else {
             let network = if blocked { None } else { self.network.poll_delay(now) };
-            let deadlines = [self.ppp.poll_timeout(), self.echo_at, self.next_deadline()];
+            let deadlines = [self.ppp.poll_timeout(), self.echo_at, paused, self.next_deadline()];
             let earliest = deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(now));
             [network, earliest].into_iter().flatten().min().unwrap_or(GRACE)
         };
@@ -282,6 +292,11 @@ impl Tunnel<'_> {
         if let (Some(since), Some((after, _))) = (self.up_since, self.scenario.drop_tunnel_after) {
             deadlines.push(since + after);
         }
+        for (moment, _) in &self.plan {
+            if let (Some(since), Moment::UpFor(time)) = (self.up_since, moment) {
+                deadlines.push(since + *time);
+            }
+        }
         if !self.scenario.idle_timeout.is_zero() {
             deadlines.push(self.active_at + self.scenario.idle_timeout);
         }
@@ -291,13 +306,48 @@ impl Tunnel<'_> {
         deadlines.into_iter().min()
     }
 
+    /// Does what was ordered from outside, up to an order to end.
+    fn obey(&mut self, now: Duration) -> Option<(TunnelEnd, CloseStyle)> {
+        while let Some(order) = self.grant.kick.take().or_else(|| self.next_planned(now)) {
+            if let Some(style) = self.follow(now, order) {
+                return Some((TunnelEnd::Dropped(style), style));
+            }
+        }
+        None
+    }
+
+    /// Follows an order; to end is left to the caller.
+    fn follow(&mut self, now: Duration, order: Order) -> Option<CloseStyle> {
+        match order {
+            Order::Drop(style) => return Some(style),
+            Order::Send(bytes) => self.out.push_raw(&bytes),
+            Order::Renegotiate => self.ppp.renegotiate(now, &mut self.out),
+            Order::PauseReading(time) => self.paused_until = Some(now + time),
+            Order::ReadSlowly(octets, pause) => self.read_limit = Some((octets.max(1), pause)),
+            Order::UpdateKeys => {
+                // TLS 1.2 has no such thing.
+                let _ = self.tls.refresh_traffic_keys();
+            }
+        }
+        None
+    }
+
+    /// The first order of the plan whose moment has come; it leaves the plan.
+    fn next_planned(&mut self, now: Duration) -> Option<Order> {
+        let position = self.plan.iter().position(|(moment, _)| match *moment {
+            // The frame itself is where this one is followed.
+            Moment::FirstFrame => false,
+            Moment::LcpOpen => self.ppp.is_lcp_open(),
+            Moment::UpFor(time) => self.up_since.is_some_and(|since| now >= since + time),
+            Moment::Packets(count) => self.counts.packets_in >= count,
+        })?;
+        Some(self.plan.remove(position).1)
+    }
+
     /// Whether the tunnel has to go now, and how.
     fn due(&self, now: Duration) -> Option<(TunnelEnd, CloseStyle)> {
         if self.shared.is_stopping() {
             return Some((TunnelEnd::Stopped, CloseStyle::Fin));
-        }
-        if let Some(style) = self.grant.kick.take() {
-            return Some((TunnelEnd::Dropped(style), style));
         }
         if let (Some(since), Some((after, style))) = (self.up_since, self.scenario.drop_tunnel_after)
             && now >= since + after
@@ -321,10 +371,34 @@ impl Tunnel<'_> {
                 // With no time to linger, closing sends RST.
                 socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
             }
-            CloseStyle::Terminate => self.terminate(),
+            CloseStyle::HalfFrame => {
+                let half = [0, 0x12, 0x50, 0x50, 0, 0x0c, 0xc0, 0x21, 0x09];
+                self.tls.writer().write_all(&half).and_then(|()| self.flush()).and_then(|()| self.finish())
+            }
+            CloseStyle::Alert => {
+                // rustls sends an alert when it gets what it must not get.
+                let _ = self.tls.read_tls(&mut BAD_RECORD.as_slice());
+                let _ = self.tls.process_new_packets();
+                self.flush().and_then(|()| self.finish())
+            }
+            CloseStyle::BadRecord => self.stream.write_all(&BAD_RECORD).and_then(|()| self.finish()),
+            CloseStyle::Terminate => {
+                self.end_session();
+                self.terminate()
+            }
+            CloseStyle::TerminateThenSilence => {
+                self.end_session();
+                self.ppp.terminate(&mut self.out);
+                let _ = self.send();
+                return self.swallow(why);
+            }
             CloseStyle::Blackhole => return self.swallow(why),
         };
         why
+    }
+
+    fn end_session(&self) {
+        self.shared.sessions().tunnel_closed(self.shared.now(), self.grant, true);
     }
 
     fn close_notify(&mut self) -> io::Result<()> {
@@ -340,7 +414,7 @@ impl Tunnel<'_> {
     }
 
     fn terminate(&mut self) -> io::Result<()> {
-        self.ppp.terminate("session ended by the administrator", &mut self.out);
+        self.ppp.terminate(&mut self.out);
         self.send()?;
         let until = self.shared.now() + GRACE;
         while self.shared.now() < until {

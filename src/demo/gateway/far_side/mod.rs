@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::frame::Frames;
+use super::kick::Kick;
+use super::ppp::IPV4;
 use super::scenario::Scenario;
-use super::tunnel::Kick;
 use builtin::Builtin;
 
 /// The company network behind the gateway.
@@ -25,6 +26,8 @@ pub enum FarSide {
     /// send a big-endian count of 8 octets, get as many) and a byte sink (TCP 9002: send until FIN, get the count);
     /// 10.77.0.53 is a DNS server for `corp.example` and 10.77.0.80 serves HTTP (`/` and `/bytes/N`).
     Builtin,
+    /// Every packet comes back from where it was sent to: source and destination change places.
+    Reflect,
     /// A tun device of this name (Linux, root): packets of clients come out of it, packets for them go in.
     Tun {
         /// The name of the device; made when it does not exist.
@@ -36,6 +39,7 @@ pub enum FarSide {
 pub(super) enum FarSides {
     /// One stack per client address, so that its TCP connections survive a new tunnel.
     Builtin(Mutex<HashMap<Ipv4Addr, Arc<Mutex<Builtin>>>>),
+    Reflect,
     #[cfg(target_os = "linux")]
     Tun(tun::Device),
 }
@@ -44,6 +48,7 @@ impl FarSides {
     pub(super) fn open(far_side: &FarSide) -> io::Result<Self> {
         match far_side {
             FarSide::Builtin => Ok(Self::Builtin(Mutex::default())),
+            FarSide::Reflect => Ok(Self::Reflect),
             #[cfg(target_os = "linux")]
             FarSide::Tun { name } => tun::Device::open(name).map(Self::Tun),
             #[cfg(not(target_os = "linux"))]
@@ -61,6 +66,7 @@ impl FarSides {
                 stack.lock().unwrap_or_else(PoisonError::into_inner).set_scenario(scenario);
                 Network::Builtin(stack.clone())
             }
+            Self::Reflect => Network::Reflect,
             #[cfg(target_os = "linux")]
             Self::Tun(device) => Network::Tun(device.attach(client, kick.clone())),
         }
@@ -78,6 +84,7 @@ impl FarSides {
 /// The far side for one tunnel.
 pub(super) enum Network {
     Builtin(Arc<Mutex<Builtin>>),
+    Reflect,
     #[cfg(target_os = "linux")]
     Tun(tun::Port),
 }
@@ -89,6 +96,12 @@ impl Network {
             Self::Builtin(stack) => {
                 stack.lock().unwrap_or_else(PoisonError::into_inner).handle_packet(now, packet, out);
             }
+            Self::Reflect if packet.len() >= 20 => out.push_with(IPV4, packet.len(), |reflected| {
+                reflected.copy_from_slice(packet);
+                reflected[12..16].copy_from_slice(&packet[16..20]);
+                reflected[16..20].copy_from_slice(&packet[12..16]);
+            }),
+            Self::Reflect => {}
             #[cfg(target_os = "linux")]
             Self::Tun(port) => port.handle_packet(packet),
         }
@@ -100,6 +113,7 @@ impl Network {
             Self::Builtin(stack) => {
                 stack.lock().unwrap_or_else(PoisonError::into_inner).poll(now, out, limit);
             }
+            Self::Reflect => {}
             #[cfg(target_os = "linux")]
             Self::Tun(port) => port.poll(out, limit),
         }
@@ -109,6 +123,7 @@ impl Network {
     pub fn poll_delay(&mut self, now: Duration) -> Option<Duration> {
         match self {
             Self::Builtin(stack) => stack.lock().unwrap_or_else(PoisonError::into_inner).poll_delay(now),
+            Self::Reflect => None,
             #[cfg(target_os = "linux")]
             Self::Tun(port) => port.poll_delay(),
         }

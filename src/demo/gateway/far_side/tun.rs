@@ -15,8 +15,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::super::frame::Frames;
+use super::super::kick::Kick;
 use super::super::ppp::IPV4;
-use super::super::tunnel::Kick;
 use crate::engine::sys;
 
 /// Packets that wait for one tunnel.
