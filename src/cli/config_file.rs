@@ -155,7 +155,7 @@ impl Source<'_> {
     fn word(&self, arg: &Arg, key: &str, value: &DeValue<'_>) -> Result<OsString, String> {
         let kind = Kind::of(arg);
         let text = match (kind, value) {
-            (Kind::Path | Kind::Text | Kind::Other, DeValue::String(text)) => text.to_string(),
+            (Kind::File | Kind::Text | Kind::Other, DeValue::String(text)) => text.to_string(),
             (Kind::Number | Kind::Other, DeValue::Integer(number)) if number.radix() == 10 => {
                 number.to_string()
             }
@@ -163,10 +163,8 @@ impl Source<'_> {
             _ => return Err(format!("'{key}' is a text: {key} = {}", example(arg))),
         };
         let value = match self.path.parent() {
-            // So that the file and what it names can be moved together. "-" is standard input.
-            Some(dir) if kind == Kind::Path && text != "-" && !text.is_empty() => {
-                dir.join(text).into_os_string()
-            }
+            // So that the file and what it names can be moved together.
+            Some(dir) if kind == Kind::File && is_file_name(&text) => dir.join(text).into_os_string(),
             _ => text.into(),
         };
         let mut word = OsString::from(format!("--{key}="));
@@ -193,8 +191,8 @@ impl Source<'_> {
 enum Kind {
     Number,
     Text,
-    /// A text; relative to the directory of the file.
-    Path,
+    /// The name of a file, relative to the directory of ours.
+    File,
     /// A text or a number: clap's parser decides.
     Other,
 }
@@ -212,8 +210,8 @@ impl Kind {
         ];
         if numbers.iter().any(|number| id == *number) {
             Self::Number
-        } else if id == TypeId::of::<PathBuf>() {
-            Self::Path
+        } else if value_name(arg) == Some("FILE") {
+            Self::File
         } else if id == TypeId::of::<String>() || id == TypeId::of::<OsString>() {
             Self::Text
         } else {
@@ -222,13 +220,19 @@ impl Kind {
     }
 }
 
+/// Options of files take a few words for something else.
+fn is_file_name(text: &str) -> bool {
+    !text.is_empty() && !["-", "none"].contains(&text) && !text.starts_with("credential:")
+}
+
+fn value_name(arg: &Arg) -> Option<&str> {
+    arg.get_value_names()?.first().map(|name| name.as_str())
+}
+
 fn example(arg: &Arg) -> String {
     match Kind::of(arg) {
         Kind::Number => "1".to_owned(),
-        _ => format!(
-            "\"{}\"",
-            arg.get_value_names().and_then(|names| names.first()).map_or("...", |name| name.as_str())
-        ),
+        _ => format!("\"{}\"", value_name(arg).unwrap_or("...")),
     }
 }
 
