@@ -5,7 +5,7 @@
 mod lab;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -172,22 +172,21 @@ fn the_browser_signs_in_and_the_end_is_orderly() {
     if skipped_without("curl") {
         return;
     }
-    // A port that is free now: the gateway must know it before the daemon listens.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let scenario = Scenario { saml_port: port, host_check: HostCheck::Hop, ..Scenario::default() };
+    let scenario = Scenario { host_check: HostCheck::Hop, ..Scenario::default() };
     let credentials = Credentials::Saml;
     let mut lab = Lab::start(Setup { scenario, credentials, ..Setup::default() });
     let client = lab.connect("laptop.example").unwrap();
+    let address = lab.daemon().page_addresses()[0];
     eventually(Duration::from_secs(10), "the daemon waits for the browser", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
+        curl(&[&format!("http://{address}/")]).contains("Waiting for a sign-in")
     });
     // What a browser and its neighbours do: ask for an icon, connect in advance, bring nonsense.
-    let _speculative = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    curl(&[&format!("http://127.0.0.1:{port}/favicon.ico")]);
-    curl(&[&format!("http://127.0.0.1:{port}/?id=..%2f..%0d%0aX")]);
+    let _speculative = TcpStream::connect(address).unwrap();
+    curl(&[&format!("http://{address}/favicon.ico")]);
+    curl(&[&format!("http://{address}/?id=..%2f..%0d%0aX")]);
     let start = format!("https://{}/remote/saml/start?redirect=1", lab.gateway.addr());
     let page = curl(&["--insecure", "--location", &start]);
-    assert!(page.contains("signed in") || page.contains("close"), "{page}");
+    assert!(page.contains("Signed in, you can close this tab."), "{page}");
     lab.wait_for_tunnel(1);
     assert!(lab.stop());
     let journal = lab.gateway.journal();

@@ -1,7 +1,9 @@
 //! What was typed: options and values, checked only for their form. Reads no file and opens no socket.
 
+mod uplink;
+
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,24 +14,34 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::engine::{MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
+use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
 use super::setup::SetupArgs;
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter [--log-level <LEVEL>] demo [--stay]";
+pub use uplink::{Source, UplinkArgs};
+
+const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
+                     pterodapter [--log-level <LEVEL>] demo [--stay]";
+
+const CLIENTS: &str = "IKEv2 clients";
+const TUNNEL: &str = "What takes the tunnel: everything over IPv4, unless one of these says otherwise";
 
 const EXAMPLES: &str = "\
 Commands:
   ikev2  Serve IKEv2 clients; options may stand before or after the word
   check  Say what is wrong with them, and with what they name, without starting
   setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
+  login  Help a running pterodapter to sign in (see 'login --help')
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
 Examples:
   pterodapter demo
   pterodapter --destination vpn.example.com:443 --cacert ca.pem --cert vpn.pem --key vpn.key ikev2
   pterodapter ikev2 --destination=vpn.example.com:443 --cacert=ca.pem --cert=vpn.pem --key=vpn.key \\
-      --username=alice --password-file=- --ike-port=5500 --nat-port=5501";
+      --username=alice --ike-port=5500 --nat-port=5501
+  pterodapter login 'http://127.0.0.1:8020/?id=...'
+
+FILE of a secret: a file, - for standard input, or credential:NAME for what systemd hands over (LoadCredential=).";
 
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{options}{after-help}";
 
@@ -53,6 +65,8 @@ pub enum Command {
     Setup(SetupArgs),
     /// Run the demonstration.
     Demo(DemoArgs),
+    /// Help a running daemon to sign in.
+    Login(LoginArgs),
 }
 
 /// Parses `argv` (the first element is the program's name).
@@ -81,6 +95,7 @@ where
     let run = match (typed.sub, typed.ikev2) {
         (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
         (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
+        (Some(Sub::Login(login)), _) => Command::Login(login),
         (None, Some(ikev2)) => {
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
             match ikev2.word.as_str() {
@@ -89,8 +104,8 @@ where
             }
         }
         (None, None) => {
-            return Err(command
-                .error(ErrorKind::MissingRequiredArgument, "give a command: ikev2, check, setup or demo"));
+            let text = "give a command: ikev2, check, setup, login or demo";
+            return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
     Ok(Invocation { log_level: typed.log_level, command: run })
@@ -137,6 +152,8 @@ enum Sub {
     Demo(DemoArgs),
     /// Make a configuration with certificates, or the profile of a device
     Setup(SetupArgs),
+    /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
+    Login(LoginArgs),
 }
 
 /// The options of `ikev2`.
@@ -160,63 +177,51 @@ pub struct Ikev2Args {
 
     /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1)
     #[arg(long, required = true, value_name = "FILE")]
-    pub key: PathBuf,
+    pub key: Source,
 
     /// Our name, as in our certificate
-    #[arg(long, value_name = "NAME", default_value = "pterodapter")]
+    #[arg(long, value_name = "NAME", default_value = "pterodapter", help_heading = CLIENTS)]
     pub id_hostname: String,
 
     /// Address to serve on, repeatable [default: ::, with IPv4]
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", help_heading = CLIENTS)]
     pub listen_ip: Vec<IpAddr>,
 
     /// UDP port for IKE
-    #[arg(long, value_name = "PORT", default_value = "500")]
+    #[arg(long, value_name = "PORT", default_value = "500", help_heading = CLIENTS)]
     pub ike_port: NonZeroU16,
 
     /// UDP port for IKE and ESP behind NAT
-    #[arg(long, value_name = "PORT", default_value = "4500")]
+    #[arg(long, value_name = "PORT", default_value = "4500", help_heading = CLIENTS)]
     pub nat_port: NonZeroU16,
 
     /// Inner addresses of clients
-    #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool)]
+    #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS, hide_short_help = true)]
     pub client_pool: Pool,
 
     /// Worker threads for ESP; 0 uses none [default: cores - 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = CLIENTS, hide_short_help = true)]
     pub workers: Option<usize>,
 
-    /// Sign in with a password [default: by SAML in a browser]
-    #[arg(long, value_name = "USER", requires = "password_file")]
-    pub username: Option<String>,
-
-    /// File whose first line is the password; - reads standard input
-    #[arg(long, value_name = "FILE", requires = "username")]
-    pub password_file: Option<PathBuf>,
-
-    /// More CA certificates to trust for the FortiGate (PEM)
-    #[arg(long, value_name = "FILE")]
-    pub gateway_ca: Option<PathBuf>,
-
     /// Only the gateway's split-tunnel routes take the tunnel
-    #[arg(long)]
+    #[arg(long, help_heading = TUNNEL)]
     pub gateway_routes: bool,
 
     /// Only the addresses of this name take the tunnel, repeatable
-    #[arg(long, value_name = "NAME", value_parser = Suffix::parse)]
+    #[arg(long, value_name = "NAME", value_parser = Suffix::parse, help_heading = TUNNEL)]
     pub tunnel_domain: Vec<Suffix>,
 
     /// Give clients IPv6, with the company inside this /96
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", help_heading = TUNNEL)]
     pub nat64_prefix: Option<Prefix96>,
 
     /// Domain whose names lead into the NAT64 prefix, repeatable
-    #[arg(long, value_name = "DOMAIN", requires = "nat64_prefix", value_parser = Suffix::parse)]
+    #[arg(long, value_name = "DOMAIN", requires = "nat64_prefix", value_parser = Suffix::parse, help_heading = TUNNEL)]
     pub dns64_tunnel_suffix: Vec<Suffix>,
 
-    /// Where the browser comes back
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8020", conflicts_with = "username")]
-    pub saml_listen: SocketAddr,
+    /// The way to the FortiGate, and signing in there.
+    #[command(flatten)]
+    pub uplink: UplinkArgs,
 }
 
 impl Ikev2Args {
@@ -236,8 +241,37 @@ impl Ikev2Args {
         if self.tunnel_domain.len() > MAX_TUNNEL_DOMAINS {
             return Err(format!("--tunnel-domain can be given {MAX_TUNNEL_DOMAINS} times, not more"));
         }
-        Ok(())
+        self.uplink.check_contradictions(&self.key)
     }
+}
+
+/// The options of `login`.
+#[derive(Args, Clone, Debug)]
+pub struct LoginArgs {
+    /// The address that the browser was sent to (http://127.0.0.1:8020/?id=...) or the id in it; - reads an address,
+    /// an id, a cookie or an answer from standard input [default: ask]
+    #[arg(value_name = "TEXT", value_parser = not_secret)]
+    pub text: Option<String>,
+
+    /// The control socket of the daemon
+    #[arg(long, value_name = "FILE")]
+    pub control: Option<PathBuf>,
+}
+
+/// Other users of the machine see a command line: a sign-in id in it is of use once, and for a moment.
+fn not_secret(text: &str) -> Result<String, &'static str> {
+    if text.contains("SVPNCOOKIE") {
+        return Err(
+            "other users of this machine can see a cookie in the command line: use 'login -' and standard input",
+        );
+    }
+    if text != "-" && !engine::is_sign_in_id(text) {
+        return Err(
+            "this is neither the address that the browser was sent to nor the id in it; passwords and codes \
+                    go to 'login -' or are asked for",
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// The options of `demo`.
@@ -355,8 +389,7 @@ mod tests {
             assert_eq!((args.ike_port.get(), args.nat_port.get()), (500, 4500));
             assert_eq!(args.id_hostname, "pterodapter");
             assert_eq!(args.client_pool, Pool::DEFAULT);
-            assert_eq!(args.saml_listen.to_string(), "127.0.0.1:8020");
-            assert!(args.listen_ip.is_empty() && args.workers.is_none() && args.username.is_none());
+            assert!(args.listen_ip.is_empty() && args.workers.is_none() && args.uplink.username.is_none());
         }
     }
 
@@ -399,9 +432,21 @@ mod tests {
             (&["--ike-port=4500"], "must differ"),
             (&["--ike-port=1", "--ike-port=2"], "multiple times"),
             (&["--listen-ip=::1", "--listen-ip=::1"], "twice"),
-            (&["--username=alice"], "--password-file"),
             (&["--password-file=-"], "--username"),
-            (&["--username=a", "--password-file=-", "--saml-listen=127.0.0.1:1"], "--saml-listen"),
+            (&["--username=a", "--password-file=-", "--no-password"], "--no-password"),
+            (&["--username=a", "--password-file=-", "--otp=-"], "cannot both read standard input"),
+            (&["--key=-", "--otp=-", "--username=a"], "cannot both read standard input"),
+            (&["--username=a", "--saml"], "--saml"),
+            (&["--username=a", "--otp=x", "--otp-command=y"], "--otp-command"),
+            (&["--otp-command=y"], "a browser asks for codes itself"),
+            (&["--username=a", "--cookie-file=-"], "--cookie-file"),
+            (&["--user-cert=c"], "--user-key"),
+            (&["--trusted-cert=sha256:12"], "64 hexadecimal digits"),
+            (&["--uplink-proxy=http://a:b@c:1"], "--uplink-proxy"),
+            (&["--uplink-proxy=http://c:1", "--uplink-proxy-password-file=x"], "needs a user name"),
+            (&["--keepalive=1"], "--keepalive"),
+            (&["--sni=a b"], "not a host name"),
+            (&["--user-agent=a\nb"], "one line"),
             (&["--client-pool=10.0.0.0"], "IPv4 network"),
             (&["--client-pool=10.0.0.1/24"], "10.0.0.0/24"),
             (&["--client-pool=10.0.0.0/30"], "prefix length"),
@@ -450,12 +495,46 @@ mod tests {
     }
 
     #[test]
-    fn help_fits_a_screen() {
-        let error = parse(["pterodapter", "--help"]).unwrap_err();
-        let text = error.to_string();
-        assert_eq!(error.exit_code(), 0);
-        assert!(text.lines().count() <= 40, "{} lines:\n{text}", text.lines().count());
-        assert!(text.contains("Examples:") && text.contains("--saml-listen"), "{text}");
+    fn what_would_show_a_secret_is_refused() {
+        let login = |text: &str| -> Result<_, clap::Error> {
+            match parse(["pterodapter", "login", text])?.command {
+                Command::Login(login) => Ok(login.text),
+                other => panic!("{other:?}"),
+            }
+        };
+        for text in ["-", "6c1f0a9e-5d1b", "id=6c1f0a9e", "http://127.0.0.1:8020/?id=6c1f0a9e"] {
+            assert_eq!(login(text).unwrap().as_deref(), Some(text));
+        }
+        for (text, says) in
+            [("SVPNCOOKIE=a", "login -"), ("p@ss word", "passwords and codes go to 'login -'")]
+        {
+            let error = login(text).unwrap_err();
+            assert!(error.exit_code() == 2 && error.to_string().contains(says), "{error}");
+        }
+        assert!(
+            parse(["pterodapter", "--control=x", "login"])
+                .unwrap_err()
+                .to_string()
+                .contains("'control' belongs")
+        );
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen_and_the_long_one_has_headings() {
+        let help = |option: &str| {
+            let error = parse(["pterodapter", "ikev2", option]).unwrap_err();
+            assert_eq!(error.exit_code(), 0);
+            error.to_string()
+        };
+        let (short, long) = (help("-h"), help("--help"));
+        assert!(short.lines().count() <= 64, "{} lines:\n{short}", short.lines().count());
+        assert!(short.contains("Examples:") && short.contains("--saml-listen"), "{short}");
+        for heading in
+            ["IKEv2 clients:", "Signing in:", "What people do", "The way to", "What takes the tunnel"]
+        {
+            assert!(long.contains(heading), "{long}");
+        }
+        assert!(long.contains("--uplink-proxy") && !short.contains("--uplink-proxy"));
         assert!(
             parse(["pterodapter", "--version"]).unwrap_err().to_string().contains(env!("CARGO_PKG_VERSION"))
         );

@@ -3,15 +3,11 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{TcpListener, ToSocketAddrs};
-use std::path::Path;
-use std::thread;
 
-use crate::engine::{self, Clock};
+use crate::engine;
 
-use super::Failure;
 use super::args::{Destination, Ikev2Args};
-use super::ikev2::start_failure;
-use super::settings::{self, System};
+use super::{Failure, ikev2, settings};
 
 /// What was found, and how bad it is.
 enum Finding {
@@ -52,13 +48,7 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
 
 fn findings(args: &Ikev2Args) -> Vec<Finding> {
     let mut found = Vec::new();
-    let system = System {
-        wall: Clock::start().now().wall,
-        cores: thread::available_parallelism().map_or(1, usize::from),
-    };
-    // A password from standard input is for `ikev2` to read.
-    let stands_in = if args.password_file.as_deref() == Some(Path::new("-")) { "unread" } else { "" };
-    match settings::load(args, system, stands_in.as_bytes()) {
+    match ikev2::load(args) {
         Ok((config, warnings)) => {
             found.extend(warnings.iter().map(|warning| Finding::Warning(warning.to_string())));
             for address in config.page {
@@ -70,11 +60,11 @@ fn findings(args: &Ikev2Args) -> Vec<Finding> {
                 }
             }
         }
-        Err(error) => found.push(Finding::Fault(error.to_string())),
+        Err(failure) => found.push(Finding::Fault(failure.parts().1.to_owned())),
     }
     let ports = [args.ike_port.get(), args.nat_port.get()];
     if let Err(error) = engine::try_ports(&settings::listen(args), ports) {
-        found.push(Finding::Fault(start_failure(error).parts().1.to_owned()));
+        found.push(Finding::Fault(ikev2::start_failure(error).parts().1.to_owned()));
     }
     found.extend(resolution(&args.destination));
     found

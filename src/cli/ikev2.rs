@@ -1,8 +1,9 @@
 //! `pterodapter ikev2`: the daemon in the foreground, until a signal ends it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::process;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -11,47 +12,93 @@ use signal_hook::iterator::Signals;
 use crate::engine::{self, Clock, ServiceManager, StartError, Stopper};
 
 use super::Failure;
-use super::args::Ikev2Args;
-use super::settings::{self, System};
+use super::args::{Ikev2Args, Source};
+use super::console::Console;
+use super::settings::{self, System, Warning};
+use super::terminal::{self, Input};
+
+/// Exit code after Ctrl-C before there was anything to end, as shells have it.
+const INTERRUPTED: i32 = 130;
+/// Requests that the console has not taken yet.
+const REQUESTS: usize = 16;
 
 /// Serves until SIGINT or SIGTERM, then ends in order; a second signal ends at once.
 pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     // First of all: the descriptors that it hands over have fixed numbers.
     let manager = ServiceManager::from_environment().map_err(|e| start_failure(e.into()))?;
-    let system = System {
-        wall: Clock::start().now().wall,
-        cores: thread::available_parallelism().map_or(1, usize::from),
-    };
-    let (config, warnings) = settings::load(args, system, io::stdin())
-        .map_err(|error| Failure::Configuration(error.to_string()))?;
+    let stopper = Arc::new(OnceLock::new());
+    stop_on_signal(Arc::clone(&stopper))?;
+    let (mut config, warnings) = load(args)?;
     for warning in warnings {
         log::warn!("{warning}");
     }
-    // From here on a signal waits for its thread instead of ending us in the middle.
-    let signals = Signals::new([SIGINT, SIGTERM])
-        .map_err(|e| Failure::Runtime(format!("cannot catch signals: {e}")))?;
+    let (requests, to_console) = crossbeam_channel::bounded(REQUESTS);
+    config.sign_in.console = Some(requests);
     let daemon = engine::start_under(config, manager).map_err(start_failure)?;
+    // Nobody has set it before.
+    let _ = stopper.set(daemon.stopper());
     log::info!("listening on UDP {} and {}", list(daemon.ike_addresses()), list(daemon.nat_addresses()));
-    stop_on_signal(signals, daemon.stopper())?;
-    if daemon.wait() {
+    let console = Console {
+        requests: to_console,
+        submitter: daemon.submitter(),
+        input: Input::open(reads_stdin(args)),
+        open_browser: args.uplink.open_browser,
+    };
+    let console =
+        console.start().map_err(|error| Failure::Runtime(format!("cannot start a thread: {error}")))?;
+    let ended_well = daemon.wait();
+    // It ends with the daemon; a thread that panicked has nothing left to say.
+    let _ = console.join();
+    if ended_well {
         Ok(())
     } else {
         Err(Failure::Runtime("the event loop failed; see the log above".to_owned()))
     }
 }
 
+/// The configuration with all that it names, and what deserves a look.
+pub(super) fn load(args: &Ikev2Args) -> Result<(engine::Config, Vec<Warning>), Failure> {
+    let system = System {
+        wall: Clock::start().now().wall,
+        cores: thread::available_parallelism().map_or(1, usize::from),
+        loopback_v6: UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok(),
+        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
+        control: settings::control_of_daemon(),
+    };
+    // Whoever types a secret there must not show it to the room.
+    if let Some(input) = Input::open(false).filter(|input| reads_stdin(args) && input.is_terminal()) {
+        terminal::say("waiting for a line on standard input; what you type is not shown: ");
+        input.hide();
+    }
+    let loaded = settings::load(args, &system, io::stdin());
+    terminal::show();
+    loaded.map_err(|error| Failure::Configuration(error.to_string()))
+}
+
+fn reads_stdin(args: &Ikev2Args) -> bool {
+    args.key == Source::Stdin || args.uplink.reads_stdin()
+}
+
 fn list(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure> {
+/// From here on a signal waits for its thread instead of ending us in the middle, with the terminal as it is.
+fn stop_on_signal(stopper: Arc<OnceLock<Stopper>>) -> Result<(), Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|e| Failure::Runtime(format!("cannot catch signals: {e}")))?;
     let wait = move || {
         let mut arrived = signals.forever();
         if arrived.next().is_some() {
+            let Some(stopper) = stopper.get() else {
+                terminal::show();
+                process::exit(INTERRUPTED);
+            };
             log::info!("stopping; a second signal ends at once");
             stopper.stop();
         }
         if arrived.next().is_some() {
+            terminal::show();
             process::exit(1);
         }
     };
@@ -63,7 +110,7 @@ fn stop_on_signal(mut signals: Signals, stopper: Stopper) -> Result<(), Failure>
 pub(super) fn start_failure(error: StartError) -> Failure {
     let StartError::Bind { address, error: cause } = &error else {
         return match error {
-            StartError::System(_) => Failure::Runtime(error.to_string()),
+            StartError::System(_) | StartError::Control(_) => Failure::Runtime(error.to_string()),
             _ => Failure::Configuration(error.to_string()),
         };
     };

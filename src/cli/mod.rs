@@ -5,11 +5,15 @@
 mod args;
 mod check;
 mod config_file;
+mod console;
 mod demo;
 mod ikev2;
 mod logging;
+mod login;
+mod prompt;
 mod settings;
 mod setup;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -24,6 +28,8 @@ enum Failure {
     Usage(String),
     /// It broke while running: 1.
     Runtime(String),
+    /// No daemon runs that could be helped: 69 (EX_UNAVAILABLE).
+    NoDaemon(String),
     /// The system does not permit it: 77 (EX_NOPERM).
     Permission(String),
     /// Files or values will not do: 78 (EX_CONFIG).
@@ -35,6 +41,7 @@ impl Failure {
         match self {
             Self::Usage(text) => (2, text),
             Self::Runtime(text) => (1, text),
+            Self::NoDaemon(text) => (69, text),
             Self::Permission(text) => (77, text),
             Self::Configuration(text) => (78, text),
         }
@@ -57,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => demo::run(args),
+        Command::Login(args) => login::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

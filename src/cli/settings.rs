@@ -1,24 +1,23 @@
 //! What was meant: files read, keys parsed, certificates checked. No socket is opened here.
 
+mod files;
+mod uplink;
+
 use std::fmt;
-use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-
 use crate::crypto::pki::{ChainError, SubjectAltName};
-use crate::crypto::{self, Certificate, PrivateKey, Secret, TrustAnchors, pem};
-use crate::engine::{Config, Identity, SignIn, Split, Transport};
-use crate::fortivpn;
+use crate::crypto::{self, Certificate, TrustAnchors};
+use crate::engine::{Config, Identity, Split};
 
 use super::args::Ikev2Args;
+use files::{Files, certificates};
 
-/// No file that we read is larger than this.
-const MAX_FILE: u64 = 1 << 20;
+pub use uplink::{control_of_daemon, controls_to_try};
+
 const DAY: u64 = 24 * 60 * 60;
 
 /// A configuration that will not do: which option, and what is wrong with it.
@@ -31,13 +30,17 @@ pub enum Error {
     /// A file of authorities holds something else.
     NotAnAuthority { path: PathBuf, why: ChainError },
     /// The key belongs to another certificate.
-    KeyMismatch { key: PathBuf, cert: PathBuf },
+    KeyMismatch { option: &'static str, key: PathBuf, cert: PathBuf },
+    /// The key needs a passphrase.
+    Encrypted { path: PathBuf },
     /// Our certificate was valid until so long ago.
     Expired { path: PathBuf, ago: Duration },
     /// Our certificate becomes valid after so long.
     NotYetValid { path: PathBuf, after: Duration },
-    /// The password file has no first line.
-    NoPassword { path: PathBuf },
+    /// Where a secret of one line should be, there is none.
+    NoLine { option: &'static str, path: PathBuf },
+    /// There is no directory of credentials.
+    NoCredentials { option: &'static str, name: String },
 }
 
 impl std::error::Error for Error {}
@@ -56,23 +59,33 @@ impl fmt::Display for Error {
                     path.display()
                 )
             }
-            Self::KeyMismatch { key, cert } => {
+            Self::KeyMismatch { option, key, cert } => {
                 write!(
                     f,
-                    "--key: {} is not the key of the first certificate in {}",
+                    "{option}: {} is not the key of the first certificate in {}",
                     key.display(),
                     cert.display()
                 )
             }
+            Self::Encrypted { path } => write!(
+                f,
+                "--user-key: {} needs a passphrase; take it away with 'openssl pkey -in FILE -out NEW' and chmod 600 the \
+                 new file",
+                path.display()
+            ),
             Self::Expired { path, ago } => {
                 write!(f, "--cert: {} expired {} ago; issue a new one", path.display(), Days(*ago))
             }
             Self::NotYetValid { path, after } => {
                 write!(f, "--cert: {} is valid only in {}; is the clock right?", path.display(), Days(*after))
             }
-            Self::NoPassword { path } => {
-                write!(f, "--password-file: the first line of {} is empty or not text", path.display())
+            Self::NoLine { option, path } => {
+                write!(f, "{option}: the first line of {} is empty or not text", path.display())
             }
+            Self::NoCredentials { option, name } => write!(
+                f,
+                "{option}: there are no credentials here; credential:{name} needs a service with LoadCredential={name}:FILE"
+            ),
         }
     }
 }
@@ -136,34 +149,40 @@ impl fmt::Display for Days {
 }
 
 /// What the checks need to know of the system.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct System {
     /// Wall clock, since 1970-01-01 UTC.
     pub wall: Duration,
     /// Cores that we may use.
     pub cores: usize,
+    /// There is a `::1`.
+    pub loopback_v6: bool,
+    /// Where systemd puts credentials (`$CREDENTIALS_DIRECTORY`).
+    pub credentials: Option<PathBuf>,
+    /// Where the control socket goes, unless an option says otherwise.
+    pub control: Option<PathBuf>,
 }
 
-/// Turns options into the daemon's configuration. `stdin` is read only for `--password-file=-`.
+/// Turns options into the daemon's configuration. `stdin` is read only for an option that says so.
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn load(args: &Ikev2Args, system: System, stdin: impl Read) -> Result<(Config, Vec<Warning>), Error> {
-    let mut warnings = Vec::new();
+pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Config, Vec<Warning>), Error> {
+    let mut files = Files { credentials: system.credentials.as_deref(), stdin, warnings: Vec::new() };
     let config = Config {
         listen: listen(args),
         ike_port: args.ike_port.get(),
         nat_port: args.nat_port.get(),
-        identity: identity(args, system, &mut warnings)?,
+        identity: identity(args, system, &mut files)?,
         pool: args.client_pool,
         workers: args.workers.unwrap_or(system.cores.saturating_sub(1)),
-        uplink: uplink(args, stdin, &mut warnings)?,
-        transport: Transport { roots: gateway_roots(args)?, ..Transport::default() },
-        page: vec![args.saml_listen],
-        sign_in: SignIn::default(),
-        split: split(args, &mut warnings),
+        uplink: uplink::session(&args.uplink, &args.destination, &mut files)?,
+        transport: uplink::transport(&args.uplink, &mut files)?,
+        page: uplink::page(&args.uplink, system, &mut files.warnings),
+        sign_in: uplink::sign_in(&args.uplink, system, &mut files)?,
+        split: split(args, &mut files.warnings),
     };
-    Ok((config, warnings))
+    Ok((config, files.warnings))
 }
 
 /// The addresses to serve on. The engine falls back to 0.0.0.0 where the system has no IPv6.
@@ -183,18 +202,19 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
     }
 }
 
-fn identity(args: &Ikev2Args, system: System, warnings: &mut Vec<Warning>) -> Result<Identity, Error> {
+fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Result<Identity, Error> {
     let authorities = certificates("--cacert", &args.cacert)?;
     let anchors = TrustAnchors::new(&authorities)
         .map_err(|why| Error::NotAnAuthority { path: args.cacert.clone(), why })?;
     let chain = certificates("--cert", &args.cert)?;
-    let key = private_key(&args.key, warnings)?;
+    let (key, key_path) = files.private_key("--key", &args.key)?;
+    let warnings = &mut files.warnings;
     let Some((own, intermediates)) = chain.split_first() else {
         let why = crypto::Error::Malformed("PEM file: no certificate in it");
         return Err(Error::Unusable { option: "--cert", path: args.cert.clone(), why });
     };
     if !key.public_matches(own) {
-        return Err(Error::KeyMismatch { key: args.key.clone(), cert: args.cert.clone() });
+        return Err(Error::KeyMismatch { option: "--key", key: key_path, cert: args.cert.clone() });
     }
     if let Some(ago) = system.wall.checked_sub(own.not_after()).filter(|ago| !ago.is_zero()) {
         return Err(Error::Expired { path: args.cert.clone(), ago });
@@ -225,102 +245,25 @@ fn names(certificate: &Certificate, name: &str) -> bool {
     })
 }
 
-fn uplink(
-    args: &Ikev2Args,
-    stdin: impl Read,
-    warnings: &mut Vec<Warning>,
-) -> Result<fortivpn::Config, Error> {
-    let credentials = match (&args.username, &args.password_file) {
-        (Some(username), Some(path)) => {
-            let password = password(path, stdin, warnings)?;
-            fortivpn::Credentials::Password { username: username.clone(), password: Some(password) }
-        }
-        _ => {
-            let ip = args.saml_listen.ip();
-            if !ip.is_loopback() {
-                warnings.push(Warning::SamlListenPublic(ip));
-            }
-            fortivpn::Credentials::Saml
-        }
-    };
-    Ok(fortivpn::Config::new(args.destination.host.clone(), args.destination.port, credentials))
-}
-
-fn gateway_roots(args: &Ikev2Args) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let Some(path) = &args.gateway_ca else { return Ok(Vec::new()) };
-    let roots = certificates("--gateway-ca", path)?;
-    Ok(roots.iter().map(|root| CertificateDer::from(root.der().to_vec())).collect())
-}
-
-/// The first line, without its end.
-fn password(path: &Path, stdin: impl Read, warnings: &mut Vec<Warning>) -> Result<Secret, Error> {
-    const OPTION: &str = "--password-file";
-    let content = if path == Path::new("-") {
-        read_all(stdin).map_err(|why| Error::Unreadable { option: OPTION, path: path.to_owned(), why })?
-    } else {
-        secret_file(OPTION, path, warnings)?
-    };
-    let line = content.expose().split(|&b| b == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.is_empty() || std::str::from_utf8(line).is_err() {
-        return Err(Error::NoPassword { path: path.to_owned() });
-    }
-    Ok(Secret::from(line))
-}
-
-fn private_key(path: &Path, warnings: &mut Vec<Warning>) -> Result<PrivateKey, Error> {
-    const OPTION: &str = "--key";
-    let content = secret_file(OPTION, path, warnings)?;
-    PrivateKey::from_pem(content.expose()).map_err(|why| Error::Unusable {
-        option: OPTION,
-        path: path.to_owned(),
-        why,
-    })
-}
-
-fn certificates(option: &'static str, path: &Path) -> Result<Vec<Certificate>, Error> {
-    let (content, _) = file(option, path)?;
-    pem::certificates(content.expose()).map_err(|why| Error::Unusable { option, path: path.to_owned(), why })
-}
-
-fn secret_file(option: &'static str, path: &Path, warnings: &mut Vec<Warning>) -> Result<Secret, Error> {
-    let (content, metadata) = file(option, path)?;
-    if metadata.is_file() && metadata.permissions().mode() & 0o004 != 0 {
-        warnings.push(Warning::WorldReadable(path.to_owned()));
-    }
-    Ok(content)
-}
-
-fn file(option: &'static str, path: &Path) -> Result<(Secret, Metadata), Error> {
-    let read = || {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        Ok((read_all(file)?, metadata))
-    };
-    read().map_err(|why| Error::Unreadable { option, path: path.to_owned(), why })
-}
-
-fn read_all(from: impl Read) -> io::Result<Secret> {
-    let mut content = zeroize::Zeroizing::new(Vec::new());
-    from.take(MAX_FILE + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
-    }
-    Ok(Secret::from(content.as_slice()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use tempfile::TempDir;
 
     use super::super::args::{self, Command};
     use super::*;
+    use crate::fortivpn::Credentials;
     use crate::provision::{Authority, Issued};
 
     const WALL: Duration = Duration::from_secs(1_800_000_000);
-    const SYSTEM: System = System { wall: WALL, cores: 4 };
+
+    fn system() -> System {
+        let (credentials, control) = (None, Some("/run/x/control.sock".into()));
+        System { wall: WALL, cores: 4, loopback_v6: true, credentials, control }
+    }
 
     /// A directory with a CA, a server certificate and a password, all in order.
     struct Files(TempDir);
@@ -371,7 +314,9 @@ mod tests {
 
         /// Loads with `more` options; `@` in them stands for the directory.
         fn load(&self, more: &[&str]) -> Result<(Config, Vec<Warning>), Error> {
-            load(&self.args(more), SYSTEM, &b"from stdin\r\nmore"[..])
+            let mut system = system();
+            system.credentials = Some(self.0.path().to_owned());
+            load(&self.args(more), &system, &b"from stdin\r\nmore"[..])
         }
     }
 
@@ -383,7 +328,7 @@ mod tests {
         assert_eq!(config.listen, [IpAddr::from(Ipv6Addr::UNSPECIFIED)]);
         assert_eq!((config.ike_port, config.nat_port, config.workers), (500, 4500, 3));
         assert_eq!((config.uplink.host.as_str(), config.uplink.port), ("fortigate.example", 10443));
-        assert!(matches!(config.uplink.credentials, fortivpn::Credentials::Saml));
+        assert!(matches!(config.uplink.credentials, Credentials::Saml));
         assert_eq!((config.identity.hostname.as_str(), config.identity.chain.len()), ("gw.example", 1));
         assert!(config.transport.roots.is_empty());
 
@@ -396,11 +341,13 @@ mod tests {
     #[test]
     fn the_password_is_the_first_line_of_a_file_or_of_stdin() {
         let files = Files::new();
-        for (option, expected) in
-            [("--password-file=@password", "s3cret"), ("--password-file=-", "from stdin")]
-        {
+        for (option, expected) in [
+            ("--password-file=@password", "s3cret"),
+            ("--password-file=-", "from stdin"),
+            ("--password-file=credential:password", "s3cret"),
+        ] {
             let (config, _) = files.load(&["--username=alice", option]).unwrap();
-            let fortivpn::Credentials::Password { username, password } = config.uplink.credentials else {
+            let Credentials::Password { username, password } = config.uplink.credentials else {
                 panic!("no password")
             };
             assert_eq!(
@@ -408,6 +355,89 @@ mod tests {
                 ("alice", expected.as_bytes())
             );
         }
+    }
+
+    #[test]
+    fn every_way_to_sign_in_has_its_options() {
+        let files = Files::new();
+        let ca = Authority::new("users", WALL, 100).unwrap();
+        files.put("me", &ca.issue_client("alice", WALL, 50).unwrap());
+        let config = |more: &[&str]| files.load(more).unwrap().0;
+        let own = ["--user-cert=@me.pem", "--user-key=@me.key"];
+        let with_own = |more: &[&'static str]| config(&[&own[..], more].concat());
+        let credentials = |config: &Config| format!("{:?}", config.uplink.credentials);
+        for (config, expected) in [
+            (config(&[]), "Saml"),
+            (config(&["--username=a"]), "Password { username: \"a\", password: None }"),
+            (config(&["--username=a", "--no-password"]), "Username { username: \"a\" }"),
+            (config(&["--cookie-file=-"]), "Cookie([redacted])"),
+            (with_own(&[]), "Certificate"),
+            (with_own(&["--saml"]), "Saml"),
+            (with_own(&["--username=a"]), "Password { username: \"a\", password: None }"),
+        ] {
+            assert_eq!(credentials(&config), expected);
+        }
+        assert!(with_own(&["--saml"]).transport.client.is_some());
+    }
+
+    #[test]
+    fn options_of_the_uplink_arrive() {
+        let files = Files::new();
+        let digest = format!("--trusted-cert=sha256:{}", "ab".repeat(32));
+        let (config, _) = files
+            .load(&[
+                "--username=a",
+                "--realm=staff",
+                "--no-push",
+                "--renew-password",
+                "--user-agent=X/1",
+                "--otp=-",
+                "--login-hook=tell",
+                "--control=/x/y",
+                "--saml-listen=127.0.0.1:9",
+                "--saml-listen=[::1]:9",
+                "--sni=other.example",
+                "--uplink-proxy=socks5://me@proxy:1080",
+                "--uplink-proxy-password-file=@password",
+                "--keepalive=60",
+                &digest,
+            ])
+            .unwrap();
+        let uplink = &config.uplink;
+        assert_eq!((uplink.realm.as_deref(), &*uplink.user_agent), (Some("staff"), "X/1"));
+        assert!(!uplink.push && !uplink.keep_password);
+        assert_eq!(config.sign_in.otp.as_ref().unwrap().expose(), b"from stdin");
+        assert_eq!(config.sign_in.login_hook.as_deref(), Some("tell"));
+        assert_eq!(
+            (config.sign_in.control.as_deref(), config.sign_in.control_may_fail),
+            (Some(Path::new("/x/y")), false)
+        );
+        assert_eq!(
+            config.page.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["127.0.0.1:9", "[::1]:9"]
+        );
+        let transport = &config.transport;
+        assert_eq!(transport.pins.len(), 1);
+        assert_eq!(transport.keepalive, Some(Duration::from_secs(60)));
+        assert!(transport.server_name.is_some());
+        let (user, password) = transport.proxy.as_ref().unwrap().user.as_ref().unwrap();
+        assert_eq!((user.as_str(), password.expose()), ("me", &b"s3cret"[..]));
+
+        let (config, _) = files.load(&[]).unwrap();
+        assert_eq!(
+            config.page.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["127.0.0.1:8020", "[::1]:8020"]
+        );
+        assert_eq!(
+            (config.sign_in.control.as_deref(), config.sign_in.control_may_fail),
+            (Some(Path::new("/run/x/control.sock")), true)
+        );
+        assert_eq!(files.load(&["--control=none"]).unwrap().0.sign_in.control, None);
+        let no_v6 = System { loopback_v6: false, ..system() };
+        assert_eq!(load(&files.args(&[]), &no_v6, &b""[..]).unwrap().0.page.len(), 1);
+        let refused =
+            load(&files.args(&["--username=a", "--otp=credential:x"]), &system(), &b""[..]).unwrap_err();
+        assert!(refused.to_string().contains("LoadCredential=x:FILE"), "{refused}");
     }
 
     #[test]
@@ -446,6 +476,10 @@ mod tests {
         files.put("early", &ca.issue_server(&["gw.example"], WALL + month, 30).unwrap());
         files.put("other", &ca.issue_server(&["gw.example"], WALL, 30).unwrap());
         files.write("empty", "\n");
+        files.write(
+            "locked.key",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        );
         files.write("garbage", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n");
         for (more, says) in [
             (&["--cert=@missing"][..], "--cert: cannot read"),
@@ -460,6 +494,11 @@ mod tests {
             (&["--username=a", "--password-file=@empty"], "first line"),
             (&["--username=a", "--password-file=@nowhere"], "--password-file: cannot read"),
             (&["--key=/dev/zero"], "larger than"),
+            (&["--username=a", "--otp=@empty"], "--otp: the first line"),
+            (&["--user-cert=@server.pem", "--user-key=@other.key"], "--user-key: "),
+            (&["--user-cert=@empty", "--user-key=@other.key"], "no certificate"),
+            (&["--user-cert=@server.pem", "--user-key=@empty"], "no private key"),
+            (&["--user-cert=@server.pem", "--user-key=@locked.key"], "openssl pkey"),
         ] {
             let text = files.load(more).unwrap_err().to_string();
             assert!(text.contains(says), "{more:?}: {text}");

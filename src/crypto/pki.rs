@@ -183,6 +183,12 @@ impl Certificate {
         self.common_name.as_deref()
     }
 
+    /// The last common name of the issuer.
+    pub fn issuer_common_name(&self) -> Option<String> {
+        let issuer = Der::new(&self.issuer, WHAT).value(der::SEQUENCE).ok()?;
+        names::common_name(issuer).ok()?
+    }
+
     /// Whether the key may sign for IKE (RFC 4945 section 5.1.3.2): no key usage extension, or one with
     /// digitalSignature or nonRepudiation.
     pub fn key_usage_allows_signature(&self) -> bool {
@@ -232,6 +238,16 @@ impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Certificate({:?})", self.display_name())
     }
+}
+
+/// The SubjectPublicKeyInfo of a certificate of which only the key matters: the rest may be as old or odd as it likes.
+pub fn subject_public_key_info(certificate: &[u8]) -> Result<&[u8], Error> {
+    let mut tbs = Der::new(certificate, WHAT).nested(der::SEQUENCE)?.nested(der::SEQUENCE)?;
+    tbs.optional(der::context(0))?; // version
+    for _field in ["serialNumber", "signature", "issuer", "validity", "subject"] {
+        tbs.any()?;
+    }
+    tbs.element(der::SEQUENCE).map(|key| key.whole)
 }
 
 /// UTCTime or GeneralizedTime in the one form that RFC 5280 section 4.1.2.5 allows: with seconds, in UTC.

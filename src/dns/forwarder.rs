@@ -123,6 +123,11 @@ impl Forwarder {
         }
     }
 
+    /// The servers to ask.
+    pub fn servers(&self) -> &[Ipv4Addr] {
+        &self.servers
+    }
+
     /// Whom to ask from now on, best first.
     pub fn set_servers(&mut self, servers: &[Ipv4Addr]) {
         if self.servers != servers {

@@ -2,10 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
 use crate::dns::{Dns64, Suffix};
@@ -13,6 +11,7 @@ use crate::fortivpn;
 use crate::nat::Prefix96;
 
 use super::desk::Request;
+use super::transport::Transport;
 
 /// Settings of one daemon.
 #[derive(Debug)]
@@ -41,63 +40,6 @@ pub struct Config {
     pub split: Split,
 }
 
-/// How the FortiGate is reached and recognised.
-#[derive(Debug, Default)]
-pub struct Transport {
-    /// Authorities to trust beside the usual ones.
-    pub roots: Vec<CertificateDer<'static>>,
-    /// Certificates that are trusted whatever they say; where there are any, nothing else is.
-    pub pins: Vec<Pin>,
-    /// The name to ask for in TLS and to look for in the certificate, where it is not that of the host.
-    pub server_name: Option<ServerName<'static>>,
-    /// Our certificate towards the gateway.
-    pub client: Option<ClientCertificate>,
-    /// The proxy on the way.
-    pub proxy: Option<Proxy>,
-    /// Send something through the tunnel after so long without traffic, against the gateway's idle timeout.
-    pub keepalive: Option<Duration>,
-}
-
-/// A certificate of the gateway that a person has checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pin {
-    /// SHA-256 of the whole certificate (`sha256:` and 64 hexadecimal digits).
-    Certificate([u8; 32]),
-    /// SHA-256 of its SubjectPublicKeyInfo (`pin-sha256:` and Base64), which survives a renewal with the same key.
-    Key([u8; 32]),
-}
-
-/// A TLS client certificate.
-#[derive(Debug)]
-pub struct ClientCertificate {
-    /// The certificate, then its intermediates.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// Its private key.
-    pub key: PrivateKeyDer<'static>,
-}
-
-/// A proxy towards the gateway.
-#[derive(Clone, Debug)]
-pub struct Proxy {
-    /// Its protocol.
-    pub kind: ProxyKind,
-    /// Host name or address.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// User name and password.
-    pub user: Option<(String, Secret)>,
-}
-
-/// The protocol of a [`Proxy`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyKind {
-    /// HTTP CONNECT (RFC 9110 section 9.3.6).
-    Http,
-    /// SOCKS 5 (RFC 1928), with names resolved by the proxy.
-    Socks5,
-}
-
 /// Who helps where a sign-in needs a person.
 #[derive(Debug, Default)]
 pub struct SignIn {
@@ -109,6 +51,8 @@ pub struct SignIn {
     pub login_hook: Option<String>,
     /// The path of the control socket.
     pub control: Option<PathBuf>,
+    /// Go on without a control socket where there cannot be one.
+    pub control_may_fail: bool,
     /// Gets every request to a person, and `None` when it is void: for whoever sits at the terminal.
     pub console: Option<Sender<Option<Request>>>,
 }

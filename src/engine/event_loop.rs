@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,22 +16,28 @@ use crate::crypto::SystemRandom;
 use crate::fortivpn;
 use crate::ike;
 
+use super::control::message::{Command, Reply, SignInState};
+use super::control::{self, Control};
 use super::counters::add;
 use super::datapath::{self, DataPath};
-use super::desk::{Desk, Request, Submission};
+use super::desk::{Aids, Desk, Refusal, Request, Submission};
 use super::domains::Domains;
+use super::helper::Helpers;
 use super::ike_thread::{IkeThread, Notice, Report};
+use super::network::NetworkWatch;
 use super::page::{self, Listener, Page, Visit, Visitor};
 use super::service_manager::{HandoverError, ServiceManager};
 use super::state::State;
 use super::udp::{Receiver, Udp};
-use super::uplink::Uplink;
+use super::uplink::{self, Uplink};
 use super::worker::{self, LoopWaker};
-use super::{Clock, Config, Counters, Split, plan, tls};
+use super::{Clock, Config, Counters, Pool, SignIn, Split, plan};
 
 const WAKER: Token = Token(0);
 const UPLINK: Token = Token(1);
+const NETWORK: Token = Token(UPLINK.0 + uplink::TOKENS);
 const FIRST_UDP: usize = 16;
+const FIRST_CONTROL: usize = 512;
 const FIRST_PAGE: usize = 1024;
 
 /// Receives from one socket in one turn: an upload must not starve a download, timers or IKE.
@@ -59,6 +65,8 @@ pub enum StartError {
     Handover(HandoverError),
     /// The TLS settings are not usable.
     Tls(rustls::Error),
+    /// There is no control socket.
+    Control(control::OpenError),
     /// A thread, or the poll, could not be made.
     System(io::Error),
 }
@@ -69,6 +77,7 @@ impl fmt::Display for StartError {
             Self::Bind { address, error } => write!(f, "cannot listen on UDP {address}: {error}"),
             Self::Handover(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+            Self::Control(error) => error.fmt(f),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
     }
@@ -126,6 +135,7 @@ pub struct Handle {
     submitter: Submitter,
     thread: JoinHandle<bool>,
     counters: Arc<Counters>,
+    state: Arc<Mutex<State>>,
     addresses: [Vec<SocketAddr>; 2],
     page_addresses: Vec<SocketAddr>,
 }
@@ -149,6 +159,11 @@ impl Handle {
     /// What was counted so far.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// How things were when they last changed.
+    pub fn state(&self) -> State {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A handle to stop it.
@@ -186,7 +201,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         poll.registry().register(udp.source(), Token(FIRST_UDP + index), Interest::READABLE)?;
     }
 
-    let tls_config = tls::client_config(&config.transport).map_err(StartError::Tls)?;
+    let control = open_control(&config.sign_in, &poll)?;
+
     let ike_config = ike::Config {
         id_hostname: config.identity.hostname,
         chain: config.identity.chain,
@@ -211,7 +227,13 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
     let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
-    let uplink = Uplink::new(config.uplink, tls_config, random(), Arc::clone(&waker), UPLINK);
+    let state = State::new(gateway, clock.now());
+    let shown = Arc::new(Mutex::new(state.clone()));
+    let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
+        .map_err(StartError::Tls)?;
+    let network = NetworkWatch::open(poll.registry(), NETWORK);
+    let sign_in = config.sign_in;
+    let aids = Aids { otp: sign_in.otp, otp_command: sign_in.otp_command, login_hook: sign_in.login_hook };
     let listener = Listener::bind(&config.page, FIRST_PAGE, poll.registry());
     let page_addresses = listener.addresses().to_vec();
     let mut in_tunnel = vec![IpAddr::V4(config.pool.host())];
@@ -220,20 +242,24 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let event_loop = EventLoop {
         poll,
         clock,
+        helpers: Helpers::new(clock, Arc::clone(&waker)),
         waker,
         stop: Arc::clone(&stopper.stop),
         data,
         uplink,
+        network,
         ike,
         listener,
         page,
         submissions,
-        desk: Desk::default(),
-        console: config.sign_in.console,
-        state: State::new(gateway, clock.now()),
+        desk: Desk::new(aids),
+        control,
+        console: sign_in.console,
+        state,
+        shown: Arc::clone(&shown),
         domains: Domains::new(&config.split.tunnel_domains),
         split: config.split,
-        host: config.pool.host(),
+        pool: config.pool,
         counters: Arc::clone(&counters),
         manager,
         browser_missed: false,
@@ -242,7 +268,19 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         summary: (Duration::ZERO, Vec::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
-    Ok(Handle { stopper, submitter, thread, counters, addresses, page_addresses })
+    Ok(Handle { stopper, submitter, thread, counters, state: shown, addresses, page_addresses })
+}
+
+fn open_control(sign_in: &SignIn, poll: &Poll) -> Result<Option<Control>, StartError> {
+    let Some(path) = &sign_in.control else { return Ok(None) };
+    match Control::open(path, FIRST_CONTROL, poll.registry()) {
+        Ok(control) => Ok(Some(control)),
+        Err(error) if sign_in.control_may_fail => {
+            log::warn!("{error}");
+            Ok(None)
+        }
+        Err(error) => Err(StartError::Control(error)),
+    }
 }
 
 /// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
@@ -308,17 +346,22 @@ struct EventLoop {
     stop: Arc<AtomicBool>,
     data: DataPath,
     uplink: Uplink,
+    network: NetworkWatch,
     ike: IkeThread,
     listener: Listener,
     page: Page,
     desk: Desk,
+    helpers: Helpers,
+    control: Option<Control>,
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
     state: State,
+    /// Its copy for other threads.
+    shown: Arc<Mutex<State>>,
     split: Split,
     /// Addresses of the tunnel domains.
     domains: Domains,
-    host: Ipv4Addr,
+    pool: Pool,
     counters: Arc<Counters>,
     manager: ServiceManager,
     /// Nobody signed in in time: a device that connects is a person who may do it now.
@@ -347,6 +390,7 @@ impl EventLoop {
             self.turn(now, &mut receiver);
         }
         self.summarise_drops(self.clock.now());
+        self.helpers.stop();
         matches!(self.phase, Phase::Done)
     }
 
@@ -371,9 +415,10 @@ impl EventLoop {
     fn has_work(&self) -> bool {
         self.data.has_work()
             || (self.uplink.is_readable() && !self.data.is_congested())
-            || self.uplink.has_lookup()
+            || self.uplink.has_work()
             || self.ike.has_report()
             || !self.submissions.is_empty()
+            || self.helpers.has_code()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
     }
 
@@ -384,16 +429,26 @@ impl EventLoop {
         };
         let housekeeping = self.data.needs_housekeeping().then_some(self.housekeeping + HOUSEKEEPING);
         let parts = [self.data.poll_timeout(), self.uplink.poll_timeout(), self.domains.poll_timeout()];
-        let others = [phase, self.listener.poll_timeout(), housekeeping, self.manager.poll_timeout()];
-        parts.into_iter().chain(others).flatten().min()
+        let parts = parts.into_iter().chain([self.network.poll_timeout()]);
+        let control = self.control.as_ref().and_then(Control::poll_timeout);
+        let page = self.listener.poll_timeout();
+        let others = [phase, page, control, housekeeping, self.manager.poll_timeout()];
+        parts.chain(others).flatten().min()
     }
 
     fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
         match event.token() {
             WAKER => {}
-            UPLINK => self.uplink.handle_event(now, event),
+            NETWORK => self.network.handle_event(now.mono),
+            token if (UPLINK..NETWORK).contains(&token) => self.uplink.handle_event(event),
             Token(token) if (FIRST_PAGE..FIRST_PAGE + page::TOKENS).contains(&token) => {
                 self.handle_page(now, token);
+            }
+            Token(token) if token >= FIRST_CONTROL => {
+                if let Some(control) = &mut self.control {
+                    control.handle_event(now.mono, token, self.poll.registry());
+                }
+                self.serve_control(now);
             }
             Token(token) => {
                 if let Some(udp) = self.data.udp.get_mut(token.saturating_sub(FIRST_UDP)) {
@@ -422,22 +477,37 @@ impl EventLoop {
         }
         self.handle_timers(now);
         while let Ok(submission) = self.submissions.try_recv() {
-            self.submit(now, submission);
+            self.submit_and_log(now, submission);
         }
+        while let Some((question, code)) = self.helpers.poll_code() {
+            self.desk.handle_code(now, question, code);
+            self.serve_desk(now);
+        }
+        self.serve_visits(now);
         self.serve_ike(now);
         self.serve_uplink(now);
         self.serve_domains(now);
         self.data.route_own(now, &mut self.uplink);
         self.data.flush_down(now);
-        self.uplink.flush(now);
+        self.uplink.flush();
         self.advance_shutdown(now);
         self.manager.handle_turn(now.mono);
     }
 
     fn handle_timers(&mut self, now: Now) {
         self.data.handle_timeout(now);
-        self.uplink.handle_timeout(now, self.poll.registry());
+        self.uplink.handle_timeout(now);
+        if self.network.poll_change(now.mono) {
+            log::debug!("the network of this host has changed");
+            self.uplink.handle(now, fortivpn::Input::NetworkChanged);
+        }
+        if self.uplink.poll_keepalive(now) {
+            self.data.host.ping_server();
+        }
         self.listener.handle_timeout(now.mono);
+        if let Some(control) = &mut self.control {
+            control.handle_timeout(now.mono);
+        }
         if now.mono >= self.housekeeping + HOUSEKEEPING {
             self.housekeeping = now.mono;
             self.data.expire_flows(now);
@@ -478,7 +548,9 @@ impl EventLoop {
     }
 
     fn handle_ike(&mut self, now: Now, output: ike::Output) {
-        self.state.handle_ike(now, &output);
+        if self.state.handle_ike(now, &output) {
+            self.show_state();
+        }
         match output {
             ike::Output::Send { path, bytes } => self.data.send_ike(&path, &bytes),
             ike::Output::Install(child) => match self.data.install(&child, now.mono) {
@@ -505,11 +577,12 @@ impl EventLoop {
 
     fn serve_uplink(&mut self, now: Now) {
         while let Some(output) = self.uplink.poll(now, self.poll.registry()) {
-            self.state.handle_uplink(now, &output);
-            self.manager.uplink(self.state.uplink.describe());
-            if self.desk.handle_output(now, &output) {
-                self.announce_request();
+            if self.state.handle_uplink(now, &output) {
+                self.show_state();
             }
+            self.manager.uplink(self.state.uplink.describe());
+            self.desk.handle_output(now, &output);
+            self.serve_desk(now);
             match output {
                 fortivpn::Output::Up(config) => {
                     let dns: Vec<String> = config.dns.iter().map(ToString::to_string).collect();
@@ -546,12 +619,39 @@ impl EventLoop {
         }
     }
 
+    fn show_state(&self) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.state);
+    }
+
     /// A person brought something for the session.
-    fn submit(&mut self, now: Now, submission: Submission) {
-        if let Err(refusal) = self.desk.submit(submission) {
-            log::warn!("{refusal}");
-        }
+    fn submit(&mut self, now: Now, submission: Submission) -> Result<(), Refusal> {
+        self.desk.submit(submission)?;
         self.serve_desk(now);
+        Ok(())
+    }
+
+    /// The same, where nobody waits for the answer.
+    fn submit_and_log(&mut self, now: Now, submission: Submission) {
+        if let Err(refusal) = self.submit(now, submission) {
+            log::warn!("sign in: {refusal}");
+        }
+    }
+
+    /// Hands on what the desk has for the session, for programs and for people.
+    fn serve_desk(&mut self, now: Now) {
+        if self.desk.poll_change() {
+            self.announce_request();
+        }
+        while let Some(input) = self.desk.poll_input() {
+            if self.state.handle_input(now, &input) {
+                self.show_state();
+            }
+            self.uplink.handle(now, input);
+        }
+        while let Some(program) = self.desk.poll_program() {
+            self.helpers.run(program);
+        }
+        self.tell_control(now);
     }
 
     /// A browser on this host.
@@ -563,21 +663,55 @@ impl EventLoop {
         self.serve_desk(now);
     }
 
-    fn serve_desk(&mut self, now: Now) {
-        while let Some(input) = self.desk.poll_input() {
-            self.uplink.handle(now, input);
+    /// Browsers of devices, at the in-tunnel host.
+    fn serve_visits(&mut self, now: Now) {
+        while let Some(request) = self.data.host.poll_visit() {
+            let device = self.pool.unshadow(request.from).unwrap_or(request.from);
+            let visit = Visit { now, state: &self.state, visitor: Visitor::Device(device) };
+            if let Some(response) = self.page.answer(&request.bytes, &visit, &mut self.desk) {
+                self.data.host.answer_visit(now, request.number, response);
+            }
+            self.serve_desk(now);
+        }
+    }
+
+    /// Does what came over the control socket.
+    fn serve_control(&mut self, now: Now) {
+        while let Some((connection, command)) = self.control.as_mut().and_then(Control::poll_command) {
+            let submission = match command {
+                Command::Login => {
+                    if let Some(control) = &mut self.control {
+                        control.watch(connection);
+                    }
+                    self.tell_control(now);
+                    continue;
+                }
+                Command::Paste { text } => Submission::Pasted(text),
+                Command::Answer { question, text } => Submission::Typed { question, text },
+                Command::Retry => Submission::Retry,
+            };
+            let reply = match self.submit(now, submission) {
+                Ok(()) => Reply::Accepted,
+                Err(refusal) => Reply::Refused { reason: refusal.to_string() },
+            };
+            if let Some(control) = &mut self.control {
+                control.reply(now.mono, connection, &reply);
+            }
+        }
+    }
+
+    /// Tells who watches how the sign-in is.
+    fn tell_control(&mut self, now: Now) {
+        if let Some(control) = self.control.as_mut().filter(|control| control.is_watched()) {
+            control.tell(now.mono, &SignInState::new(now, &self.state, self.desk.request()));
         }
     }
 
     /// Tells everyone who can do something about it what a person has to do now.
     fn announce_request(&mut self) {
         let request = self.desk.request().cloned();
-        match &request {
-            Some(Request::Link { url, .. }) => {
-                log::warn!("sign in: open this address in a browser on this machine: {url}");
-            }
-            Some(Request::Question(question)) => log::warn!("sign in: {question:?}"),
-            None => {}
+        if let Some(request) = &request {
+            log::warn!("sign in: {request}");
         }
         if let Some(console) = &self.console {
             // Nobody may be listening any more.
@@ -588,7 +722,7 @@ impl EventLoop {
     /// Tells the IKE core what clients get. It does nothing where that is what they have.
     fn tell_plan(&self) {
         let (tunnel, addresses) = (self.state.tunnel.as_ref(), self.domains.addresses());
-        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.host, tunnel, &addresses)));
+        self.ike.notice(Notice::Plan(plan::client_plan(&self.split, self.pool.host(), tunnel, &addresses)));
     }
 
     /// Keeps the addresses of the tunnel domains, and the plan with them, up to date.

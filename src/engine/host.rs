@@ -1,9 +1,10 @@
 //! The in-tunnel host: the first pool address, where devices find their DNS server.
 //!
-//! It answers pings, forwards DNS queries that come by UDP or TCP, and refuses everything else politely. No I/O here
-//! either: the event loop gives packets and takes packets, and routes the latter by their destination.
+//! It answers pings, forwards DNS queries that come by UDP or TCP, takes requests for the page, and refuses everything
+//! else politely. No I/O here either: the event loop gives packets and takes packets, and routes the latter by their destination.
 
 mod tcp;
+mod web;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -20,6 +21,8 @@ use crate::wire::udp::{self, Udp};
 use crate::wire::{edit, icmp};
 
 use tcp::Tcp;
+pub use web::Visit;
+use web::Web;
 
 /// Largest packet that the host sends, in octets: passes every link on the way, whatever its MTU turns out to be.
 const MTU: usize = 1280;
@@ -32,6 +35,7 @@ pub struct Host {
     address: Ipv4Addr,
     forwarder: Forwarder,
     tcp: Tcp,
+    web: Web,
     reassembly: Reassembly,
     packets: VecDeque<Vec<u8>>,
     unreachables: RateLimit,
@@ -61,6 +65,7 @@ impl Host {
             address,
             forwarder: Forwarder::new(rng),
             tcp: Tcp::new(address, MTU, seed),
+            web: Web::new(address, MTU, seed.rotate_left(32)),
             reassembly: Reassembly::default(),
             packets: VecDeque::new(),
             unreachables: RateLimit::new(20, 20),
@@ -111,7 +116,7 @@ impl Host {
 
     /// The next packet that the host sends.
     pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
-        self.packets.pop_front().or_else(|| self.tcp.poll_packet())
+        self.packets.pop_front().or_else(|| self.tcp.poll_packet()).or_else(|| self.web.poll_packet())
     }
 
     /// Asks the servers for the IPv4 addresses of a name. [`Host::poll_resolved`] gives the answer, or says that there is
@@ -124,14 +129,36 @@ impl Host {
         self.advance(now.mono);
     }
 
+    /// Pings the first DNS server, so that something goes through the tunnel. Nobody waits for the answer.
+    pub fn ping_server(&mut self) {
+        let Some(server) = self.forwarder.servers().first().copied() else { return };
+        self.next_id = self.next_id.wrapping_add(1);
+        if let Some(packet) = icmp::echo_request(self.next_id, self.address, server) {
+            self.send(packet);
+        }
+    }
+
     /// The next name that was asked for.
     pub fn poll_resolved(&mut self) -> Option<Resolved> {
         self.resolved.pop_front()
     }
 
+    /// The next request for the page.
+    pub fn poll_visit(&mut self) -> Option<Visit> {
+        self.web.poll_visit()
+    }
+
+    /// Answers a request with a whole response, and closes its connection.
+    pub fn answer_visit(&mut self, now: Now, number: u32, response: Vec<u8>) {
+        self.web.answer(now.mono, number, response);
+    }
+
     /// When to call [`Host::handle_timeout`], in monotonic time.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        [self.forwarder.poll_timeout(), self.tcp.poll_timeout()].into_iter().flatten().min()
+        [self.forwarder.poll_timeout(), self.tcp.poll_timeout(), self.web.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Retransmits, asks next servers, gives up.
@@ -144,6 +171,10 @@ impl Host {
         let header = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
         let payload = header.payload(packet);
         let result = match header.protocol {
+            ip::TCP if header.dst == self.address && edit::u16_at(payload, 2) == Some(web::PORT) => {
+                self.web.handle_packet(&header, packet);
+                Ok(())
+            }
             ip::TCP => {
                 self.tcp.handle_packet(&header, packet);
                 Ok(())
@@ -209,6 +240,7 @@ impl Host {
 
     /// Moves data between the TCP connections and the forwarder until nothing moves any more.
     fn advance(&mut self, now: Duration) {
+        self.web.advance(now);
         loop {
             self.tcp.advance(now, &mut self.forwarder);
             let mut moved = false;

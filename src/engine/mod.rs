@@ -2,22 +2,25 @@
 
 mod clock;
 mod config;
+pub mod control;
 mod counters;
 mod datapath;
 mod desk;
 mod device;
 mod domains;
 mod event_loop;
+mod helper;
 mod ike_thread;
 #[doc(hidden)]
 pub mod job;
+mod network;
 pub mod page;
 mod plan;
 mod reassembly;
 mod service_manager;
 mod state;
 pub mod sys;
-mod tls;
+mod transport;
 mod udp;
 mod uplink;
 mod worker;
@@ -27,11 +30,10 @@ pub mod host;
 pub use crate::dns::Suffix;
 pub use crate::nat::Prefix96;
 pub use clock::Clock;
-pub use config::{
-    ClientCertificate, Config, Identity, MAX_TUNNEL_DOMAINS, Pin, Pool, Proxy, ProxyKind, SignIn, Split,
-    Transport,
-};
+pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, SignIn, Split};
 pub use counters::{Counters, Snapshot};
-pub use desk::{Refusal, Request, Submission};
-pub use event_loop::{Handle, StartError, Stopper, start, start_under, try_ports};
+pub use desk::{Refusal, Request, Submission, is_sign_in_id};
+pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under, try_ports};
 pub use service_manager::{HandoverError, ServiceManager};
+pub use state::{Device, State, Uplink};
+pub use transport::{ClientCertificate, Pin, PinError, Proxy, ProxyError, ProxyKind, Transport};

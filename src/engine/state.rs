@@ -83,11 +83,11 @@ impl State {
         Self { gateway, since: now.wall, ..Self::default() }
     }
 
-    /// The session said something.
-    pub fn handle_uplink(&mut self, now: Now, output: &fortivpn::Output) {
-        use fortivpn::Output;
+    /// The session said something. True if that changed anything.
+    pub fn handle_uplink(&mut self, now: Now, output: &fortivpn::Output) -> bool {
+        use fortivpn::{Event, Output};
         let uplink = match output {
-            Output::LoginNeeded { left: Some(_), .. } => return,
+            Output::LoginNeeded { left: Some(_), .. } => return false,
             Output::LoginNeeded { .. } | Output::Ask(_) => Uplink::Waiting,
             Output::LoginDone if self.uplink == Uplink::Waiting => Uplink::Connecting,
             Output::Up(config) => {
@@ -102,16 +102,33 @@ impl State {
                 self.note_error(now, error.to_string());
                 Uplink::Failed
             }
+            Output::Note(Event::Retrying { why, .. }) => {
+                self.note_error(now, why.clone());
+                return true;
+            }
             Output::Stopped => Uplink::Stopped,
-            _ => return,
+            _ => return false,
         };
         if uplink != self.uplink {
             (self.uplink, self.since) = (uplink, now.wall);
         }
+        true
     }
 
-    /// A device came, went or moved.
-    pub fn handle_ike(&mut self, now: Now, output: &ike::Output) {
+    /// The session is about to try something with what a person brought. True if that changes the state.
+    pub fn handle_input(&mut self, now: Now, input: &fortivpn::Input) -> bool {
+        use fortivpn::Input;
+        let is_tried =
+            matches!(input, Input::Retry | Input::SamlId(_) | Input::Answer { .. } | Input::Cookie(_));
+        let changes = is_tried && matches!(self.uplink, Uplink::Waiting | Uplink::Failed);
+        if changes {
+            (self.uplink, self.since) = (Uplink::Connecting, now.wall);
+        }
+        changes
+    }
+
+    /// A device came, went or moved. True if one did.
+    pub fn handle_ike(&mut self, now: Now, output: &ike::Output) -> bool {
         match output {
             ike::Output::Connected { device, identity, address, path, .. } => self.devices.push(Device {
                 id: *device,
@@ -122,8 +139,9 @@ impl State {
             }),
             ike::Output::Gone { device, .. } => self.devices.retain(|known| known.id != *device),
             ike::Output::Moved { device, path } => self.moved(*device, *path),
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     /// The device is somewhere else.

@@ -5,19 +5,26 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-/// The clock that goes on during suspend, where the system has one.
+/// The clock that goes on during suspend.
 #[cfg(target_os = "linux")]
+const BOOT_CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+/// The clock that goes on during suspend: the monotonic clock of this system does, and `Instant` reads another one.
+#[cfg(target_os = "macos")]
+const BOOT_CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+/// The clock that goes on during suspend, where the system has one.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 pub fn boot_time() -> Option<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid, writable timespec for the duration of the call.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    let result = unsafe { libc::clock_gettime(BOOT_CLOCK, &mut time) };
     let seconds = u64::try_from(time.tv_sec).ok()?;
     let nanos = u32::try_from(time.tv_nsec).ok()?;
     (result == 0).then(|| Duration::new(seconds, nanos))
 }
 
 /// The clock that goes on during suspend, where the system has one.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub fn boot_time() -> Option<Duration> {
     None
 }
@@ -50,6 +57,41 @@ pub fn allow_fragmentation(socket: &impl AsRawFd, ipv6: bool) -> io::Result<()> 
 #[cfg(not(target_os = "linux"))]
 pub fn allow_fragmentation(_socket: &impl AsRawFd, _ipv6: bool) -> io::Result<()> {
     Ok(())
+}
+
+/// A socket on which the kernel tells about addresses and routes that come and go (rtnetlink). It does not block.
+#[cfg(target_os = "linux")]
+pub fn network_changes() -> io::Result<std::fs::File> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the call takes numbers only.
+    let socket = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the system just made `socket` for us: it is open and nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: `sockaddr_nl` is plain data for which all zeros is a value.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    address.nl_groups = (libc::RTMGRP_IPV4_IFADDR
+        | libc::RTMGRP_IPV6_IFADDR
+        | libc::RTMGRP_IPV4_ROUTE
+        | libc::RTMGRP_IPV6_ROUTE) as u32;
+    // SAFETY: the descriptor is open, and `address` outlives the call; its size is the length that is passed.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_nl>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(socket.into()) }
+}
+
+/// A socket on which the kernel tells about addresses and routes that come and go: not on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn network_changes() -> io::Result<std::fs::File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// A descriptor of our own for what the number `fd` stands for: a number that a parent process named can so be used

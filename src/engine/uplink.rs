@@ -1,6 +1,17 @@
-//! The uplink: the FortiVPN session over whatever TLS connection it has at the moment.
+//! The uplink: the FortiVPN session over whatever connection it has at the moment.
+//!
+//! A connection is made in stages: the addresses of the gateway (or of the proxy) are looked up, [`dial`] connects to
+//! one of them, [`detour`] asks the proxy for the way, and [`tls`] makes sure of the gateway. Where one stage fails, the
+//! next address is tried, unless that is no matter of the address.
 
-use std::collections::VecDeque;
+mod connect;
+mod detour;
+mod dial;
+mod ended;
+mod proxy;
+mod tls;
+mod trust;
+
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -8,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
@@ -16,15 +27,25 @@ use crate::base::{Now, Random, Reason};
 use crate::fortivpn::{self, CloseReason, Input, Output, Session};
 use crate::wire::{forti, ppp};
 
-use super::tls::{Ended, Scratch, Tls};
+use super::transport::Transport;
 use super::worker::LoopWaker;
+use connect::Race;
+use detour::{Blocked, Detour};
+use dial::Dialer;
+use ended::Ended;
+use proxy::{Dialogue, Refusal};
+use tls::{Scratch, Tls};
 
-/// Time for a TCP connect to one address.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tokens that the uplink uses, from its first one on.
+pub const TOKENS: usize = connect::LANES;
+/// Time for the dialogue with a proxy: it may have to look for the gateway.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time for a name lookup.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The clocks of a host that was not suspended differ by less than this.
+const SUSPEND: Duration = Duration::from_secs(1);
 /// Socket reads in one turn of the loop: a download must not starve an upload.
 const READS_PER_TURN: usize = 4;
 
@@ -35,49 +56,78 @@ type Lookup = (u64, io::Result<Vec<SocketAddr>>);
 enum Link {
     /// None wanted.
     Idle,
-    /// Waiting for the addresses of the gateway.
+    /// Waiting for the addresses.
     Resolving { deadline: Duration },
-    /// TCP and TLS are being set up; `rest` are the addresses not tried yet.
-    Connecting { tls: Box<Tls>, rest: VecDeque<SocketAddr>, deadline: Duration },
+    /// TCP connects are under way.
+    Dialing(Box<Dialer>),
+    /// TCP is up; a proxy is asked for the way.
+    Detouring { detour: Box<Detour>, at: Place },
+    /// The way is free; TLS is being set up.
+    Securing { tls: Box<Tls>, at: Place },
     /// In use by the session.
-    Open { tls: Box<Tls> },
+    Open(Box<Tls>),
+}
+
+/// The address where something is tried, until when, and the others.
+struct Place {
+    dialer: Box<Dialer>,
+    address: SocketAddr,
+    deadline: Duration,
 }
 
 /// The session and its connection. The event loop owns it.
 pub struct Uplink {
     session: Session,
     link: Link,
+    /// Why the present address will not do, until `poll` goes on to the next.
+    failed: Option<CloseReason>,
     tls_config: Arc<ClientConfig>,
+    transport: Transport,
+    /// The gateway; an IPv6 address has no brackets.
     host: String,
     port: u16,
+    /// Where the last good connection led.
+    served: Option<SocketAddr>,
+    /// The proxy refused user name and password: they are not sent again.
+    bad_proxy_user: bool,
     attempt: u64,
     lookups: (Sender<Lookup>, Receiver<Lookup>),
     waker: Arc<LoopWaker>,
-    token: Token,
+    first_token: Token,
     scratch: Scratch,
+    /// When the last data packet left.
+    last_sent: Duration,
+    /// How long the host has been suspended.
+    suspended: Duration,
 }
 
 impl Uplink {
-    /// An uplink that has not started yet. `token` is what the poll calls its socket.
+    /// An uplink that has not started yet. Its sockets have [`TOKENS`] tokens from `first_token` on.
     pub fn new(
         config: fortivpn::Config,
-        tls_config: Arc<ClientConfig>,
+        transport: Transport,
         random: Box<dyn Random>,
         waker: Arc<LoopWaker>,
-        token: Token,
-    ) -> Self {
-        Self {
-            host: config.host.clone(),
+        first_token: Token,
+    ) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            tls_config: tls::client_config(&transport)?,
+            transport,
+            host: config.host.trim_matches(['[', ']']).to_owned(),
             port: config.port,
             session: Session::new(config, random),
             link: Link::Idle,
-            tls_config,
+            failed: None,
+            served: None,
+            bad_proxy_user: false,
             attempt: 0,
             lookups: bounded(4),
             waker,
-            token,
+            first_token,
             scratch: Scratch::new(),
-        }
+            last_sent: Duration::ZERO,
+            suspended: Duration::ZERO,
+        })
     }
 
     /// An event for the session.
@@ -90,10 +140,11 @@ impl Uplink {
         if !self.session.is_up() {
             return Err(Reason::UplinkDown);
         }
-        let Link::Open { tls } = &mut self.link else { return Err(Reason::UplinkDown) };
+        let Link::Open(tls) = &mut self.link else { return Err(Reason::UplinkDown) };
         if tls.is_full() {
             return Err(Reason::UplinkFull);
         }
+        self.last_sent = now.mono;
         let result = tls.write(frames);
         self.settle(now, result);
         Ok(())
@@ -106,21 +157,24 @@ impl Uplink {
         self.send(now, &[IoSlice::new(&header), IoSlice::new(packet)])
     }
 
-    /// The socket is ready.
-    pub fn handle_event(&mut self, now: Now, event: &mio::event::Event) {
-        let result = match &mut self.link {
-            Link::Connecting { tls, .. } | Link::Open { tls } => {
+    /// A socket is ready.
+    pub fn handle_event(&mut self, event: &mio::event::Event) {
+        match &mut self.link {
+            Link::Dialing(dialer) => dialer.handle_event(event.token()),
+            Link::Securing { tls, .. } | Link::Open(tls) => {
                 tls.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-                if event.is_writable() { tls.handle_writable() } else { Ok(()) }
+                if event.is_writable() {
+                    tls.handle_writable();
+                }
             }
-            Link::Idle | Link::Resolving { .. } => return,
-        };
-        self.settle(now, result);
+            // `poll` looks at the socket.
+            Link::Idle | Link::Resolving { .. } | Link::Detouring { .. } => {}
+        }
     }
 
     /// True if a read may find something.
     pub fn is_readable(&self) -> bool {
-        matches!(&self.link, Link::Connecting { tls, .. } | Link::Open { tls } if tls.readable)
+        matches!(&self.link, Link::Securing { tls, .. } | Link::Open(tls) if tls.readable)
     }
 
     /// Reads what the gateway sent; packets go to `sink`. At most a few reads, for fairness.
@@ -128,10 +182,11 @@ impl Uplink {
         for _ in 0..READS_PER_TURN {
             let Self { session, link, scratch, .. } = self;
             let result = match link {
-                Link::Open { tls } if tls.readable => {
+                Link::Open(tls) if tls.readable => {
                     tls.read(scratch, &mut |plaintext| session.handle_bytes(now, plaintext, sink))
                 }
-                Link::Connecting { tls, .. } if tls.readable => tls.read(scratch, &mut |_| {}),
+                // The gateway says nothing before we do.
+                Link::Securing { tls, .. } if tls.readable => tls.read(scratch, &mut |_| {}),
                 _ => return,
             };
             self.settle(now, result);
@@ -139,56 +194,83 @@ impl Uplink {
     }
 
     /// Writes what waits.
-    pub fn flush(&mut self, now: Now) {
-        let result = match &mut self.link {
-            Link::Connecting { tls, .. } | Link::Open { tls } => tls.flush(),
-            Link::Idle | Link::Resolving { .. } => return,
-        };
-        self.settle(now, result);
+    pub fn flush(&mut self) {
+        if let Link::Securing { tls, .. } | Link::Open(tls) = &mut self.link {
+            tls.flush();
+        }
     }
 
-    /// When `handle_timeout` has something to do.
+    /// When `handle_timeout` or `poll` has something to do.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let deadline = match &self.link {
-            Link::Resolving { deadline } | Link::Connecting { deadline, .. } => Some(*deadline),
-            Link::Idle | Link::Open { .. } => None,
+        let link = match &self.link {
+            Link::Resolving { deadline } => Some(*deadline),
+            Link::Dialing(dialer) => dialer.poll_timeout(),
+            Link::Detouring { at, .. } | Link::Securing { at, .. } => Some(at.deadline),
+            Link::Idle | Link::Open(_) => None,
         };
-        [deadline, self.session.poll_timeout()].into_iter().flatten().min()
+        [link, self.session.poll_timeout(), self.keepalive_at()].into_iter().flatten().min()
     }
 
     /// Time passed.
-    pub fn handle_timeout(&mut self, now: Now, registry: &Registry) {
+    pub fn handle_timeout(&mut self, now: Now) {
         match &self.link {
             Link::Resolving { deadline } if *deadline <= now.mono => {
                 self.link = Link::Idle;
                 self.session.handle(now, Input::Closed(CloseReason::Timeout));
             }
-            Link::Connecting { deadline, .. } if *deadline <= now.mono => {
-                self.try_next(now, registry, CloseReason::Timeout);
+            Link::Detouring { at, .. } | Link::Securing { at, .. } if at.deadline <= now.mono => {
+                self.failed = Some(CloseReason::Timeout);
             }
             _ => {}
         }
-        if self.session.poll_timeout().is_some_and(|at| at <= now.mono) {
+        // The timers stood still during a suspend: the session looks at once whether its tunnel is still there.
+        let suspended = now.boot.saturating_sub(now.mono);
+        let resumed = suspended > self.suspended + SUSPEND;
+        self.suspended = suspended;
+        if resumed {
+            log::info!("the host was suspended");
+        }
+        if resumed || self.session.poll_timeout().is_some_and(|at| at <= now.mono) {
             self.session.handle_timeout(now);
         }
     }
 
-    /// True if a lookup has answered.
-    pub fn has_lookup(&self) -> bool {
-        !self.lookups.1.is_empty()
+    /// True once after each time without data packets that is long enough for a packet of our own.
+    pub fn poll_keepalive(&mut self, now: Now) -> bool {
+        let due = self.keepalive_at().is_some_and(|at| at <= now.mono);
+        if due {
+            self.last_sent = now.mono;
+        }
+        due
     }
 
-    /// Carries on: takes lookups, follows the handshake, does what the session wants. Gives back what is for others.
+    fn keepalive_at(&self) -> Option<Duration> {
+        self.transport.keepalive.filter(|_| self.session.is_up()).map(|after| self.last_sent + after)
+    }
+
+    /// True if `poll` has something to do at once.
+    pub fn has_work(&self) -> bool {
+        self.failed.is_some() || !self.lookups.1.is_empty()
+    }
+
+    /// Carries on: takes lookups, goes through the stages, does what the session wants. Gives back what is for others.
     pub fn poll(&mut self, now: Now, registry: &Registry) -> Option<Output> {
         while let Ok((attempt, result)) = self.lookups.1.try_recv() {
-            self.handle_lookup(now, registry, attempt, result);
+            self.handle_lookup(now, attempt, result);
         }
-        self.finish_handshake(now, registry);
+        self.advance(now, registry);
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::Connect => self.resolve(now),
+                Output::Connect => {
+                    self.resolve(now);
+                    self.advance(now, registry);
+                }
                 Output::Disconnect { graceful } => self.disconnect(graceful),
                 Output::Write(bytes) => self.write_control(now, &bytes),
+                Output::Up(config) => {
+                    self.last_sent = now.mono;
+                    return Some(Output::Up(config));
+                }
                 other => return Some(other),
             }
         }
@@ -198,11 +280,16 @@ impl Uplink {
     fn resolve(&mut self, now: Now) {
         self.disconnect(false);
         self.attempt += 1;
+        let proxy = self.transport.proxy.as_ref().map(|proxy| (proxy.host.clone(), proxy.port));
+        let (host, port) = proxy.unwrap_or_else(|| (self.host.clone(), self.port));
+        if !self.transport.addresses.is_empty() {
+            let addresses = self.transport.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+            return self.dial(addresses);
+        }
         self.link = Link::Resolving { deadline: now.mono + RESOLVE_TIMEOUT };
         let (attempt, answers, waker) = (self.attempt, self.lookups.0.clone(), Arc::clone(&self.waker));
-        let target = (self.host.trim_matches(['[', ']']).to_owned(), self.port);
         let lookup = move || {
-            let result = target.to_socket_addrs().map(Iterator::collect);
+            let result = (host, port).to_socket_addrs().map(Iterator::collect);
             // Full or closed: the loop no longer waits for this answer.
             let _ = answers.try_send((attempt, result));
             waker.wake();
@@ -213,94 +300,130 @@ impl Uplink {
         }
     }
 
-    fn handle_lookup(
-        &mut self,
-        now: Now,
-        registry: &Registry,
-        attempt: u64,
-        result: io::Result<Vec<SocketAddr>>,
-    ) {
+    fn handle_lookup(&mut self, now: Now, attempt: u64, result: io::Result<Vec<SocketAddr>>) {
         if attempt != self.attempt || !matches!(self.link, Link::Resolving { .. }) {
             return;
         }
-        self.link = Link::Idle;
         match result {
-            Ok(addresses) => {
-                let none = CloseReason::Resolve("the name has no address".into());
-                self.connect(now, registry, addresses.into(), none);
+            Ok(addresses) => self.dial(addresses),
+            Err(error) => {
+                self.link = Link::Idle;
+                self.session.handle(now, Input::Closed(CloseReason::Resolve(error.to_string())));
             }
-            Err(error) => self.session.handle(now, Input::Closed(CloseReason::Resolve(error.to_string()))),
         }
     }
 
-    /// Tries the addresses in order; when none is left, the session hears `reason`.
-    fn connect(
-        &mut self,
-        now: Now,
-        registry: &Registry,
-        mut addresses: VecDeque<SocketAddr>,
-        mut reason: CloseReason,
-    ) {
-        while let Some(address) = addresses.pop_front() {
-            let name = match ServerName::try_from(self.host.trim_matches(['[', ']']).to_owned()) {
-                Ok(name) => name,
-                Err(error) => {
-                    reason = CloseReason::Resolve(error.to_string());
-                    break;
+    fn dial(&mut self, addresses: Vec<SocketAddr>) {
+        let race = Race::new(addresses, self.served);
+        self.link = Link::Dialing(Box::new(Dialer::new(race, self.first_token)));
+    }
+
+    /// Goes from stage to stage, as far as possible now.
+    fn advance(&mut self, now: Now, registry: &Registry) {
+        loop {
+            let link = std::mem::replace(&mut self.link, Link::Idle);
+            let result = match (link, self.failed.take()) {
+                (Link::Detouring { at, .. } | Link::Securing { at, .. }, Some(reason)) => Err((at, reason)),
+                (Link::Dialing(mut dialer), _) => match dialer.poll(now.mono, registry) {
+                    None => {
+                        self.link = Link::Dialing(dialer);
+                        return;
+                    }
+                    Some(Ok((stream, address))) => {
+                        let at = Place { dialer, address, deadline: now.mono + PROXY_TIMEOUT };
+                        self.approach(now, stream, at)
+                    }
+                    Some(Err(reason)) => {
+                        return self.session.handle(now, Input::Closed(reason));
+                    }
+                },
+                (Link::Detouring { mut detour, at }, None) => match detour.advance() {
+                    Ok(None) => {
+                        self.link = Link::Detouring { detour, at };
+                        return;
+                    }
+                    Ok(Some(early)) => self.secure(now, detour.into_stream(), &early, at),
+                    Err(blocked) => Err((at, self.handle_blocked(blocked))),
+                },
+                (Link::Securing { tls, at }, None) if !tls.is_handshaking() => {
+                    log::debug!("TLS is up with {}: {}", at.address, tls.describe());
+                    self.served = Some(at.address);
+                    self.link = Link::Open(tls);
+                    return self.session.handle(now, Input::Connected);
                 }
-            };
-            let connected = Tls::connect(address, name, Arc::clone(&self.tls_config)).and_then(|mut tls| {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                registry.register(tls.source(), self.token, interest).map_err(Ended::Io)?;
-                Ok(tls)
-            });
-            match connected {
-                Ok(tls) => {
-                    log::debug!("connecting to {address}");
-                    let deadline = now.mono + CONNECT_TIMEOUT;
-                    self.link = Link::Connecting { tls: Box::new(tls), rest: addresses, deadline };
+                (link, _) => {
+                    self.link = link;
                     return;
                 }
-                Err(ended) => reason = close_reason(ended),
+            };
+            match result {
+                Ok(link) => self.link = link,
+                Err((_, reason)) if is_final(&reason) => {
+                    return self.session.handle(now, Input::Closed(reason));
+                }
+                Err((mut at, reason)) => {
+                    log::debug!("{}: {reason}", at.address);
+                    at.dialer.handle_failed(reason);
+                    self.link = Link::Dialing(at.dialer);
+                }
             }
         }
-        self.session.handle(now, Input::Closed(reason));
     }
 
-    fn try_next(&mut self, now: Now, registry: &Registry, reason: CloseReason) {
-        if let Link::Connecting { rest, .. } = std::mem::replace(&mut self.link, Link::Idle) {
-            self.connect(now, registry, rest, reason);
+    /// TCP is up.
+    fn approach(
+        &mut self,
+        now: Now,
+        stream: mio::net::TcpStream,
+        at: Place,
+    ) -> Result<Link, (Place, CloseReason)> {
+        let Some(proxy) = &self.transport.proxy else { return self.secure(now, stream, &[], at) };
+        let dialogue = match Dialogue::new(proxy, &self.host, self.port) {
+            _ if self.bad_proxy_user => Err(Refusal::BadUser),
+            dialogue => dialogue,
+        };
+        match dialogue {
+            Ok(dialogue) => Ok(Link::Detouring { detour: Box::new(Detour::new(stream, dialogue)), at }),
+            Err(refusal) => Err((at, CloseReason::Refused(refusal.to_string()))),
         }
     }
 
-    fn finish_handshake(&mut self, now: Now, registry: &Registry) {
-        let Link::Connecting { tls, deadline, .. } = &mut self.link else { return };
-        if let Some(reason) = tls.failed.take() {
-            let fatal = matches!(reason, CloseReason::Trust(_) | CloseReason::Tls(_));
-            if fatal {
-                self.link = Link::Idle;
-                self.session.handle(now, Input::Closed(reason));
-            } else {
-                self.try_next(now, registry, reason);
+    /// The way to the gateway is free.
+    fn secure(
+        &mut self,
+        now: Now,
+        stream: mio::net::TcpStream,
+        early: &[u8],
+        at: Place,
+    ) -> Result<Link, (Place, CloseReason)> {
+        let name = match &self.transport.server_name {
+            Some(name) => Ok(name.clone()),
+            None => ServerName::try_from(self.host.clone()),
+        };
+        let name = match name {
+            Ok(name) => name,
+            Err(error) => return Err((at, CloseReason::Resolve(error.to_string()))),
+        };
+        let at = Place { deadline: now.mono + HANDSHAKE_TIMEOUT, ..at };
+        match Tls::new(stream, early, name, Arc::clone(&self.tls_config)) {
+            Ok(tls) => Ok(Link::Securing { tls: Box::new(tls), at }),
+            Err(ended) => Err((at, self.close_reason(ended))),
+        }
+    }
+
+    fn handle_blocked(&mut self, blocked: Blocked) -> CloseReason {
+        match blocked {
+            Blocked::Refused(refusal) => {
+                self.bad_proxy_user |= refusal == Refusal::BadUser;
+                CloseReason::Refused(refusal.to_string())
             }
-            return;
-        }
-        if tls.is_connected() && !tls.deadline_extended {
-            tls.deadline_extended = true;
-            *deadline = now.mono + HANDSHAKE_TIMEOUT;
-        }
-        if tls.is_handshaking() {
-            return;
-        }
-        if let Link::Connecting { tls, .. } = std::mem::replace(&mut self.link, Link::Idle) {
-            log::debug!("TLS is up: {}", tls.describe());
-            self.link = Link::Open { tls };
-            self.session.handle(now, Input::Connected);
+            Blocked::Ended(ended) => self.close_reason(ended),
         }
     }
 
     fn disconnect(&mut self, graceful: bool) {
-        if let Link::Open { mut tls } | Link::Connecting { mut tls, .. } =
+        self.failed = None;
+        if let Link::Open(mut tls) | Link::Securing { mut tls, .. } =
             std::mem::replace(&mut self.link, Link::Idle)
             && graceful
         {
@@ -309,8 +432,9 @@ impl Uplink {
     }
 
     fn write_control(&mut self, now: Now, bytes: &[u8]) {
-        if let Link::Open { tls } = &mut self.link {
-            let result = tls.write(&[IoSlice::new(bytes)]).and_then(|()| tls.flush());
+        if let Link::Open(tls) = &mut self.link {
+            let result = tls.write(&[IoSlice::new(bytes)]);
+            tls.flush();
             self.settle(now, result);
         }
     }
@@ -318,30 +442,26 @@ impl Uplink {
     /// Ends the connection where `result` says that it ended.
     fn settle(&mut self, now: Now, result: Result<(), Ended>) {
         let Err(ended) = result else { return };
+        let reason = self.close_reason(ended);
         match &mut self.link {
-            // The next address may do; `finish_handshake` goes on.
-            Link::Connecting { tls, .. } => {
+            Link::Securing { tls, .. } => {
                 tls.readable = false;
-                tls.failed = Some(close_reason(ended));
+                self.failed = Some(reason);
             }
-            Link::Open { .. } => {
+            Link::Open(_) => {
                 self.link = Link::Idle;
-                self.session.handle(now, Input::Closed(close_reason(ended)));
+                self.session.handle(now, Input::Closed(reason));
             }
-            Link::Idle | Link::Resolving { .. } => {}
+            Link::Idle | Link::Resolving { .. } | Link::Dialing(_) | Link::Detouring { .. } => {}
         }
+    }
+
+    fn close_reason(&self, ended: Ended) -> CloseReason {
+        ended.close_reason(self.transport.client.is_some())
     }
 }
 
-fn close_reason(ended: Ended) -> CloseReason {
-    match ended {
-        Ended::Eof => CloseReason::Eof,
-        Ended::Io(error) => match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => CloseReason::Reset,
-            io::ErrorKind::TimedOut => CloseReason::Timeout,
-            _ => CloseReason::Refused(error.to_string()),
-        },
-        Ended::Tls(error @ rustls::Error::InvalidCertificate(_)) => CloseReason::Trust(error.to_string()),
-        Ended::Tls(error) => CloseReason::Tls(error.to_string()),
-    }
+/// True where another address of the gateway would say the same.
+fn is_final(reason: &CloseReason) -> bool {
+    matches!(reason, CloseReason::Trust(_) | CloseReason::Tls(_) | CloseReason::ClientCertificate(_))
 }

@@ -24,6 +24,8 @@ pub enum CloseReason {
     Resolve(String),
     /// The certificate of the gateway is not trusted. Never tried again by itself.
     Trust(String),
+    /// The gateway wants another client certificate, or one at all. Never tried again by itself.
+    ClientCertificate(String),
 }
 
 impl fmt::Display for CloseReason {
@@ -36,6 +38,7 @@ impl fmt::Display for CloseReason {
             Self::Refused(why) => write!(f, "no connection: {why}"),
             Self::Resolve(why) => write!(f, "the gateway's name was not found: {why}"),
             Self::Trust(why) => write!(f, "the gateway's certificate is not trusted: {why}"),
+            Self::ClientCertificate(why) => write!(f, "no sign-in without a good client certificate: {why}"),
         }
     }
 }

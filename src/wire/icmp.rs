@@ -1,4 +1,4 @@
-//! ICMP messages (RFC 792): types, and the echo reply.
+//! ICMP messages (RFC 792): types, and echoes.
 
 use std::net::Ipv4Addr;
 
@@ -50,6 +50,18 @@ pub const fn class(kind: u8) -> Class {
     }
 }
 
+/// Builds a packet with an echo request. The identification of the packet is also that of the echo.
+pub fn echo_request(id: u16, from: Ipv4Addr, to: Ipv4Addr) -> Option<Vec<u8>> {
+    let mut packet = vec![0; ip::HEADER_LEN];
+    ip::emit_header(&mut packet, id, ip::ICMP, from, to, HEADER_LEN)?;
+    let [high, low] = id.to_be_bytes();
+    let mut request = [ECHO_REQUEST, 0, 0, 0, high, low, 0, 0];
+    let sum = checksum::of(&request);
+    put(&mut request, CHECKSUM, sum.to_be_bytes())?;
+    packet.extend(request);
+    Some(packet)
+}
+
 /// Builds the packet that answers the echo request `message` (ICMP header and data). `None` where `message` is no echo
 /// request or its checksum is wrong.
 pub fn echo_reply(id: u16, from: Ipv4Addr, to: Ipv4Addr, message: &[u8]) -> Option<Vec<u8>> {
@@ -85,5 +97,8 @@ mod tests {
         for len in 0..request.len() {
             assert_eq!(echo_reply(1, here, there, &request[..len]), None);
         }
+        let request = echo_request(7, there, here).unwrap();
+        let request = ip::Ipv4::parse(&request).unwrap().payload(&request);
+        assert!(echo_reply(1, here, there, request).is_some());
     }
 }

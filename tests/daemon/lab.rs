@@ -1,13 +1,17 @@
 //! A gateway double, the daemon and certificates, all in this process and on loopback.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crossbeam_channel::Receiver;
 use pterodapter::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
 use pterodapter::demo::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use pterodapter::demo::probe::{Client, ClientConfig, ProbeError};
-use pterodapter::engine::{self, Config, Handle, Identity, Pool, SignIn, Split, Transport};
-use pterodapter::fortivpn::{self, Credentials};
+use pterodapter::engine::{
+    self, Config, Handle, Identity, Pool, Request, SignIn, Split, State, Submission, Transport, Uplink,
+};
+use pterodapter::fortivpn::{self, Answer, Credentials, Question};
 use pterodapter::provision::{Authority, Issued};
 
 /// The name that clients ask for.
@@ -22,6 +26,7 @@ pub struct Lab {
     /// Issues client certificates that the daemon trusts.
     pub authority: Authority,
     daemon: Option<Handle>,
+    requests: Receiver<Option<Request>>,
 }
 
 /// What a test may choose.
@@ -36,6 +41,10 @@ pub struct Setup {
     pub credentials: Credentials,
     /// What takes the tunnel.
     pub split: Split,
+    /// The accounts of the gateway.
+    pub users: Vec<User>,
+    /// The last word on the daemon's configuration.
+    pub configure: Box<dyn FnOnce(&mut Config) + Send>,
 }
 
 impl Default for Setup {
@@ -46,14 +55,23 @@ impl Default for Setup {
             workers: 0,
             credentials: password(PASSWORD),
             split: Split::default(),
+            users: vec![User::new("alice", PASSWORD)],
+            configure: Box::new(|_| {}),
         }
+    }
+}
+
+impl Setup {
+    /// With this behaviour of the gateway.
+    pub fn of(scenario: Scenario) -> Self {
+        Self { scenario, ..Self::default() }
     }
 }
 
 impl Lab {
     /// Starts the gateway double and the daemon.
     pub fn start(setup: Setup) -> Self {
-        let Setup { listen, scenario, workers, credentials, split } = setup;
+        let Setup { listen, mut scenario, workers, credentials, split, users, configure } = setup;
         if std::env::var_os("TEST_LOG").is_some() {
             // Already set by an earlier lab of this process.
             let _ = simplelog::SimpleLogger::init(log::LevelFilter::Debug, simplelog::Config::default());
@@ -61,12 +79,14 @@ impl Lab {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let web = Authority::new("Gateway test authority", wall(), 2).unwrap();
         let certificate = web.issue_server(&["127.0.0.1"], wall(), 2).unwrap();
-        let saml_port = scenario.saml_port;
+        // The gateway must know the port of the page before the daemon has it.
+        let reserved = TcpListener::bind((loopback, 0)).unwrap();
+        scenario.saml_port = reserved.local_addr().unwrap().port();
         let gateway = Gateway::start(GatewayConfig {
             listen: SocketAddr::new(loopback, 0),
             chain_pem: certificate.cert_pem,
             key_pem: certificate.key_pem,
-            users: vec![User::new("alice", PASSWORD)],
+            users,
             scenario,
             far_side: FarSide::Builtin,
         })
@@ -74,7 +94,10 @@ impl Lab {
 
         let authority = Authority::new("Device test authority", wall(), 2).unwrap();
         let identity = authority.issue_server(&[SERVER_ID], wall(), 2).unwrap();
-        let daemon = engine::start(Config {
+        let (console, requests) = crossbeam_channel::bounded(64);
+        let page = reserved.local_addr().unwrap();
+        drop(reserved);
+        let mut config = Config {
             listen: vec![listen],
             ike_port: 0,
             nat_port: 0,
@@ -88,12 +111,13 @@ impl Lab {
             workers,
             uplink: fortivpn::Config::new("127.0.0.1", gateway.addr().port(), credentials),
             transport: Transport { roots: vec![web.cert_der().to_vec().into()], ..Transport::default() },
-            page: vec![SocketAddr::new(loopback, saml_port)],
-            sign_in: SignIn::default(),
+            page: vec![page],
+            sign_in: SignIn { console: Some(console), ..SignIn::default() },
             split,
-        })
-        .unwrap();
-        Self { gateway, authority, daemon: Some(daemon) }
+        };
+        configure(&mut config);
+        let daemon = engine::start(config).unwrap();
+        Self { gateway, authority, daemon: Some(daemon), requests }
     }
 
     /// The running daemon.
@@ -114,10 +138,88 @@ impl Lab {
 
     /// Waits until the tunnel to the gateway came up for the `count`th time.
     pub fn wait_for_tunnel(&self, count: usize) {
-        eventually(Duration::from_secs(40), "the tunnel comes up", || {
-            let journal = self.gateway.journal();
-            journal.iter().filter(|entry| matches!(entry.event, Event::TunnelUp(_))).count() >= count
-        });
+        if !happens(Duration::from_secs(40), || self.tunnels() >= count) {
+            panic!("tunnel {count} does not come up: {:?}", self.state());
+        }
+    }
+
+    /// How the daemon says that things are.
+    pub fn state(&self) -> State {
+        self.daemon().state()
+    }
+
+    /// The daemon's last errors, newest first.
+    pub fn errors(&self) -> Vec<String> {
+        self.state().errors.into_iter().map(|(_, error)| error).collect()
+    }
+
+    /// Waits until one of the daemon's last errors has `words` in it.
+    pub fn wait_for_error(&self, words: &str) {
+        let found = || self.errors().iter().any(|error| error.contains(words));
+        if !happens(Duration::from_secs(20), found) {
+            panic!("no error says {words:?}: {:?}", self.errors());
+        }
+    }
+
+    /// Waits until the daemon has given up with an error that has `words` in it.
+    pub fn wait_for_failure(&self, words: &str) {
+        if !happens(Duration::from_secs(30), || self.state().uplink == Uplink::Failed) {
+            panic!("did not fail: {:?}", self.state());
+        }
+        let error = self.errors().into_iter().next().unwrap_or_default();
+        assert!(error.contains(words), "{error:?} does not say {words:?}");
+    }
+
+    /// Waits until the daemon asks a person something, and gives that.
+    pub fn question(&self) -> Question {
+        loop {
+            let request = self.requests.recv_timeout(Duration::from_secs(20));
+            match request.unwrap_or_else(|_| panic!("no question: {:?}", self.state())) {
+                Some(Request::Question(question)) => return question,
+                _ => continue,
+            }
+        }
+    }
+
+    /// Waits until the daemon shows a link to sign in with.
+    pub fn link(&self) -> String {
+        loop {
+            let request = self.requests.recv_timeout(Duration::from_secs(20));
+            match request.unwrap_or_else(|_| panic!("no link: {:?}", self.state())) {
+                Some(Request::Link { url, .. }) => return url,
+                _ => continue,
+            }
+        }
+    }
+
+    /// Answers a question.
+    pub fn answer(&self, question: &Question, answer: Answer) {
+        self.submit(Submission::Answer { question: question.id, answer });
+    }
+
+    /// A person brings something.
+    pub fn submit(&self, submission: Submission) {
+        self.daemon().submitter().submit(submission);
+    }
+
+    /// How many events of the gateway are `wanted`.
+    pub fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.gateway.journal().iter().filter(|entry| wanted(&entry.event)).count()
+    }
+
+    /// How many requests for `path` the gateway has seen.
+    pub fn requests(&self, path: &str) -> usize {
+        self.count(|event| matches!(event, Event::Request(head) if head.path == path))
+    }
+
+    /// How often credentials or answers to questions were sent.
+    pub fn posts(&self) -> usize {
+        self.count(|event| matches!(event, Event::Request(head) if head.method == "POST"))
+    }
+
+    /// How many tunnels came up.
+    pub fn tunnels(&self) -> usize {
+        self.count(|event| matches!(event, Event::TunnelUp(_)))
     }
 
     /// Connects a client with a certificate for `name`.
@@ -147,15 +249,20 @@ pub fn password(password: &str) -> Credentials {
 }
 
 /// Waits until `condition` holds, at most `limit`.
-pub fn eventually(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn eventually(limit: Duration, what: &str, condition: impl FnMut() -> bool) {
+    assert!(happens(limit, condition), "did not happen within {limit:?}: {what}");
+}
+
+/// True if `condition` comes to hold within `limit`.
+pub fn happens(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let steps = limit.as_millis() / 20;
     for _ in 0..steps {
         if condition() {
-            return;
+            return true;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("did not happen within {limit:?}: {what}");
+    false
 }
 
 /// The wall clock.

@@ -16,6 +16,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// The common name of a factory certificate is the serial number of the device.
 const SERIAL: &str = "FGT60FTK20012345";
 const ECDSA_SHA256: &[u8] = b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02";
+const RSA_SHA256: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00";
 const SUBJECT_ALT_NAME: &[u8] = b"\x55\x1d\x11";
 const BASIC_CONSTRAINTS: &[u8] = b"\x55\x1d\x13";
 
@@ -54,7 +55,7 @@ pub struct ServerCertificate {
 }
 
 impl ServerCertificate {
-    /// A certificate of `kind` for `host`, signed by `authority` or, without one, by itself.
+    /// A certificate of `kind` for `host` with a new P-256 key, signed by `authority` or, without one, by itself.
     pub fn make(
         kind: CertificateKind,
         authority: Option<&Authority>,
@@ -62,6 +63,27 @@ impl ServerCertificate {
         wall: Duration,
     ) -> Result<Self, String> {
         let key = KeyPair::generate().map_err(|e| e.to_string())?;
+        Self::for_key(&key, kind, authority, host, wall)
+    }
+
+    /// As [`Self::make`], for a key that exists: P-256, or RSA as FortiGates have from the factory (PKCS#8, PEM).
+    pub fn make_for_key(
+        key_pem: &str,
+        kind: CertificateKind,
+        authority: Option<&Authority>,
+        host: &str,
+        wall: Duration,
+    ) -> Result<Self, String> {
+        Self::for_key(&KeyPair::from_pem(key_pem).map_err(|e| e.to_string())?, kind, authority, host, wall)
+    }
+
+    fn for_key(
+        key: &KeyPair,
+        kind: CertificateKind,
+        authority: Option<&Authority>,
+        host: &str,
+        wall: Duration,
+    ) -> Result<Self, String> {
         let factory = matches!(
             kind,
             CertificateKind::CommonNameOnly | CertificateKind::AuthorityAsLeaf | CertificateKind::Version1
@@ -90,10 +112,12 @@ impl ServerCertificate {
         SystemRandom::new().fill(&mut serial);
         serial[0] = serial[0] & 0x3f | 0x40;
         let version3 = element(0xa0, &element(INTEGER, &[2]));
+        let signer = signer.as_ref().unwrap_or(key);
+        let algorithm = if signer.algorithm() == &rcgen::PKCS_RSA_SHA256 { RSA_SHA256 } else { ECDSA_SHA256 };
         let tbs = [
             if extensions.is_empty() { Vec::new() } else { version3 },
             element(INTEGER, &serial),
-            ECDSA_SHA256.to_vec(),
+            algorithm.to_vec(),
             issuer,
             element(SEQUENCE, &validity),
             subject,
@@ -101,9 +125,9 @@ impl ServerCertificate {
             if extensions.is_empty() { Vec::new() } else { element(0xa3, &element(SEQUENCE, &extensions)) },
         ];
         let tbs = element(SEQUENCE, &tbs.concat());
-        let signature = signer.as_ref().unwrap_or(&key).sign(&tbs).map_err(|e| e.to_string())?;
+        let signature = signer.sign(&tbs).map_err(|e| e.to_string())?;
         let signature = element(BIT_STRING, &[&[0], signature.as_slice()].concat());
-        let certificate = element(SEQUENCE, &[tbs.as_slice(), ECDSA_SHA256, &signature].concat());
+        let certificate = element(SEQUENCE, &[tbs.as_slice(), algorithm, &signature].concat());
         Ok(Self { chain: vec![certificate], key_der: key.serialize_der() })
     }
 

@@ -119,7 +119,8 @@ pub fn main_from_args(args: impl IntoIterator<Item = OsString>) -> Result<(), St
 }
 
 /// Runs a gateway until `input` ends. When it is ready it says so in one line of `output`: the word `ready`, its
-/// address, and the path of its authority's certificate. Each line of `input` is a [`Command`].
+/// address, and the path of its authority's certificate. Each line of `input` is a command: `drop`,
+/// `restart` or `journal`, with what it takes.
 pub fn run(options: Options, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), String> {
     let ca_file = options.ca_file.clone().unwrap_or_else(|| {
         std::env::temp_dir().join(format!("pterodapter-gateway-{}.pem", std::process::id()))

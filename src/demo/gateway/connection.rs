@@ -11,6 +11,7 @@ use super::http::{Request, Response};
 use super::journal::Event;
 use super::live::Live;
 use super::pages::{Action, Page};
+use super::records::Records;
 use super::scenario::{Fault, Handshake};
 use super::{Life, Shared, tls, tunnel};
 
@@ -73,7 +74,7 @@ fn serve_requests(shared: &Shared, life: &Life, stream: TcpStream, peer: SocketA
                     }
                     Action::Tunnel(grant) => {
                         let (tls, socket) = stream.into_parts();
-                        return tunnel::serve(shared, grant, socket, tls, &input);
+                        return tunnel::serve(shared, grant, socket, Records::new(tls), &input);
                     }
                     Action::Close => After::Cut,
                 }

@@ -44,6 +44,8 @@ pub enum Event {
     TunnelRefused(&'static str),
     /// The PPP link of a tunnel came up with this client address.
     TunnelUp(Ipv4Addr),
+    /// The PPP link of a tunnel that was up has been negotiated anew.
+    LinkAgain(Ipv4Addr),
     /// A tunnel ended.
     TunnelDown {
         /// The client's address.

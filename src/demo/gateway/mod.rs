@@ -17,6 +17,7 @@ mod kick;
 mod live;
 mod pages;
 mod ppp;
+mod records;
 mod round;
 mod scenario;
 mod session;

@@ -55,14 +55,12 @@ impl Bench {
 
     fn of(options: Options) -> Self {
         let (config, ca_pem) = options.into_config().unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Self { gateway: Gateway::start(config.clone()).unwrap(), config, ca_pem, tls: Arc::new(tls) }
+        let tls = client_config(&ca_pem, rustls::crypto::ring::default_provider());
+        Self { gateway: Gateway::start(config.clone()).unwrap(), config, ca_pem, tls }
+    }
+
+    fn client_with(&self, provider: rustls::crypto::CryptoProvider) -> Arc<ClientConfig> {
+        client_config(&self.ca_pem, provider)
     }
 
     fn connect(&self) -> Stream {
@@ -141,6 +139,17 @@ impl Bench {
     fn wait_down(&self, why: TunnelEnd) {
         self.wait_for(|event| matches!(event, Event::TunnelDown { why: seen, .. } if *seen == why));
     }
+}
+
+fn client_config(ca_pem: &str, provider: rustls::crypto::CryptoProvider) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
+    let tls = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(tls)
 }
 
 fn read_answer(stream: &mut Stream) -> Answer {

@@ -49,6 +49,8 @@ pub(super) fn server_config(
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(resolver));
     config.send_tls13_tickets = knobs.tickets;
+    // For records that rustls does not make.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustls::ServerConnection;
 
 use super::far_side::Network;
 use super::frame::{Deframer, Frames};
 use super::journal::{Counts, Event, TunnelEnd};
 use super::ppp::{Ppp, Received};
+use super::records::Records;
 use super::scenario::{CloseStyle, Moment, Order};
 use super::session::Grant;
 use super::{Live, Shared};
@@ -35,7 +35,7 @@ pub(super) fn serve(
     shared: &Shared,
     grant: Grant,
     stream: TcpStream,
-    tls: ServerConnection,
+    tls: Records,
     early: &[u8],
 ) -> io::Result<()> {
     let scenario = shared.scenario();
@@ -85,7 +85,7 @@ struct Tunnel<'a> {
     scenario: Arc<Live>,
     grant: &'a Grant,
     stream: mio::net::TcpStream,
-    tls: ServerConnection,
+    tls: Records,
     poll: Poll,
     readable: bool,
     writable: bool,
@@ -167,15 +167,7 @@ impl Tunnel<'_> {
             Err(e) if e.kind() == ErrorKind::Interrupted => 0,
             Err(e) => return Err(e),
         };
-        let mut rest = &self.chunk[..len];
-        let mut open = true;
-        while !rest.is_empty() {
-            self.tls.read_tls(&mut rest)?;
-            let state = self.tls.process_new_packets().map_err(io::Error::other)?;
-            open &= !state.peer_has_closed();
-            take_plaintext(&mut self.tls, state.plaintext_bytes_to_read(), &mut self.deframer)?;
-        }
-        Ok(open)
+        self.tls.receive(&self.chunk[..len], &mut self.deframer)
     }
 
     fn handle_frames(&mut self, now: Duration) -> Option<TunnelEnd> {
@@ -213,9 +205,14 @@ impl Tunnel<'_> {
                     }
                 }
                 Received::Up => {
-                    self.up_since.get_or_insert(now);
+                    let address = self.grant.address;
+                    let again = self.up_since.replace(self.up_since.unwrap_or(now)).is_some();
                     self.active_at = now;
-                    self.shared.note(Event::TunnelUp(self.grant.address));
+                    self.shared.note(if again {
+                        Event::LinkAgain(address)
+                    } else {
+                        Event::TunnelUp(address)
+                    });
                 }
                 Received::Echo => {
                     self.counts.echoes_in += 1;
@@ -234,19 +231,18 @@ impl Tunnel<'_> {
     fn send(&mut self) -> io::Result<()> {
         self.counts.frames_out += self.out.count() as u64;
         let limit = self.scenario.record_limit.unwrap_or(16 * 1024).max(1);
-        let mut writer = self.tls.writer();
         if self.scenario.frame_per_record {
-            self.out.iter().try_for_each(|frame| writer.write_all(frame))?;
+            self.out.iter().try_for_each(|frame| self.tls.send(frame))?;
         } else if self.scenario.random_records {
             let mut rest = self.out.bytes();
             while !rest.is_empty() {
                 let length = usize::from(u16::from_be_bytes(self.shared.random())) % limit + 1;
                 let (record, others) = rest.split_at(length.min(rest.len()));
-                writer.write_all(record)?;
+                self.tls.send(record)?;
                 rest = others;
             }
         } else {
-            self.out.bytes().chunks(limit).try_for_each(|record| writer.write_all(record))?;
+            self.out.bytes().chunks(limit).try_for_each(|record| self.tls.send(record))?;
         }
         self.out.clear();
         self.flush()
@@ -254,8 +250,8 @@ impl Tunnel<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         while self.writable && self.tls.wants_write() {
-            match self.tls.write_tls(&mut self.stream) {
-                Ok(_) => {}
+            match self.tls.write_to(&mut self.stream) {
+                Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.writable = false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -324,10 +320,10 @@ impl Tunnel<'_> {
             Order::Renegotiate => self.ppp.renegotiate(now, &mut self.out),
             Order::PauseReading(time) => self.paused_until = Some(now + time),
             Order::ReadSlowly(octets, pause) => self.read_limit = Some((octets.max(1), pause)),
-            Order::UpdateKeys => {
-                // TLS 1.2 has no such thing.
-                let _ = self.tls.refresh_traffic_keys();
-            }
+            Order::UpdateKeys => self.tls.update_keys(),
+            // Errors come again with the next record.
+            Order::EmptyRecords(count) => drop((0..count).try_for_each(|_| self.tls.send_empty())),
+            Order::HelloRequest => drop(self.tls.send_hello_request()),
         }
         None
     }
@@ -373,13 +369,10 @@ impl Tunnel<'_> {
             }
             CloseStyle::HalfFrame => {
                 let half = [0, 0x12, 0x50, 0x50, 0, 0x0c, 0xc0, 0x21, 0x09];
-                self.tls.writer().write_all(&half).and_then(|()| self.flush()).and_then(|()| self.finish())
+                self.tls.send(&half).and_then(|()| self.flush()).and_then(|()| self.finish())
             }
-            CloseStyle::Alert => {
-                // rustls sends an alert when it gets what it must not get.
-                let _ = self.tls.read_tls(&mut BAD_RECORD.as_slice());
-                let _ = self.tls.process_new_packets();
-                self.flush().and_then(|()| self.finish())
+            CloseStyle::Alert(description) => {
+                self.tls.send_alert(description).and_then(|()| self.flush()).and_then(|()| self.finish())
             }
             CloseStyle::BadRecord => self.stream.write_all(&BAD_RECORD).and_then(|()| self.finish()),
             CloseStyle::Terminate => {
@@ -402,7 +395,7 @@ impl Tunnel<'_> {
     }
 
     fn close_notify(&mut self) -> io::Result<()> {
-        self.tls.send_close_notify();
+        self.tls.send_close_notify()?;
         self.flush()?;
         self.finish()
     }
@@ -466,18 +459,4 @@ impl Tunnel<'_> {
         self.readable |= events.iter().any(|event| event.token() == SOCKET);
         Ok(())
     }
-}
-
-fn take_plaintext(tls: &mut ServerConnection, len: usize, deframer: &mut Deframer) -> io::Result<()> {
-    let mut rest = len;
-    let mut buffer = [0; 16 * 1024];
-    while rest > 0 {
-        let read = tls.reader().read(&mut buffer[..rest.min(16 * 1024)])?;
-        deframer.extend(&buffer[..read]);
-        rest -= read.min(rest);
-        if read == 0 {
-            break;
-        }
-    }
-    Ok(())
 }

@@ -173,13 +173,7 @@ pub(super) struct Tcp {
 impl Tcp {
     pub(super) fn new(address: Ipv4Addr, mtu: usize, seed: u64) -> Self {
         let mut queues = Queues { inward: VecDeque::new(), outward: VecDeque::new(), mtu };
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let mut interface = Interface::new(config, &mut queues, Instant::ZERO);
-        interface.update_ip_addrs(|addresses| {
-            // There is room for one.
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 32));
-        });
+        let mut interface = new_interface(address, &mut queues, seed);
         // Connections to DNS servers may be for us, too; the host says which packets are.
         interface.set_any_ip(true);
         let mut tcp = Self {
@@ -199,12 +193,9 @@ impl Tcp {
 
     /// Queues a packet for [`Tcp::advance`].
     pub(super) fn handle_packet(&mut self, header: &Ipv4, packet: &[u8]) {
-        let segment = header.payload(packet);
-        let syn = tcp::flags(segment).is_some_and(|flags| flags & (tcp::SYN | tcp::ACK) == tcp::SYN);
-        let remote = SocketAddrV4::new(header.src, u16_at(segment, 0).unwrap_or_default());
-        // A repeated SYN must not find the listener: its connection exists, and repeats its own answer.
-        let known = |client: &Client| (client.remote, client.local) == (remote, header.dst);
-        if !(syn && self.clients.iter().any(known)) {
+        let known =
+            |remote| self.clients.iter().any(|client| (client.remote, client.local) == (remote, header.dst));
+        if !is_repeated_syn(header, packet, known) {
             self.queues.inward.push_back(packet.to_vec());
         }
     }
@@ -260,10 +251,7 @@ impl Tcp {
                 break;
             }
         }
-        let next = self
-            .interface
-            .poll_at(instant(now), &self.sockets)
-            .map(|at| Duration::from_micros(u64::try_from(at.total_micros()).unwrap_or_default()).max(now));
+        let next = self.interface.poll_at(instant(now), &self.sockets).map(|at| micros(at).max(now));
         let idle = self.clients.iter().map(|client| client.last_active + IDLE);
         let upstreams = self.upstreams.iter().map(|upstream| upstream.until);
         self.timeout = idle.chain(upstreams).chain(next).min();
@@ -406,12 +394,36 @@ impl Upstream {
     }
 }
 
+/// True for a SYN from where a connection is `known` to come from. It must not find the listener: its connection
+/// exists, and repeats its own answer.
+pub(super) fn is_repeated_syn(
+    header: &Ipv4,
+    packet: &[u8],
+    known: impl FnOnce(SocketAddrV4) -> bool,
+) -> bool {
+    let segment = header.payload(packet);
+    let syn = tcp::flags(segment).is_some_and(|flags| flags & (tcp::SYN | tcp::ACK) == tcp::SYN);
+    syn && known(SocketAddrV4::new(header.src, u16_at(segment, 0).unwrap_or_default()))
+}
+
+/// A stack at one address.
+pub(super) fn new_interface(address: Ipv4Addr, queues: &mut Queues, seed: u64) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = seed;
+    let mut interface = Interface::new(config, queues, Instant::ZERO);
+    interface.update_ip_addrs(|addresses| {
+        // There is room for one.
+        let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 32));
+    });
+    interface
+}
+
 /// True where nothing is left to say or to hear. TIME-WAIT is not kept: places are few, and ports are random.
-fn is_over(socket: &Socket<'_>) -> bool {
+pub(super) fn is_over(socket: &Socket<'_>) -> bool {
     matches!(socket.state(), State::Closed | State::TimeWait)
 }
 
-fn new_socket() -> Socket<'static> {
+pub(super) fn new_socket() -> Socket<'static> {
     let buffer = || SocketBuffer::new(vec![0; BUFFER]);
     let mut socket = Socket::new(buffer(), buffer());
     socket.set_timeout(Some(SILENCE));
@@ -419,6 +431,10 @@ fn new_socket() -> Socket<'static> {
     socket
 }
 
-fn instant(now: Duration) -> Instant {
+pub(super) fn instant(now: Duration) -> Instant {
     Instant::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}
+
+pub(super) fn micros(at: Instant) -> Duration {
+    Duration::from_micros(u64::try_from(at.total_micros()).unwrap_or_default())
 }

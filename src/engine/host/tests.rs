@@ -1,5 +1,7 @@
 //! The host against clients and servers with stacks of their own, packets handed over in memory.
 
+mod web;
+
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
@@ -338,7 +340,7 @@ fn oversized_queries_and_other_ports_are_reset() {
     let client = device.connect(4000);
     let handle = device.socket();
     let socket = device.sockets.get_mut::<Socket<'_>>(handle);
-    socket.connect(device.interface.context(), (HOST, 80), 4001).unwrap();
+    socket.connect(device.interface.context(), (HOST, 81), 4001).unwrap();
     settle(0, &mut host, &mut [&mut device]);
     assert_eq!(device.get(handle).state(), State::Closed);
     device.get(client).send_slice(&[0xff; 10]).unwrap();

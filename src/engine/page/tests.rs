@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::DeviceId;
-use crate::engine::desk;
 use crate::engine::state::Device;
 use crate::fortivpn::{DownReason, Error, Input, Output, Question};
 
@@ -217,9 +216,18 @@ fn only_our_own_addresses_are_served() {
 #[test]
 fn the_browser_brings_the_id() {
     let mut stage = Stage::link();
-    for hostile in
-        ["", "a%0d%0aX:y", "../x", "..%2f..", "a%00", "SVPNCOOKIE=x", "a+b", &"a".repeat(10_000), "\u{430}"]
-    {
+    for hostile in [
+        "",
+        "a%0d%0aX:y",
+        "../x",
+        "..%2f..",
+        "a%00",
+        "SVPNCOOKIE=x",
+        "Cookie:SVPNCOOKIE",
+        "a+b",
+        &"a".repeat(10_000),
+        "\u{430}",
+    ] {
         let response = stage.get(&format!("/?id={hostile}"));
         assert_eq!(status(&response), "400", "{hostile:.20}");
         assert!(body(&response).contains("no sign-in. Please open its link again"), "{hostile:.20}");
@@ -234,6 +242,12 @@ fn the_browser_brings_the_id() {
     assert!(body(&response).contains("http-equiv=\"refresh\" content=\"2;url=/\""), "{response}");
     assert!(!response.contains(ID));
     assert_eq!(stage.inputs(), [format!("id {ID}")]);
+
+    // Not even the name of a cookie makes one of it.
+    assert_eq!(status(&Stage::up().get("/?id=SVPNCOOKIE.x")), "200");
+    let mut stage = Stage::link();
+    stage.get("/?id=SVPNCOOKIE.x");
+    assert_eq!(stage.inputs(), ["id SVPNCOOKIE.x"]);
 
     // The session took it; the browser repeats its request, or somebody brings another.
     stage.output(&Output::LoginDone);

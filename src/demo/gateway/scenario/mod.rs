@@ -62,13 +62,12 @@
 //! | F35 | back-pressure | [`Order::PauseReading`], [`Order::ReadSlowly`] |
 //! | F37 | ends that hang | `ppp.ack_terminate`, [`Fault::Hang`] on `/remote/logout` |
 //! | F38 | restart | [`super::Gateway::restart`] |
-//! | F40 | TLS extras | [`Order::UpdateKeys`], `tls.tickets` |
+//! | F40 | TLS extras | [`Order::UpdateKeys`], [`Order::EmptyRecords`], [`Order::HelloRequest`] (with `tls12_only`), `tls.tickets` |
 //! | F43 | no address | `addresses` empty |
 //! | F44 | host check for ever | [`HostCheck::Loop`] |
 //! | F45 | new cookie | `replace_cookie` |
 //!
-//! Not here: F39 (names and addresses) and F42 (the client's clock) are not the gateway's; there is no DTLS (F41);
-//! rustls sends neither HelloRequest nor empty records (rest of F40).
+//! Not here: F39 (names and addresses) and F42 (the client's clock) are not the gateway's; there is no DTLS (F41).
 
 mod http;
 mod tls;

@@ -14,8 +14,8 @@ pub enum CloseStyle {
     HalfFrame,
     /// TCP reset.
     Reset,
-    /// A fatal TLS alert (`decode_error` or the like), then FIN.
-    Alert,
+    /// A fatal TLS alert of this description (80 is `internal_error`), then FIN.
+    Alert(u8),
     /// A TLS record that does not decrypt, then FIN.
     BadRecord,
     /// LCP Terminate-Request with a reason; the session ends.
@@ -39,8 +39,12 @@ pub enum Order {
     PauseReading(Duration),
     /// Read at most so many octets, then not for so long, and so on.
     ReadSlowly(usize, Duration),
-    /// Send a TLS 1.3 KeyUpdate; nothing with TLS 1.2.
+    /// Send a TLS 1.3 KeyUpdate; nothing with TLS 1.2, and nothing after one of the following two.
     UpdateKeys,
+    /// Send so many TLS records with nothing in them.
+    EmptyRecords(u32),
+    /// Send a HelloRequest, which asks for a renegotiation; nothing with TLS 1.3.
+    HelloRequest,
 }
 
 /// When an [`Order`] is due. Each is due once in a tunnel.

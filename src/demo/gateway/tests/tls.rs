@@ -68,6 +68,23 @@ fn certificates_of_every_kind() {
     }
 }
 
+/// Most FortiGates have an RSA key; a client takes such a certificate by its digest.
+#[test]
+fn certificates_with_rsa_keys() {
+    let key = include_str!("../../../../tests/data/pki/rsa.pkcs8.pem");
+    let kind = CertificateKind::Version1;
+    let certificate = ServerCertificate::make_for_key(key, kind, None, "127.0.0.1", wall()).unwrap();
+    let parsed = crate::crypto::pki::Certificate::parse(certificate.leaf_der()).unwrap();
+    assert_eq!(parsed.subject_der(), parsed.issuer_der());
+    let authority = Authority::new("Test authority", wall(), 2).unwrap();
+    let kind = CertificateKind::Good;
+    let certificate =
+        ServerCertificate::make_for_key(key, kind, Some(&authority), "127.0.0.1", wall()).unwrap();
+    let mut bench = Bench::new(with_tls(TlsKnobs { certificate: Some(certificate), ..TlsKnobs::default() }));
+    bench.tls = client(authority.cert_der(), None);
+    assert!(bench.probe().contains("200 OK"), "{}", bench.probe());
+}
+
 #[test]
 fn another_certificate_after_the_login() {
     let authority = Authority::new("Test authority", wall(), 2).unwrap();

@@ -1,18 +1,17 @@
 //! One TLS connection to the gateway over a non-blocking TCP socket.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mio::net::TcpStream;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use socket2::SockRef;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ClientConnection, InconsistentKeys};
 
-use crate::fortivpn::CloseReason;
-
-use super::Transport;
+use super::ended::Ended;
+use super::trust::Recognition;
+use crate::engine::transport::{ClientCertificate, Transport};
 
 /// One read from the socket: large reads save most of the cost of receiving (one system call for many records).
 const READ_BYTES: usize = 128 << 10;
@@ -26,9 +25,6 @@ const QUEUE_LIMIT: usize = 256 << 10;
 const RECORD_BYTES: usize = 16 << 10;
 /// Octets that a record adds (TLS 1.2 with AES-GCM; less with TLS 1.3).
 const RECORD_OVERHEAD: usize = 29;
-/// Writes that stay unacknowledged for this long end the connection.
-const USER_TIMEOUT: Duration = Duration::from_secs(25);
-
 /// The TLS settings for the gateway: TLS 1.2 and 1.3 with ring, the usual roots and those of `transport`.
 pub fn client_config(transport: &Transport) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut provider = rustls::crypto::ring::default_provider();
@@ -38,82 +34,71 @@ pub fn client_config(transport: &Transport) -> Result<Arc<ClientConfig>, rustls:
         rustls::crypto::ring::kx_group::SECP256R1,
         rustls::crypto::ring::kx_group::SECP384R1,
     ];
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for certificate in &transport.roots {
-        roots.add(certificate.clone())?;
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let provider = Arc::new(provider);
+    let recognition = Recognition::new(transport, &provider)?;
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(recognition));
+    let config = match &transport.client {
+        Some(client) => builder.with_client_cert_resolver(Arc::new(client_certificate(client, &provider)?)),
+        None => builder.with_no_client_auth(),
+    };
     Ok(Arc::new(config))
 }
 
-/// Why a connection ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// The peer closed it, with or without close_notify.
-    Eof,
-    /// TCP reset, timeout or the like.
-    Io(io::Error),
-    /// TLS alert or a broken record.
-    Tls(rustls::Error),
+/// What the gateway gets when it asks for a certificate: it decides itself what is wrong with it.
+fn client_certificate(
+    client: &ClientCertificate,
+    provider: &CryptoProvider,
+) -> Result<SingleCertAndKey, rustls::Error> {
+    let key = provider.key_provider.load_private_key(client.key.clone_key())?;
+    let certified = CertifiedKey::new(client.chain.clone(), key);
+    match certified.keys_match() {
+        Err(error @ rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(error),
+        _ => Ok(SingleCertAndKey::from(certified)),
+    }
 }
 
-/// A connection, from the TCP SYN to its end.
+/// A connection, from the ClientHello to its end.
 #[derive(Debug)]
 pub struct Tls {
     stream: TcpStream,
     conn: ClientConnection,
-    connected: bool,
     /// Estimate of TLS octets that rustls holds for the socket; exact when it is zero.
     queued: usize,
     /// True until a read found the socket empty.
     pub readable: bool,
     /// True until a write found the socket full.
     writable: bool,
-    /// Why the set-up failed, if it did.
-    pub failed: Option<CloseReason>,
-    /// True once the time for the handshake was granted.
-    pub deadline_extended: bool,
+    /// Why a write failed. What the gateway said last may still wait to be read, and tells more.
+    broken: Option<io::Error>,
 }
 
 impl Tls {
-    /// Starts to connect to `address`.
-    pub fn connect(
-        address: SocketAddr,
+    /// Begins a handshake with the host `name` over a connected socket, from which `early` was already read.
+    pub fn new(
+        stream: TcpStream,
+        early: &[u8],
         name: ServerName<'static>,
         config: Arc<ClientConfig>,
     ) -> Result<Self, Ended> {
-        let stream = TcpStream::connect(address).map_err(Ended::Io)?;
-        let mut conn = ClientConnection::new(config, name).map_err(Ended::Tls)?;
+        let failed = |error| Ended::Tls { error, agreed: false };
+        let mut conn = ClientConnection::new(config, name).map_err(failed)?;
         // We bound the queue ourselves: rustls would cut a frame in two at its limit.
         conn.set_buffer_limit(None);
-        Ok(Self {
-            stream,
-            conn,
-            connected: false,
-            queued: 0,
-            readable: false,
-            writable: false,
-            failed: None,
-            deadline_extended: false,
-        })
-    }
-
-    /// For registration with the poll.
-    pub fn source(&mut self) -> &mut TcpStream {
-        &mut self.stream
-    }
-
-    /// True once TCP is connected.
-    pub fn is_connected(&self) -> bool {
-        self.connected
+        let mut rest = early;
+        while !rest.is_empty() {
+            conn.read_tls(&mut rest).map_err(Ended::Io)?;
+            conn.process_new_packets().map_err(failed)?;
+        }
+        // Nothing is known of the socket: the first tries tell.
+        Ok(Self { stream, conn, queued: 0, readable: true, writable: true, broken: None })
     }
 
     /// True while the handshake runs.
     pub fn is_handshaking(&self) -> bool {
-        !self.connected || self.conn.is_handshaking()
+        self.conn.is_handshaking()
     }
 
     /// Protocol version and cipher suite, for the log.
@@ -124,32 +109,10 @@ impl Tls {
         format!("{version} {suite}")
     }
 
-    /// The socket became writable: finishes the TCP connect, then writes what is queued.
-    pub fn handle_writable(&mut self) -> Result<(), Ended> {
-        if !self.connected {
-            if let Some(error) = self.stream.take_error().map_err(Ended::Io)? {
-                return Err(Ended::Io(error));
-            }
-            match self.stream.peer_addr() {
-                Ok(_) => self.connected = true,
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(()),
-                Err(error) => return Err(Ended::Io(error)),
-            }
-            self.tune();
-        }
+    /// The socket became writable.
+    pub fn handle_writable(&mut self) {
         self.writable = true;
-        self.flush()
-    }
-
-    /// Small packets leave at once; a dead path is noticed.
-    fn tune(&self) {
-        // None of these options is needed to work; systems without one do without.
-        let _ = self.stream.set_nodelay(true);
-        let socket = SockRef::from(&self.stream);
-        let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
-        let _ = socket.set_tcp_keepalive(&keepalive);
-        #[cfg(target_os = "linux")]
-        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+        self.flush();
     }
 
     /// True if data packets should be dropped instead of queued.
@@ -162,42 +125,47 @@ impl Tls {
         let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         self.queued += len + (len / RECORD_BYTES + 1) * RECORD_OVERHEAD;
         self.conn.writer().write_vectored(pieces).map_err(Ended::Io)?;
-        if self.queued < WRITE_BYTES { Ok(()) } else { self.flush() }
+        if self.queued >= WRITE_BYTES {
+            self.flush();
+        }
+        Ok(())
     }
 
     /// Announces the end to the peer (close_notify).
     pub fn close(&mut self) {
         self.conn.send_close_notify();
-        // The connection ends in any case.
-        let _ = self.flush();
+        self.flush();
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
     /// Writes queued records to the socket, as many as it takes.
-    pub fn flush(&mut self) -> Result<(), Ended> {
+    pub fn flush(&mut self) {
         while self.writable && self.conn.wants_write() {
             match self.conn.write_tls(&mut self.stream) {
                 Ok(written) => self.queued = self.queued.saturating_sub(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Ended::Io(error)),
+                Err(error) => {
+                    self.writable = false;
+                    self.readable = true;
+                    self.broken = Some(error);
+                }
             }
         }
         if !self.conn.wants_write() {
             self.queued = 0;
         }
-        Ok(())
     }
 
     /// Reads once from the socket, decrypts, and hands the plaintext to `sink` in pieces of any size. Clears
     /// `readable` where the socket had nothing.
     pub fn read(&mut self, scratch: &mut Scratch, sink: &mut dyn FnMut(&mut [u8])) -> Result<(), Ended> {
         let len = match self.stream.read(&mut scratch.socket) {
-            Ok(0) => return Err(Ended::Eof),
+            Ok(0) => return Err(self.broken.take().map_or(Ended::Eof, Ended::Io)),
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
-                return Ok(());
+                return self.broken.take().map_or(Ok(()), |error| Err(Ended::Io(error)));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             Err(error) => return Err(Ended::Io(error)),
@@ -224,8 +192,8 @@ impl Tls {
             if let Err(error) = result {
                 sink(plaintext.get_mut(..filled).unwrap_or_default());
                 // Sends the alert that says why.
-                let _ = self.flush();
-                return Err(Ended::Tls(error));
+                self.flush();
+                return Err(Ended::Tls { error, agreed: self.conn.protocol_version().is_some() });
             }
         }
         sink(plaintext.get_mut(..filled).unwrap_or_default());

@@ -1,0 +1,133 @@
+//! Files and secrets: read once, bounded, wiped.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::cli::args::Source;
+use crate::crypto::{Certificate, PrivateKey, Secret, pem};
+
+use super::{Error, Warning};
+
+/// No file that we read is larger than this.
+const MAX_FILE: u64 = 1 << 20;
+/// A secret that is one line.
+const MAX_LINE: usize = 4096;
+
+/// Reads what the options name, and collects what deserves a look.
+pub struct Files<'a, R> {
+    /// Where systemd puts credentials.
+    pub credentials: Option<&'a Path>,
+    /// For the one option that may read it.
+    pub stdin: R,
+    /// What was found.
+    pub warnings: Vec<Warning>,
+}
+
+impl<R: Read> Files<'_, R> {
+    /// A secret of one line: the first one, without its end. Of standard input no more than that is read.
+    pub fn line(&mut self, option: &'static str, source: &Source) -> Result<Secret, Error> {
+        let path = self.path(option, source)?;
+        let content = match source {
+            Source::Stdin => self.stdin_line().map_err(|why| unreadable(option, &path, why))?,
+            _ => self.secret_file(option, &path, source)?,
+        };
+        let line = content.expose().split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() || std::str::from_utf8(line).is_err() {
+            return Err(Error::NoLine { option, path });
+        }
+        Ok(Secret::from(line))
+    }
+
+    /// A secret of any form, whole, and where it is from.
+    pub fn whole(&mut self, option: &'static str, source: &Source) -> Result<(Secret, PathBuf), Error> {
+        let path = self.path(option, source)?;
+        let content = match source {
+            Source::Stdin => read_all(&mut self.stdin).map_err(|why| unreadable(option, &path, why))?,
+            _ => self.secret_file(option, &path, source)?,
+        };
+        Ok((content, path))
+    }
+
+    /// The private key in a PEM file.
+    pub fn private_key(
+        &mut self,
+        option: &'static str,
+        source: &Source,
+    ) -> Result<(PrivateKey, PathBuf), Error> {
+        let (content, path) = self.whole(option, source)?;
+        match PrivateKey::from_pem(content.expose()) {
+            Ok(key) => Ok((key, path)),
+            Err(why) => Err(Error::Unusable { option, path, why }),
+        }
+    }
+
+    /// Where it is, for people.
+    fn path(&self, option: &'static str, source: &Source) -> Result<PathBuf, Error> {
+        match source {
+            Source::Stdin => Ok(PathBuf::from("standard input")),
+            Source::File(path) => Ok(path.clone()),
+            Source::Credential(name) => match self.credentials {
+                Some(directory) => Ok(directory.join(name)),
+                None => Err(Error::NoCredentials { option, name: name.clone() }),
+            },
+        }
+    }
+
+    /// systemd alone decides who can read a credential, so its mode says nothing.
+    fn secret_file(&mut self, option: &'static str, path: &Path, source: &Source) -> Result<Secret, Error> {
+        let (content, metadata) = file(option, path)?;
+        let is_file = matches!(source, Source::File(_)) && metadata.is_file();
+        if is_file && metadata.permissions().mode() & 0o004 != 0 {
+            self.warnings.push(Warning::WorldReadable(path.to_owned()));
+        }
+        Ok(content)
+    }
+
+    /// Octet by octet: what follows is not for us, and whoever writes may leave it open.
+    fn stdin_line(&mut self) -> io::Result<Secret> {
+        let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
+        let mut byte = Zeroizing::new([0]);
+        while line.len() < MAX_LINE && self.stdin.read(&mut *byte)? == 1 && *byte != *b"\n" {
+            line.extend_from_slice(&*byte);
+        }
+        Ok(Secret::from(line.as_slice()))
+    }
+}
+
+/// All certificates of a PEM file.
+pub fn certificates(option: &'static str, path: &Path) -> Result<Vec<Certificate>, Error> {
+    let content = public_file(option, path)?;
+    pem::certificates(content.expose()).map_err(|why| Error::Unusable { option, path: path.to_owned(), why })
+}
+
+/// A file that may be read by all.
+pub fn public_file(option: &'static str, path: &Path) -> Result<Secret, Error> {
+    file(option, path).map(|(content, _)| content)
+}
+
+fn file(option: &'static str, path: &Path) -> Result<(Secret, Metadata), Error> {
+    let read = || {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        Ok((read_all(file)?, metadata))
+    };
+    read().map_err(|why| unreadable(option, path, why))
+}
+
+fn unreadable(option: &'static str, path: &Path, why: io::Error) -> Error {
+    Error::Unreadable { option, path: path.to_owned(), why }
+}
+
+fn read_all(from: impl Read) -> io::Result<Secret> {
+    let mut content = Zeroizing::new(Vec::new());
+    from.take(MAX_FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    }
+    Ok(Secret::from(content.as_slice()))
+}
