@@ -305,7 +305,7 @@ mod tests {
             let given = |option: &str| more.iter().any(|m| m.split('=').next() == Some(option));
             let mut argv = vec!["pterodapter".to_owned(), "ikev2".to_owned()];
             argv.extend(defaults.iter().filter(|(o, _)| !given(o)).map(|(o, v)| format!("{o}={v}")));
-            argv.extend(more.iter().map(|m| m.replace('@', &format!("{}/", self.0.path().display()))));
+            argv.extend(more.iter().map(|m| m.replace("=@", &format!("={}/", self.0.path().display()))));
             match args::parse(argv).unwrap().command {
                 Command::Ikev2(args) => *args,
                 other => panic!("{other:?}"),

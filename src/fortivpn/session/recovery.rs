@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use super::{Output, Session, State, Step};
 use crate::base::Now;
-use crate::fortivpn::error::{CloseReason, DownReason, Error, Event};
+use crate::fortivpn::error::{CloseReason, Error};
+use crate::fortivpn::event::{DownReason, Event};
 use crate::fortivpn::policy::{self, Drop};
 use crate::fortivpn::tunnel::Interrupt;
 use crate::ppp::Closed;
 
 /// A tunnel that was up for so long makes earlier failures forgotten.
 const SETTLED: Duration = Duration::from_secs(60);
+/// Inaccuracy of the end of a session.
+const AT_THE_END: Duration = Duration::from_secs(3);
 /// Tunnels that may fail on one fresh cookie.
 const MAX_TUNNEL_FAILURES: u8 = 2;
 
@@ -40,7 +43,10 @@ impl Session {
         }
         let reuse = self.tunnel_config.as_ref().map(|config| config.reuse).unwrap_or_default();
         self.drop = Some(Drop::new(now.boot, reuse));
-        let ended = matches!(why, DownReason::Terminated(_));
+        // However it ends about the time when the session ends: that session is over.
+        let over = self.session_ends().is_some_and(|ends| now.boot + AT_THE_END >= ends);
+        let ended = over || matches!(why, DownReason::Terminated(_));
+        self.withdraw_request();
         self.outputs.push_back(Output::Down(why));
         if ended { self.sign_in_again(now) } else { self.resume(now) }
     }
@@ -86,7 +92,7 @@ impl Session {
     }
 
     /// Opens the tunnel again with the cookie that we have, if that may work.
-    fn resume(&mut self, now: Now) {
+    pub(super) fn resume(&mut self, now: Now) {
         let delay = self.drop.as_ref().and_then(|drop| drop.next_resume(now.boot, &mut *self.rng));
         match delay.filter(|_| self.jar.session().is_some()) {
             None => self.sign_in_again(now),
@@ -97,17 +103,16 @@ impl Session {
         }
     }
 
-    /// The cookie is dead. A password that opened a tunnel may be sent once more; a browser is asked for.
+    /// The cookie is dead. What opened a tunnel may sign in once more; a person is asked for the rest.
     pub(super) fn sign_in_again(&mut self, now: Now) {
         self.jar.clear();
-        let step = self.sign_in_step();
-        if matches!(step, Step::Login) && !self.may_sign_in {
-            return self.fail(Error::SessionRefused);
+        if let Some(error) = self.cannot_sign_in() {
+            return self.fail(error);
         }
         self.disconnect(true);
         self.outputs.push_back(Output::Note(Event::SigningIn));
         let delay = self.next_backoff();
-        self.state = State::Waiting { step, at: now.mono + delay };
+        self.state = State::Waiting { step: Step::SignIn, at: now.mono + delay };
     }
 
     pub(super) fn retry(&mut self, now: Now, step: Step, why: String) {
