@@ -287,17 +287,26 @@ log-level = "debug"
         let args = parsed(WHOLE, &["ikev2"]);
         assert_eq!((args.destination.host.as_str(), args.destination.port), ("gw.example", 4443));
         assert_eq!((args.cacert, args.cert), ("DIR/ca.pem".into(), "/abs/server.pem".into()));
+        assert_eq!(args.key, args::Source::File("DIR/server.key".into()));
         assert_eq!((args.ike_port.get(), args.nat_port.get(), args.workers), (5500, 4500, Some(0)));
-        assert_eq!(args.password_file, Some("-".into()));
+        assert_eq!(args.uplink.password_file, Some(args::Source::Stdin));
         assert!(args.gateway_routes && args.listen_ip.len() == 2);
         let level = args::parse(merged(WHOLE, &["ikev2"]).unwrap()).unwrap().log_level;
         assert_eq!(level, log::LevelFilter::Debug);
     }
 
     #[test]
+    fn words_in_place_of_a_file_stay_what_they_are() {
+        let text = WHOLE.replace("\"server.key\"", "\"credential:key\"") + "control = \"none\"\n";
+        let args = parsed(&text, &["ikev2"]);
+        assert_eq!(args.key, args::Source::Credential("key".into()));
+        assert_eq!(args.uplink.control, Some("none".into()));
+    }
+
+    #[test]
     fn what_was_typed_wins() {
         let args = parsed(WHOLE, &["--ike-port=1", "ikev2", "--listen-ip", "::1", "--key", "here"]);
-        assert_eq!((args.ike_port.get(), args.key), (1, "here".into()));
+        assert_eq!((args.ike_port.get(), args.key), (1, args::Source::File("here".into())));
         assert_eq!(args.listen_ip, [std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)]);
         assert!(!parsed(&WHOLE.replace("true", "false"), &["ikev2"]).gateway_routes);
     }
