@@ -20,7 +20,7 @@ use super::setup::SetupArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -29,7 +29,7 @@ const TUNNEL: &str = "What takes the tunnel [default: everything over IPv4]";
 const EXAMPLES: &str = "\
 Commands:
   ikev2  Serve IKEv2 clients; options may stand before or after the word
-  check  Say what is wrong with them, and with what they name, without starting
+  check  Say what is wrong with the options and the files they name, without starting
   setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
@@ -136,7 +136,7 @@ struct Typed {
           hide_possible_values = true, display_order = 90)]
     log_level: LevelFilter,
 
-    /// Read options from this file, too [default: /etc/pterodapter/pterodapter.toml]
+    /// Options from a file [default: /etc/pterodapter/pterodapter.toml]
     #[arg(long, value_name = "FILE", display_order = 80)]
     config: Option<PathBuf>,
 
@@ -155,7 +155,8 @@ enum Sub {
     /// A gateway, the daemon and an IKEv2 client in one process on loopback: connects, moves data, prints a table
     #[command(hide = true)]
     Demo(DemoArgs),
-    /// Make a configuration with certificates, or the profile of a device
+    /// Makes a configuration with certificates, and with 'device' the profile of a device
+    #[command(hide = true)]
     Setup(SetupArgs),
     /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
     #[command(hide = true)]

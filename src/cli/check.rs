@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use crate::engine;
 
@@ -51,14 +51,7 @@ fn findings(args: &Ikev2Args) -> Vec<Finding> {
     match ikev2::load(args) {
         Ok((config, warnings)) => {
             found.extend(warnings.iter().map(|warning| Finding::Warning(warning.to_string())));
-            for address in config.page {
-                if let Err(why) = TcpListener::bind(address) {
-                    found.push(Finding::Fault(format!(
-                        "port {} ({address}, TCP), where the browser comes back: {why}; give another with --saml-listen",
-                        address.port()
-                    )));
-                }
-            }
+            found.extend(page(&config.page));
         }
         Err(failure) => found.push(Finding::Fault(failure.parts().1.to_owned())),
     }
@@ -68,6 +61,22 @@ fn findings(args: &Ikev2Args) -> Vec<Finding> {
     }
     found.extend(resolution(&args.destination));
     found
+}
+
+/// The daemon does with the page's addresses that it can have, but without any nobody can sign in with a browser.
+fn page(addresses: &[SocketAddr]) -> Vec<Finding> {
+    let taken: Vec<_> = addresses
+        .iter()
+        .filter_map(|address| TcpListener::bind(address).err().map(|why| (address, why)))
+        .collect();
+    let kind = if taken.len() == addresses.len() { Finding::Fault } else { Finding::Warning };
+    let text = |(address, why): &(&SocketAddr, io::Error)| {
+        let port = address.port();
+        format!(
+            "port {port} ({address}, TCP), where the browser comes back: {why}; give another with --saml-listen"
+        )
+    };
+    taken.iter().map(|one| kind(text(one))).collect()
 }
 
 fn resolution(destination: &Destination) -> Option<Finding> {

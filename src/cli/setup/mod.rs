@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::crypto::pem;
 use crate::crypto::sign::KeyKind;
+use crate::crypto::{Certificate, pem};
 use crate::engine::{Clock, Suffix};
 use crate::provision::{Authority, Role, Validity};
 
@@ -131,13 +131,19 @@ fn server(args: &SetupArgs, wall: Duration, dialogue: Option<Dialogue<'_>>) -> R
         files.add(CA_CERT, PUBLIC, authority.cert_pem());
         files.add(CA_KEY, PRIVATE, authority.key_pem());
     }
-    files.add(SERVER_CERT, PUBLIC, issued.cert_pem);
-    files.add(SERVER_KEY, PRIVATE, issued.key_pem);
+    files.add(SERVER_CERT, PUBLIC, issued.cert_pem.as_str());
+    files.add(SERVER_KEY, PRIVATE, issued.key_pem.as_str());
     let written = files.write()?;
     let dir = args.dir.display();
+    let rsa = if Certificate::parse(&issued.cert_der).is_ok_and(|cert| cert.key_kind() == Some(KeyKind::Rsa))
+    {
+        "The key is an RSA one: macOS, iOS and Windows will not take it.\n"
+    } else {
+        ""
+    };
     let kept = if is_new { "" } else { "The CA was kept, so devices need nothing new.\n" };
     Ok(format!(
-        "{written}{kept}
+        "{written}{kept}{rsa}
 Next:
   pterodapter check --config {dir}/{CONFIGURATION}
   pterodapter ikev2 --config {dir}/{CONFIGURATION}
@@ -245,7 +251,7 @@ cacert = \"{CA_CERT}\"
 cert = \"{SERVER_CERT}\"
 key = \"{SERVER_KEY}\"
 
-# To sign in with a password instead of SAML in a browser, put it into a file of mode 600:
+# To sign in with a password instead of SAML in a browser; it is asked for, unless it is in a file of mode 600:
 #username = \"alice\"
 #password-file = \"password\"
 {split}",

@@ -6,6 +6,12 @@ use super::{Profile, base64};
 
 const ADMINISTRATOR: &str = "#Requires -RunAsAdministrator";
 
+const REMOVE_CONNECTION: &str = "\
+if (Get-VpnConnection -Name $name -AllUserConnection -ErrorAction SilentlyContinue) {
+    Remove-VpnConnection -Name $name -AllUserConnection -Force
+}
+";
+
 /// The script that sets the connection up. It asks for the password of the PKCS#12 file that it carries.
 pub fn install(profile: &Profile<'_>) -> String {
     let name = quote(profile.server);
@@ -28,8 +34,7 @@ pub fn install(profile: &Profile<'_>) -> String {
          }} finally {{\n\
          \x20   Remove-Item $file -ErrorAction SilentlyContinue\n\
          }}\n\n\
-         Get-VpnConnection -Name $name -AllUserConnection -ErrorAction SilentlyContinue |\n\
-         \x20   Remove-VpnConnection -AllUserConnection -Force\n\
+         {REMOVE_CONNECTION}\
          Add-VpnConnection -Name $name -ServerAddress {name} -TunnelType Ikev2 `\n\
          \x20   -AuthenticationMethod MachineCertificate -EncryptionLevel Required -AllUserConnection\n\
          Set-VpnConnectionIPsecConfiguration -ConnectionName $name -AllUserConnection -Force `\n\
@@ -80,8 +85,7 @@ pub fn remove(profile: &Profile<'_>) -> String {
          # Removes the VPN connection {server} of {device}, its certificates and its rules for names.\n\
          $name = {name}\n\n\
          rasdial $name /disconnect | Out-Null\n\
-         Get-VpnConnection -Name $name -AllUserConnection -ErrorAction SilentlyContinue |\n\
-         \x20   Remove-VpnConnection -AllUserConnection -Force\n\
+         {REMOVE_CONNECTION}\
          {}\
          foreach ($certificate in 'My\\{own}', 'Root\\{ca}') {{\n\
          \x20   Remove-Item \"Cert:\\LocalMachine\\$certificate\" -ErrorAction SilentlyContinue\n\
