@@ -28,7 +28,9 @@ impl fmt::Display for Error {
         f.write_str(match self {
             Self::Empty => "there is no cookie in it: give SVPNCOOKIE=..., as other tools print it",
             Self::TooLong => "this is too long for a session cookie: give the line with SVPNCOOKIE=... alone",
-            Self::NoCookie => "this is no session cookie: give the line with SVPNCOOKIE=..., or the value alone",
+            Self::NoCookie => {
+                "this is no session cookie: give the line with SVPNCOOKIE=..., or the value alone"
+            }
         })
     }
 }
@@ -46,7 +48,8 @@ pub fn parse_given(text: &[u8]) -> Result<Secret, Error> {
         return Err(Error::Empty);
     }
     // As in a response: the last one that is one counts.
-    let named = text.split(|&b| matches!(b, b'\n' | b'\r')).flat_map(named_values).filter(|v| is_cookie(v)).last();
+    let named =
+        text.split(|&b| matches!(b, b'\n' | b'\r')).flat_map(named_values).filter(|v| is_cookie(v)).last();
     match named.or_else(|| bare_value(text)) {
         Some(value) => Ok(Secret::from(value)),
         None if text.len() > MAX_COOKIE => Err(Error::TooLong),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod io;
+mod link;
 mod recovery;
 mod renewal;
 mod sign_in;
@@ -13,15 +14,13 @@ use std::time::Duration;
 use super::config::TunnelConfig;
 use super::cookie::SESSION as SESSION_COOKIE;
 use super::error::{CloseReason, Error};
-use super::event::{DownReason, Event};
+use super::event::DownReason;
 use super::login::{self, CookieJar, Kind, LOGIN_CHECK, TEMPORARY_COOKIE};
 use super::policy::Drop;
 use super::saml;
 use super::tunnel::{Stats, Tunnel};
 use crate::base::{Now, Random};
 use crate::crypto::Secret;
-use crate::ppp::{self, Link, Settings};
-use crate::wire::forti::{DATA_HEADER_LEN, emit_header};
 use crate::wire::http::{Request, ResponseReader};
 
 pub use io::{Config, Credentials, HostCheckValues, Input, Output};
@@ -55,7 +54,12 @@ enum Step {
     /// The credentials are under way.
     Login,
     /// An answer of a person, good for the gateway until then.
-    Answer { target: String, body: Secret, kind: Kind, until: Duration },
+    Answer {
+        target: String,
+        body: Secret,
+        kind: Kind,
+        until: Duration,
+    },
     TradeId(String),
     HostCheck(String),
     HostCheckResult(String),
@@ -126,7 +130,8 @@ pub struct Session {
     fresh: bool,
     /// The last configuration with this cookie gave no address.
     no_address: bool,
-    tunnel_failures: u8,
+    /// Why the first tunnel on the present cookie did not come up.
+    tunnel_error: Option<Error>,
     /// Failures in a row, for the backoff.
     failures: usize,
     up_since: Option<Duration>,
@@ -165,7 +170,7 @@ impl Session {
             renewal: Renewal::default(),
             fresh: false,
             no_address: false,
-            tunnel_failures: 0,
+            tunnel_error: None,
             failures: 0,
             up_since: None,
             drop: None,
@@ -196,9 +201,13 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let state = match &self.state {
             State::Waiting { at, .. } => Some(*at),
-            State::Connecting { until, .. } | State::Browser { until } | State::Asking { until, .. } => Some(*until),
+            State::Connecting { until, .. } | State::Browser { until } | State::Asking { until, .. } => {
+                Some(*until)
+            }
             State::Exchange { step, reader, since, .. } => Some(*since + exchange_limit(step, reader)),
-            State::Tunnel { tunnel, .. } => tunnel.link.poll_timeout().into_iter().chain(self.next_reminder()).min(),
+            State::Tunnel { tunnel, .. } => {
+                tunnel.link.poll_timeout().into_iter().chain(self.next_reminder()).min()
+            }
             State::Idle | State::Failed | State::Stopped => None,
         };
         state.into_iter().chain(self.stop_by).min()
@@ -363,6 +372,7 @@ impl Session {
         let session = |jar: &CookieJar| jar.session().cloned().map(|value| (SESSION_COOKIE, value));
         let temporary = |jar: &CookieJar| jar.temporary().cloned().map(|value| (TEMPORARY_COOKIE, value));
         let (target, cookie, form) = match &step {
+            // Became another step above.
             Step::SignIn => return,
             Step::Tunnel => return self.open_tunnel(now, reused),
             Step::Login => {
@@ -403,22 +413,6 @@ impl Session {
         self.outputs.push_back(Output::Write(request.emit()));
     }
 
-    fn open_tunnel(&mut self, now: Now, reused: bool) {
-        let Some(config) = &self.tunnel_config else {
-            return self.perform(now, Step::Config);
-        };
-        let settings =
-            Settings { mru: self.config.mru, address: config.address, ask_dns: config.dns.is_empty() };
-        if let Some(drop) = self.drop.as_mut().filter(|_| !self.fresh) {
-            drop.tried();
-        }
-        let cookie = self.jar.session().cloned().map(|value| (SESSION_COOKIE, value));
-        self.write_request(TUNNEL, cookie.as_ref(), None);
-        let tunnel = Box::new(Tunnel::new(Link::new(settings, now, &mut *self.rng)));
-        self.state = State::Tunnel { tunnel, reused };
-        self.flush_link(now);
-    }
-
     fn closed(&mut self, now: Now, reason: CloseReason) {
         self.connection = Connection::Closed;
         // What was not sent must not go out on the next connection.
@@ -440,55 +434,6 @@ impl Session {
             }
             other => self.state = other,
         }
-    }
-
-    /// Sends what the link wants to send, and acts on its events.
-    fn flush_link(&mut self, now: Now) {
-        while let State::Tunnel { tunnel, .. } = &mut self.state {
-            let mut frames = Vec::new();
-            while let Some((protocol, payload)) = tunnel.link.poll_packet() {
-                let mut header = [0; DATA_HEADER_LEN];
-                emit_header(&mut header, protocol, payload.len());
-                frames.extend(header);
-                frames.extend(payload);
-            }
-            let event = tunnel.link.poll_event();
-            if !frames.is_empty() {
-                self.outputs.push_back(Output::Write(frames));
-            }
-            match event {
-                None => return,
-                Some(ppp::Event::Renegotiating) => {}
-                Some(ppp::Event::Closed(why)) => self.tunnel_ended(now, End::Link(why)),
-                Some(ppp::Event::Opened { address, peer, dns, mtu }) => {
-                    let Some(config) = &mut self.tunnel_config else { return };
-                    let before = config.clone();
-                    if config.address != address {
-                        self.outputs.push_back(Output::Note(Event::AddressAdopted));
-                    }
-                    (config.address, config.peer, config.mtu) = (address, peer, mtu);
-                    if !dns.is_empty() {
-                        config.dns = dns;
-                    }
-                    let config = config.clone();
-                    self.came_up(now, &before, config);
-                }
-            }
-        }
-    }
-
-    fn came_up(&mut self, now: Now, before: &TunnelConfig, config: TunnelConfig) {
-        if self.up_since.is_none() {
-            self.up_since = Some(now.mono);
-            self.stats.ups += 1;
-            self.sign_in.succeeded();
-            self.fresh = false;
-            self.tunnel_failures = 0;
-            self.drop = None;
-        } else if *before == config {
-            return;
-        }
-        self.outputs.push_back(Output::Up(config));
     }
 
     fn fail(&mut self, error: Error) {

@@ -61,7 +61,8 @@ pub(super) fn unescape(text: &str) -> String {
         let end = after.bytes().take(9).position(|b| b == b';');
         let reference = end.and_then(|end| Some((after.get(..end)?, after.get(end + 1..)?)));
         let resolved = reference.and_then(|(name, behind)| {
-            let number = |digits: &str, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32);
+            let number =
+                |digits: &str, radix| u32::from_str_radix(digits, radix).ok().and_then(char::from_u32);
             let c = match name.strip_prefix('#') {
                 Some(digits) => match digits.strip_prefix(['x', 'X']) {
                     Some(hex) => number(hex, 16),

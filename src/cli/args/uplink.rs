@@ -64,6 +64,14 @@ pub struct UplinkArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "username", help_heading = SIGN_IN)]
     pub cookie_file: Option<Source>,
 
+    /// What to say where the gateway insists on a host check
+    #[arg(long, value_name = "VALUE", help_heading = SIGN_IN)]
+    pub host_check: Option<String>,
+
+    /// The same, for the check of the virtual desktop
+    #[arg(long, value_name = "VALUE", requires = "host_check", help_heading = SIGN_IN)]
+    pub check_virtual_desktop: Option<String>,
+
     /// Local page, where the browser comes back; repeatable [default: port 8020]
     #[arg(long, value_name = "IP:PORT", help_heading = PEOPLE)]
     pub saml_listen: Vec<SocketAddr>,

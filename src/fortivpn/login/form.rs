@@ -236,7 +236,8 @@ mod tests {
     fn shown(page: &str) -> Option<String> {
         let form = Form::parse(page)?;
         let field = |(name, value): &(String, Option<Secret>)| {
-            let value = value.as_ref().map_or("?".into(), |v| String::from_utf8_lossy(v.expose()).into_owned());
+            let value =
+                value.as_ref().map_or("?".into(), |v| String::from_utf8_lossy(v.expose()).into_owned());
             format!("{name}={value}")
         };
         let fields: Vec<_> = form.fields.iter().map(field).collect();
@@ -257,7 +258,10 @@ mod tests {
         assert_eq!(shown(odd).as_deref(), Some(usual));
         for (page, expected) in [
             ("<form><input name=code>", Some(" code=? []")),
-            ("<form action=/x><input name=code value=abc/></form>Please type <i>it</i>", Some("/x code=? [Please type]")),
+            (
+                "<form action=/x><input name=code value=abc/></form>Please type <i>it</i>",
+                Some("/x code=? [Please type]"),
+            ),
             ("<form><input name=a value='x&quot;y'><input type=password name=p>", Some(" a=x\"y&p=? []")),
             ("<form><input type=submit name=s></form><form action=/y><input name=c>", Some("/y c=? []")),
             ("<form><input hidden name=h value=1><input name=c>", Some(" h=1&c=? []")),

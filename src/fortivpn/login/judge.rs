@@ -109,7 +109,11 @@ fn judge_html(body: &str) -> Verdict {
 /// Status 401: the form for a code, or a plain no.
 fn judge_page(body: &str, own: &Own<'_>) -> Verdict {
     let Some(form) = Form::parse(body) else {
-        return failed(if body.to_ascii_lowercase().contains("<form") { Error::BadForm } else { Error::Denied });
+        return failed(if body.to_ascii_lowercase().contains("<form") {
+            Error::BadForm
+        } else {
+            Error::Denied
+        });
     };
     let target = match form.action.as_str() {
         "" => Some(LOGIN_CHECK.to_owned()),
@@ -185,7 +189,10 @@ mod tests {
             ("ret=0,redir=/remote/login?&err=sslvpn_login_permission_denied&lang=en", "denied".into()),
             ("ret=0,redir=/remote/login?&err=sslvpn_login_unknown_user&lang=en", "unknown-user".into()),
             ("ret=0,redir=/remote/login?&err=sslvpn_login_no_matching_policy&lang=en", "no-policy".into()),
-            ("ret=0,redir=/remote/login?&err=sslvpn_login_password_expired&lang=en", "password-expired".into()),
+            (
+                "ret=0,redir=/remote/login?&err=sslvpn_login_password_expired&lang=en",
+                "password-expired".into(),
+            ),
             ("ret=0,redir=/remote/login?&err=sslvpn_login_too_many_attempts&lang=en", "locked-out".into()),
             ("ret=0,err=sslvpn_login_whatever,chal_msg=<b>No</b>\x07", "denied (No)".into()),
             ("ret=0,redir=/remote/login?realm=other", "other-realm".into()),
@@ -196,7 +203,10 @@ mod tests {
             ("ret=1,redir=/remote/loginconfirm?x", "session-exists".into()),
             ("<a href=/remote/loginconfirm>", "session-exists".into()),
             ("ret=1,redir=/remote/hostcheck_install?a b", "denied".into()),
-            ("<form action='/remote/hostcheck_validate?x=1&amp;y'>", "result /remote/hostcheck_validate?x=1&y".into()),
+            (
+                "<form action='/remote/hostcheck_validate?x=1&amp;y'>",
+                "result /remote/hostcheck_validate?x=1&y".into(),
+            ),
             (
                 "ret=2,reqid=1,polid=1-1,grp=,magic=3-8,tokeninfo=ftm_push,chal_msg=a, <i>b</i>,ret=1,b=c",
                 question(code(true), "a, b ,ret=1,b=c", None),
@@ -210,7 +220,10 @@ mod tests {
             ),
             ("ret=4,reqid=78,tokeninfo=%2B49%1b", question(QuestionKind::SmsCode, "", Some("+49"))),
             ("ret=5,reqid=78,tokeninfo=", question(QuestionKind::TwoCodes, "", None)),
-            ("ret=6,magic=1,chal_msg=pass_renew=1,x", question(QuestionKind::Challenge, "pass_renew=1,x", None)),
+            (
+                "ret=6,magic=1,chal_msg=pass_renew=1,x",
+                question(QuestionKind::Challenge, "pass_renew=1,x", None),
+            ),
             (
                 "ret=6,magic=1,pass_renew=1,allow_cancel=1,chal_msg=Change?",
                 question(QuestionKind::NewPassword { may_skip: true }, "Change?", None),
@@ -224,7 +237,8 @@ mod tests {
 
     #[test]
     fn statuses() {
-        let page = "<form action='/remote/logincheck'><b>Code?</b><input name=credential type=password></form>";
+        let page =
+            "<form action='/remote/logincheck'><b>Code?</b><input name=credential type=password></form>";
         let off_host = page.replace("/remote", "https://evil/remote");
         for (head, body, expected) in [
             ("401 Authorization Required", "", "denied"),
@@ -239,7 +253,11 @@ mod tests {
             ("302 Found\r\nLocation: https://gw:10443/remote/login", "", "page /remote/login"),
             ("302 Found\r\nLocation: /remote/login?realm=staff", "", "page /remote/login?realm=staff"),
             ("302 Found\r\nLocation: /remote/login?realm=guests", "", "other-realm"),
-            ("302 Found\r\nLocation: /remote/login?&err=sslvpn_login_password_expired", "", "password-expired"),
+            (
+                "302 Found\r\nLocation: /remote/login?&err=sslvpn_login_password_expired",
+                "",
+                "password-expired",
+            ),
             ("302 Found\r\nLocation: https://evil/remote/hostcheck_install", "", "other-host"),
             ("302 Found\r\nLocation: https://gw:10443.evil/remote/hostcheck_install", "", "other-host"),
             ("302 Found\r\nLocation: http://gw:10443/remote/hostcheck_install", "", "other-host"),

@@ -35,16 +35,10 @@ pub(super) struct Account<'a> {
 pub(super) fn credentials_form(account: &Account<'_>) -> Secret {
     let (username, realm) = (("username", account.username.as_bytes()), ("realm", account.realm.as_bytes()));
     let fields: &[(&str, &[u8])] = match account.password {
-        Some(password) => &[
-            username,
-            ("credential", password.expose()),
-            realm,
-            ("ajax", b"1"),
-            ("just_logged_in", b"1"),
-        ],
-        None => {
-            &[username, realm, ("ajax", b"1"), ("redir", b"/remote/index"), ("just_logged_in", b"1")]
+        Some(password) => {
+            &[username, ("credential", password.expose()), realm, ("ajax", b"1"), ("just_logged_in", b"1")]
         }
+        None => &[username, realm, ("ajax", b"1"), ("redir", b"/remote/index"), ("just_logged_in", b"1")],
     };
     Secret::new(form(fields))
 }

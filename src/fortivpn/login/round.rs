@@ -68,7 +68,9 @@ impl Round {
             _ => return None,
         };
         let sent_to = match kind {
-            QuestionKind::EmailCode | QuestionKind::SmsCode => token.map(|info| one_line(&percent_decode(info))),
+            QuestionKind::EmailCode | QuestionKind::SmsCode => {
+                token.map(|info| one_line(&percent_decode(info)))
+            }
             _ => None,
         };
         let raw = |key| as_it_came(reply.get(key).unwrap_or_default());
@@ -102,7 +104,12 @@ impl Round {
     /// The form of a page; `target` is its action, on our own host.
     pub(super) fn of_form(form: Form, target: String) -> Self {
         let text = form.prompt.clone();
-        Self { kind: QuestionKind::Code { push: false }, text, sent_to: None, way: Way::Page { target, form } }
+        Self {
+            kind: QuestionKind::Code { push: false },
+            text,
+            sent_to: None,
+            way: Way::Page { target, form },
+        }
     }
 
     /// Where the answer goes.
@@ -145,8 +152,12 @@ impl Round {
                 let skips = matches!(answer, Answer::Skip);
                 let (kind, answer) = match (answer, self.kind) {
                     (Answer::Text(answer), QuestionKind::Challenge) => (Kind::Answer, answer.expose()),
-                    (Answer::Text(new), QuestionKind::NewPassword { .. }) => (Kind::NewPassword, new.expose()),
-                    (Answer::Skip, QuestionKind::NewPassword { may_skip: true }) => (Kind::KeptPassword, &b""[..]),
+                    (Answer::Text(new), QuestionKind::NewPassword { .. }) => {
+                        (Kind::NewPassword, new.expose())
+                    }
+                    (Answer::Skip, QuestionKind::NewPassword { may_skip: true }) => {
+                        (Kind::KeptPassword, &b""[..])
+                    }
                     _ => return None,
                 };
                 let peer = peer.as_ref().map(|peer| ("peer", Raw(peer.expose())));
@@ -251,7 +262,8 @@ mod tests {
         let drift = "ret=5,reqid=1,magic=2,tokeninfo=";
         let challenge = "ret=6,magic=123,actionurl=/remote/logincheck,reqid=456,portal=,grpid=0,pid=214,is_chal_rsp=1,chal_msg=E";
         let policy = "ret=6,magic=1,reqid=2,polid=3,grpid=4,pid=5,is_chal_rsp=1,peer=cn";
-        let renewal = "ret=6,magic=1-1,reqid=0,grpid=1,pid=249,is_chal_rsp=1,pass_renew=1,allow_cancel=1,chal_msg=x";
+        let renewal =
+            "ret=6,magic=1-1,reqid=0,grpid=1,pid=249,is_chal_rsp=1,pass_renew=1,allow_cancel=1,chal_msg=x";
         let forced = "ret=6,magic=1,reqid=0,grpid=1,pid=2,is_chal_rsp=1,pass_renew=1";
         let page = "<form action=/remote/logincheck><input type=hidden name=magic value=1-55><input type=hidden name=grpid \
                     value='0,1'><input type=password name=credential>";

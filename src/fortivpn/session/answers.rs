@@ -34,7 +34,9 @@ impl Session {
     pub(super) fn unanswered(&mut self, now: Now, step: Step, reason: CloseReason) {
         let by_certificate = matches!(self.config.credentials, Credentials::Certificate);
         match step {
-            Step::Answer { kind: Kind::Push, .. } if reason == CloseReason::Timeout => self.fail(Error::PushTimeout),
+            Step::Answer { kind: Kind::Push, .. } if reason == CloseReason::Timeout => {
+                self.fail(Error::PushTimeout)
+            }
             // Nothing of it can be refused twice.
             Step::Login | Step::LoginPage(_) if by_certificate => {
                 self.sign_in.permitted = true;
@@ -43,7 +45,8 @@ impl Session {
             Step::Login | Step::LoginPage(_) | Step::Answer { .. } => {
                 self.fail(Error::LoginUnanswered(reason.to_string()));
             }
-            Step::TradeId(_) | Step::HostCheck(_) | Step::HostCheckResult(_) if self.keep_old_session(now) => {}
+            Step::TradeId(_) | Step::HostCheck(_) | Step::HostCheckResult(_)
+                if self.keep_old_session(now) => {}
             Step::TradeId(_) => self.retry(now, Step::SignIn, reason.to_string()),
             Step::Replace(next) => self.replaced(now, *next),
             Step::Logout => self.stopped(),
@@ -76,8 +79,10 @@ impl Session {
         let by_browser = matches!(self.config.credentials, Credentials::Saml);
         let own = Own { host: &self.authority, realm: self.config.realm.as_deref().unwrap_or_default() };
         let verdict = login::judge(response, &self.jar, &own);
-        if !matches!(&verdict, Verdict::Failed(..) | Verdict::Round(Round { kind: QuestionKind::NewPassword { .. }, .. }))
-        {
+        if !matches!(
+            &verdict,
+            Verdict::Failed(..) | Verdict::Round(Round { kind: QuestionKind::NewPassword { .. }, .. })
+        ) {
             self.sign_in.new_password_accepted();
         }
         match verdict {
@@ -85,7 +90,9 @@ impl Session {
                 self.accept(Some(now.boot));
                 self.replace_old_session(now, Step::Config);
             }
-            Verdict::HostCheck(_) | Verdict::HostCheckResult(_) if self.sign_in.host_checks >= MAX_HOST_CHECKS => {
+            Verdict::HostCheck(_) | Verdict::HostCheckResult(_)
+                if self.sign_in.host_checks >= MAX_HOST_CHECKS =>
+            {
                 self.refused(now, step, Error::HostCheck, String::new());
             }
             Verdict::HostCheck(target) => {
@@ -110,7 +117,9 @@ impl Session {
             Verdict::Failed(..) if self.keep_old_session(now) => {}
             // Each id is a person's action, so asking for another one repeats nothing.
             Verdict::Failed(Error::Denied, _) if by_browser => self.browser_refused(now),
-            Verdict::Failed(Error::LoginUnanswered(why), _) if by_browser => self.retry(now, Step::SignIn, why),
+            Verdict::Failed(Error::LoginUnanswered(why), _) if by_browser => {
+                self.retry(now, Step::SignIn, why)
+            }
             Verdict::Failed(error, words) => self.refused(now, step, error, words),
         }
     }

@@ -14,8 +14,6 @@ use crate::ppp::Closed;
 const SETTLED: Duration = Duration::from_secs(60);
 /// Inaccuracy of the end of a session.
 const AT_THE_END: Duration = Duration::from_secs(3);
-/// Tunnels that may fail on one fresh cookie.
-const MAX_TUNNEL_FAILURES: u8 = 2;
 
 /// How a tunnel ended.
 pub(super) enum End {
@@ -78,17 +76,20 @@ impl Session {
             }
             End::Interrupt(Interrupt::Refused(404)) => return self.fail(Error::NoTunnelMode),
             End::Interrupt(Interrupt::Refused(status)) => {
-                return self.fail(Error::TunnelRefused(Some(status)));
+                // Many gateways take a cookie once: what went wrong then is what matters.
+                let first = self.tunnel_error.take();
+                return self.fail(first.unwrap_or(Error::TunnelRefused(Some(status))));
             }
             End::Interrupt(Interrupt::BadAnswer(error)) => return self.fail(Error::BadAnswer(error)),
             End::Interrupt(Interrupt::OutOfSync) => Error::NoFrames,
             End::Link(Closed::Fault(fault)) => Error::Ppp(fault),
         };
-        self.tunnel_failures += 1;
-        if self.tunnel_failures >= MAX_TUNNEL_FAILURES {
+        if self.tunnel_error.is_some() {
             return self.fail(error);
         }
-        self.retry(now, Step::Tunnel, error.to_string());
+        let why = error.to_string();
+        self.tunnel_error = Some(error);
+        self.retry(now, Step::Tunnel, why);
     }
 
     /// Opens the tunnel again with the cookie that we have, if that may work.

@@ -77,9 +77,7 @@ impl SignIn {
     pub(super) fn new(credentials: &mut Credentials) -> Self {
         let (password, given) = match credentials {
             Credentials::Password { password, .. } => (password.take(), None),
-            Credentials::Cookie(cookie) => {
-                (None, Some(std::mem::replace(cookie, Secret::new(Vec::new()))))
-            }
+            Credentials::Cookie(cookie) => (None, Some(std::mem::replace(cookie, Secret::new(Vec::new())))),
             _ => (None, None),
         };
         Self {
@@ -182,7 +180,7 @@ impl Session {
         self.sign_in.new_password_accepted();
         self.fresh = true;
         self.no_address = false;
-        self.tunnel_failures = 0;
+        self.tunnel_error = None;
         self.renewal.signed_in(since);
     }
 

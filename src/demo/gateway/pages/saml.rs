@@ -29,7 +29,9 @@ impl Page<'_> {
                 self.saml_user(magic)
             }
             IdentityProvider::Form => {
-                let (name, password) = (field(&form, "username"), field(&form, "password"));
+                // Browsers write a space as a plus sign.
+                let typed = |name| field(&form, name).replace('+', " ");
+                let (name, password) = (typed("username"), typed("password"));
                 self.shared.users.iter().find(|user| user.name == name && user.password == password)
             }
             IdentityProvider::Refuse => {

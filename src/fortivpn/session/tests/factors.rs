@@ -185,7 +185,12 @@ fn challenge_rounds() {
     let round = |n: u8, text: &str| {
         ok("", &format!("ret=6,magic={n},reqid=456,portal=,grpid=0,pid=214,is_chal_rsp=1,chal_msg={text}"))
     };
-    let mut b = asked(vec![round(1, "Colour?"), round(2, "Animal, or plant?"), round(3, "Animal, or plant?"), accepted("c")]);
+    let mut b = asked(vec![
+        round(1, "Colour?"),
+        round(2, "Animal, or plant?"),
+        round(3, "Animal, or plant?"),
+        accepted("c"),
+    ]);
     b.say("blue");
     assert_eq!((b.question().text.as_str(), b.question().again), ("Animal, or plant?", false));
     b.say("oak");
@@ -194,9 +199,8 @@ fn challenge_rounds() {
     assert!(b.session.is_up());
     let tail = "&credential=correct%20horse%26&credential2=";
     for (n, answer) in [(1, "blue"), (2, "oak"), (3, "ant")] {
-        let body = format!(
-            "ajax=1&username=alice&realm=staff&magic={n}&reqid=456&grpid=0,214,1{tail}{answer}"
-        );
+        let body =
+            format!("ajax=1&username=alice&realm=staff&magic={n}&reqid=456&grpid=0,214,1{tail}{answer}");
         assert_eq!(b.bodies[n], body);
     }
     let mut b = asked(vec![round(1, "Colour?"), denied()]);
@@ -233,7 +237,8 @@ fn a_new_password_is_the_password_from_then_on() {
     assert_eq!(b.question().kind, QuestionKind::Code { push: false });
     b.say("123456");
     assert!(b.session.is_up());
-    let renewed = "ajax=1&username=alice&realm=staff&magic=1-12&reqid=0&grpid=1,249,1&credential=long%20enough";
+    let renewed =
+        "ajax=1&username=alice&realm=staff&magic=1-12&reqid=0&grpid=1,249,1&credential=long%20enough";
     assert_eq!(b.bodies[2], renewed);
     b.script.insert("/remote/logincheck", vec![accepted("d")]);
     b.script.insert("/remote/sslvpn-tunnel", vec![status("403 Forbidden"), Open]);
@@ -265,7 +270,8 @@ fn the_form_of_a_page() {
     assert_eq!(b.question().text, "Please enter your code");
     b.say("123456");
     assert!(b.session.is_up());
-    let body = "magic=1-55443322&username=alice&reqid=12345678&grpid=0%2C1234%2C1&credential=123456&realm=staff";
+    let body =
+        "magic=1-55443322&username=alice&reqid=12345678&grpid=0%2C1234%2C1&credential=123456&realm=staff";
     assert_eq!(b.bodies[1], body);
     let b = asked(vec![reply("<html><b>Please</b></html>")]);
     assert_eq!(b.failed(), Some(&Error::Denied));
@@ -277,7 +283,8 @@ fn the_form_of_a_page() {
 
 #[test]
 fn a_code_behind_a_certificate() {
-    let mut b = Bench::username().script("/remote/logincheck", vec![ok("", &TOKEN.replace("peer=", "peer=cn1")), accepted("c")]);
+    let mut b = Bench::username()
+        .script("/remote/logincheck", vec![ok("", &TOKEN.replace("peer=", "peer=cn1")), accepted("c")]);
     b.handle(Input::Start);
     b.say("123456");
     assert!(b.session.is_up() && b.bodies[1].contains("&peer=cn1&code=123456&"));

@@ -14,7 +14,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fortivpn::config;
+use crate::fortivpn::event::Event;
 use crate::fortivpn::{Answer, Question, QuestionKind};
+use crate::ppp;
+use crate::wire::forti::{DATA_HEADER_LEN, emit_header};
 use crate::wire::ppp::{Packet, code, protocol};
 
 struct Middle;
@@ -278,11 +281,9 @@ impl Bench {
 
     /// The last question.
     fn question(&self) -> &Question {
-        let question = |event| match event {
-            &Output::Ask(ref question) => Some(question),
-            _ => None,
-        };
-        self.events.iter().rev().find_map(question).unwrap_or_else(|| panic!("{:?}", self.events))
+        let last = self.events.iter().rfind(|event| matches!(event, Output::Ask(_)));
+        let Some(Output::Ask(question)) = last else { panic!("{:?}", self.events) };
+        question
     }
 
     /// Answers the last question.

@@ -110,7 +110,9 @@ fn a_sign_in_before_the_end_changes_over() {
 
 #[test]
 fn a_bad_id_does_not_cost_the_session() {
-    for refusal in [status("403 Forbidden"), ok("SVPNCOOKIE=", ""), Close(CloseReason::Eof), Silence, status("503 No")] {
+    for refusal in
+        [status("403 Forbidden"), ok("SVPNCOOKIE=", ""), Close(CloseReason::Eof), Silence, status("503 No")]
+    {
         let mut b = signed_in(1200, 1);
         b.run(700.0);
         b.script.insert("/remote/saml/auth_id", vec![refusal, accepted("s2")]);
@@ -128,7 +130,8 @@ fn a_bad_id_does_not_cost_the_session() {
 fn one_session_per_user_ends_the_old_one_first() {
     let mut b = signed_in(1200, 0);
     b.run(700.0);
-    b.script.insert("/remote/saml/auth_id", vec![ok("", "ret=1,redir=/remote/loginconfirm?x"), accepted("s2")]);
+    b.script
+        .insert("/remote/saml/auth_id", vec![ok("", "ret=1,redir=/remote/loginconfirm?x"), accepted("s2")]);
     b.handle(Input::SamlId("two".into()));
     assert_eq!(b.requests.last().unwrap(), "/remote/logout SVPNCOOKIE=s1");
     assert!(matches!(b.events.last(), Some(Output::LoginNeeded { left: None, .. })));

@@ -14,13 +14,8 @@ fn a_password_is_asked_for_when_the_gateway_is_there() {
     b.handle(Input::Start);
     assert_eq!(b.questions(), 0);
     b.run(2.0);
-    let question = Question {
-        id: 1,
-        kind: QuestionKind::Password,
-        text: String::new(),
-        sent_to: None,
-        again: false,
-    };
+    let question =
+        Question { id: 1, kind: QuestionKind::Password, text: String::new(), sent_to: None, again: false };
     assert_eq!((b.question(), b.requests.len(), b.connected), (&question, 0, false));
     // What is no answer to it changes nothing.
     b.say("");
@@ -74,7 +69,10 @@ fn a_user_name_without_a_password() {
 #[test]
 fn the_client_certificate_alone() {
     let b = Bench::new(Credentials::Certificate).script("/remote/login", vec![accepted("z")]).up();
-    assert_eq!(b.requests[..2], ["/remote/login?realm=staff -", "/remote/fortisslvpn_xml?dual_stack=1 SVPNCOOKIE=z"]);
+    assert_eq!(
+        b.requests[..2],
+        ["/remote/login?realm=staff -", "/remote/fortisslvpn_xml?dual_stack=1 SVPNCOOKIE=z"]
+    );
     assert!(b.bodies.is_empty());
     // Once to the login page in another language, not on and on.
     let other = status("303 See Other\r\nLocation: /remote/login?realm=staff&lang=en");
