@@ -192,4 +192,10 @@ fn host_check_values() {
     let mut b = bench(true).script("/remote/hostcheck_validate", vec![form.clone()]);
     b.handle(Input::Start);
     assert_eq!((b.failed(), b.sent("/remote/hostcheck")), (Some(&Error::HostCheck), 2));
+    // Refused there, the password is not to blame.
+    let mut b = bench(true).script("/remote/hostcheck_validate", vec![denied()]);
+    b.handle(Input::Start);
+    assert_eq!(b.failed(), Some(&Error::HostCheck));
+    b.handle(Input::Retry);
+    assert_eq!((b.questions(), b.sent("/remote/logincheck")), (0, 2));
 }
