@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::crypto::pki::{ChainError, SubjectAltName};
 use crate::crypto::{self, Certificate, TrustAnchors};
 use crate::engine::{Config, Identity, Split};
+use crate::fortivpn::cookie;
 
 use super::args::Ikev2Args;
 use files::{Files, certificates};
@@ -39,6 +40,8 @@ pub enum Error {
     NotYetValid { path: PathBuf, after: Duration },
     /// Where a secret of one line should be, there is none.
     NoLine { option: &'static str, path: PathBuf },
+    /// There is no session cookie.
+    NoCookie { path: PathBuf, why: cookie::Error },
     /// There is no directory of credentials.
     NoCredentials { option: &'static str, name: String },
 }
@@ -82,6 +85,7 @@ impl fmt::Display for Error {
             Self::NoLine { option, path } => {
                 write!(f, "{option}: the first line of {} is empty or not text", path.display())
             }
+            Self::NoCookie { path, why } => write!(f, "--cookie-file: {}: {why}", path.display()),
             Self::NoCredentials { option, name } => write!(
                 f,
                 "{option}: there are no credentials here; credential:{name} needs a service with LoadCredential={name}:FILE"
@@ -303,7 +307,7 @@ mod tests {
             let given = |option: &str| more.iter().any(|m| m.split('=').next() == Some(option));
             let mut argv = vec!["pterodapter".to_owned(), "ikev2".to_owned()];
             argv.extend(defaults.iter().filter(|(o, _)| !given(o)).map(|(o, v)| format!("{o}={v}")));
-            argv.extend(more.iter().map(|m| m.replace('@', &format!("{}/", self.0.path().display()))));
+            argv.extend(more.iter().map(|m| m.replace("=@", &format!("={}/", self.0.path().display()))));
             match args::parse(argv).unwrap().command {
                 Command::Ikev2(args) => *args,
                 other => panic!("{other:?}"),
@@ -360,6 +364,7 @@ mod tests {
         let files = Files::new();
         let ca = Authority::new("users", WALL, 100).unwrap();
         files.put("me", &ca.issue_client("alice", WALL, 50).unwrap());
+        files.write("cookie", "Set-Cookie: SVPNCOOKIE=abc; path=/\n");
         let config = |more: &[&str]| files.load(more).unwrap().0;
         let own = ["--user-cert=@me.pem", "--user-key=@me.key"];
         let with_own = |more: &[&'static str]| config(&[&own[..], more].concat());
@@ -368,7 +373,7 @@ mod tests {
             (config(&[]), "Saml"),
             (config(&["--username=a"]), "Password { username: \"a\", password: None }"),
             (config(&["--username=a", "--no-password"]), "Username { username: \"a\" }"),
-            (config(&["--cookie-file=-"]), "Cookie([redacted])"),
+            (config(&["--cookie-file=@cookie"]), "Cookie([redacted])"),
             (with_own(&[]), "Certificate"),
             (with_own(&["--saml"]), "Saml"),
             (with_own(&["--username=a"]), "Password { username: \"a\", password: None }"),
@@ -394,6 +399,7 @@ mod tests {
                 "--control=/x/y",
                 "--saml-listen=127.0.0.1:9",
                 "--saml-listen=[::1]:9",
+                "--host-check=ok",
                 "--sni=other.example",
                 "--uplink-proxy=socks5://me@proxy:1080",
                 "--uplink-proxy-password-file=@password",
@@ -403,7 +409,7 @@ mod tests {
             .unwrap();
         let uplink = &config.uplink;
         assert_eq!((uplink.realm.as_deref(), &*uplink.user_agent), (Some("staff"), "X/1"));
-        assert!(!uplink.push && !uplink.keep_password);
+        assert!(!uplink.push && !uplink.keep_password && uplink.host_check.is_some());
         assert_eq!(config.sign_in.otp.as_ref().unwrap().expose(), b"from stdin");
         assert_eq!(config.sign_in.login_hook.as_deref(), Some("tell"));
         assert_eq!(
@@ -493,6 +499,7 @@ mod tests {
             (&["--username=a", "--password-file=@nowhere"], "--password-file: cannot read"),
             (&["--key=/dev/zero"], "larger than"),
             (&["--username=a", "--otp=@empty"], "--otp: the first line"),
+            (&["--cookie-file=-"], "--cookie-file: standard input: this is no session cookie"),
             (&["--user-cert=@server.pem", "--user-key=@other.key"], "--user-key: "),
             (&["--user-cert=@empty", "--user-key=@other.key"], "no certificate"),
             (&["--user-cert=@server.pem", "--user-key=@empty"], "no private key"),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::Now;
 use crate::crypto::Secret;
-use crate::fortivpn::{Answer, Input, Output, Question, QuestionKind, saml};
+use crate::fortivpn::{Answer, Input, Output, Question, QuestionKind, cookie, saml};
 
 use super::helper::{Program, Purpose};
 
@@ -17,8 +17,10 @@ use super::helper::{Program, Purpose};
 const CODE_TIME: Duration = Duration::from_secs(30);
 /// A program that tells a person may run for so long.
 const HOOK_TIME: Duration = Duration::from_secs(60);
-/// Where a session cookie is, its name is too.
+/// Where this is, a session cookie is.
 const COOKIE_NAME: &str = "SVPNCOOKIE";
+/// Without its name, a cookie is at least this long.
+const BARE_COOKIE: usize = 40;
 
 /// What a person has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,10 @@ pub enum Refusal {
     NotAsked,
     /// It is neither an id nor an address with one.
     NotAnId,
+    /// It should be a session cookie, but is none.
+    NotACookie(cookie::Error),
+    /// The tunnel is up: a cookie is of no use.
+    IsUp,
     /// The question is not open any more.
     OtherQuestion,
     /// There is nothing in it.
@@ -112,6 +118,8 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::NotACookie(why) => return why.fmt(f),
+            Self::IsUp => "the tunnel is up already: a cookie is not needed",
             Self::NotAsked => "no sign-in is asked for at the moment",
             Self::NotAnId => {
                 "this is not the address that the browser was sent to (http://127.0.0.1:8020/?id=...)"
@@ -144,6 +152,7 @@ pub struct Desk {
     request: Option<Request>,
     /// It is another one than was last told.
     changed: bool,
+    is_up: bool,
     /// A program is asked for the answer to this question; people are not, unless it fails.
     at_program: Option<Question>,
     programs: VecDeque<Program>,
@@ -168,6 +177,11 @@ impl Desk {
 
     /// The session said something.
     pub fn handle_output(&mut self, now: Now, output: &Output) {
+        match output {
+            Output::Up(_) => self.is_up = true,
+            Output::Down(_) => self.is_up = false,
+            _ => {}
+        }
         let request = match output {
             Output::LoginNeeded { url, left } => {
                 Some(Request::Link { url: url.clone(), until: left.map(|left| now.mono + left) })
@@ -281,14 +295,23 @@ impl Desk {
 
     fn pasted(&mut self, text: &Secret) -> Result<Input, Refusal> {
         let text = std::str::from_utf8(text.expose()).map_err(|_| Refusal::NotAnId)?.trim();
-        // What could be an id is none: any web page can send a browser here with one.
-        if text.contains(COOKIE_NAME) && !saml::is_valid_id(text) {
-            return Ok(Input::Cookie(Secret::from(text.as_bytes())));
+        let is_asked = matches!(self.request, Some(Request::Link { .. }));
+        let is_cookie = text.contains(COOKIE_NAME) || (is_asked && text.len() >= BARE_COOKIE);
+        let input = match sign_in_id(text) {
+            Some(id) if is_asked => Input::SamlId(id),
+            // What could be an id is no cookie: any web page can send a browser here with one.
+            None if is_cookie => match cookie::parse_given(text.as_bytes()) {
+                Ok(_) if self.is_up => return Err(Refusal::IsUp),
+                Ok(cookie) => Input::Cookie(cookie),
+                Err(why) if text.contains(COOKIE_NAME) => return Err(Refusal::NotACookie(why)),
+                Err(_) => return Err(Refusal::NotAnId),
+            },
+            _ => return Err(if is_asked { Refusal::NotAnId } else { Refusal::NotAsked }),
+        };
+        if is_asked {
+            self.close();
         }
-        let Some(Request::Link { .. }) = &self.request else { return Err(Refusal::NotAsked) };
-        let id = sign_in_id(text).ok_or(Refusal::NotAnId)?;
-        self.close();
-        Ok(Input::SamlId(id))
+        Ok(input)
     }
 }
 
@@ -476,7 +499,13 @@ mod tests {
         assert_eq!(desk.submit(Submission::Pasted(secret(ID))), Err(Refusal::NotAsked));
         assert_eq!(desk.submit(Submission::Pasted(secret("SVPNCOOKIE=abc; path=/"))), Ok(()));
         assert_eq!(desk.submit(Submission::Retry), Ok(()));
-        assert_eq!(told(&mut desk), ["cookie SVPNCOOKIE=abc; path=/", "Retry"]);
+        assert_eq!(told(&mut desk), ["cookie abc", "Retry"]);
+        let empty = desk.submit(Submission::Pasted(secret("SVPNCOOKIE=")));
+        assert_eq!(empty, Err(Refusal::NotACookie(cookie::Error::NoCookie)));
+        desk.handle_output(NOW, &link(None));
+        let bare = format!("{}%2b/==", "a".repeat(BARE_COOKIE));
+        assert_eq!(desk.submit(Submission::Pasted(secret(&bare))), Ok(()));
+        assert_eq!(told(&mut desk), [format!("cookie {bare}")], "beside the link it needs no name");
     }
 
     #[test]

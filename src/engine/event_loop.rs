@@ -572,6 +572,8 @@ impl EventLoop {
                 self.show_state();
             }
             self.manager.uplink(self.state.uplink.describe());
+            let ends = self.uplink.session_ends();
+            self.state.session_ends = ends.map(|ends| now.wall + ends.saturating_sub(now.boot));
             self.desk.handle_output(now, &output);
             self.serve_desk(now);
             match output {

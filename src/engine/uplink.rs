@@ -172,6 +172,11 @@ impl Uplink {
         }
     }
 
+    /// When the gateway ends the session (boot clock), where that is known.
+    pub fn session_ends(&self) -> Option<Duration> {
+        self.session.session_ends()
+    }
+
     /// True if a read may find something.
     pub fn is_readable(&self) -> bool {
         matches!(&self.link, Link::Securing { tls, .. } | Link::Open(tls) if tls.readable)

@@ -1,7 +1,6 @@
 //! What can go wrong, each with one sentence that says what to do.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::config;
 use crate::ppp;
@@ -43,44 +42,54 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// A second factor that the account needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SecondFactor {
-    /// `ret=2`: a token code; or, if `push`, a tap on the phone.
-    Token {
-        /// The gateway would also send a push notification.
-        push: bool,
-    },
-    /// `ret=3`: a code sent by e-mail.
-    Email,
-    /// `ret=4`: a code sent by SMS.
-    Sms,
-    /// `ret=5`: two token codes in a row.
-    TokenDrift,
-    /// `ret=6`: a question of the authentication server.
-    Challenge,
-    /// `ret=6` with `pass_renew`: a new password.
-    PasswordRenewal,
-    /// A page with a form (status 401).
-    Form,
-}
-
 /// Why the session stopped trying. Only a person's action starts it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// User name, password, realm or group refused.
     Denied,
+    /// The gateway does not know the user.
+    UnknownUser,
+    /// The user is known, but no policy of the gateway lets it in.
+    NoPolicy,
+    /// Too many refusals: the gateway refuses everything for a while.
+    LockedOut,
     /// The password has expired.
     PasswordExpired,
-    /// The account needs more than a password.
-    SecondFactor(SecondFactor),
+    /// The new password was refused; the gateway's words.
+    NewPasswordRefused(String),
+    /// The one-time code was refused.
+    CodeRefused,
+    /// The answer to the question of the authentication server was refused.
+    AnswerRefused,
+    /// The sign-in was not confirmed on the phone.
+    PushDenied,
+    /// Nobody confirmed on the phone in time.
+    PushTimeout,
+    /// Nobody gave the one-time code in time.
+    CodeTimeout,
+    /// Nobody answered the question in time.
+    AnswerTimeout,
+    /// The gateway asks on and on.
+    TooManyRounds,
+    /// The page that asks for a code has no field for one.
+    BadForm,
+    /// The account belongs to this realm.
+    OtherRealm(String),
+    /// The client certificate alone does not sign in.
+    CertificateAlone,
+    /// The gateway refuses the TLS client certificate, or misses one.
+    ClientCertificate(String),
+    /// The gateway refuses the cookie that was given.
+    CookieRefused,
+    /// The session of the cookie that was given is over.
+    CookieOver,
     /// The same user is signed in elsewhere and the gateway allows one session.
     SessionExists,
     /// The gateway asks for a host check again and again, or for its results.
     HostCheck,
     /// The answer to the sign-in never came, so nobody knows whether it counted.
     LoginUnanswered(String),
-    /// Nobody signed in with the browser in time.
+    /// Nobody signed in with the browser, or gave the password, in time.
     SignInTimeout,
     /// The gateway accepted the sign-in, but refuses the session that it gave.
     SessionRefused,
@@ -112,19 +121,81 @@ impl fmt::Display for Error {
                  the next try, because two failures lock the account for 60 s (a user outside the group, a portal \
                  without web mode or a forbidden source address look the same)",
             ),
-            Self::PasswordExpired => f.write_str("the password has expired: change it, then sign in again"),
-            Self::SecondFactor(factor) => factor.fmt(f),
+            Self::UnknownUser => {
+                f.write_str("the gateway does not know this user: check the user name and the realm")
+            }
+            Self::NoPolicy => f.write_str(
+                "no policy of the gateway lets this user in: check the realm, or ask its administrator for a policy \
+                 for the user's group",
+            ),
+            Self::LockedOut => f.write_str(
+                "the gateway refuses every sign-in from here for a while, because too many failed: wait a minute or \
+                 more, check user name and password, then try again once",
+            ),
+            Self::PasswordExpired => f.write_str(
+                "the password has expired: change it on the web portal or with the administrator, then sign in \
+                 with the new one",
+            ),
+            Self::NewPasswordRefused(words) if words.is_empty() => f.write_str(
+                "the gateway refused the new password: try again with one that the password policy allows",
+            ),
+            Self::NewPasswordRefused(words) => {
+                write!(f, "the gateway refused the new password ({words}): try again with another one")
+            }
+            Self::CodeRefused => f.write_str(
+                "the gateway refused the one-time code: wait for the next code, check the clock of the token, and \
+                 sign in again",
+            ),
+            Self::AnswerRefused => {
+                f.write_str("the gateway refused the answer to its question: sign in again and answer anew")
+            }
+            Self::PushDenied => f.write_str(
+                "the sign-in was not confirmed on the phone: sign in again and approve it there, or give a code; if \
+                 there was no time to, the gateway's remoteauthtimeout is too short",
+            ),
+            Self::PushTimeout => {
+                f.write_str("nobody confirmed the sign-in on the phone in time: sign in again and approve it there")
+            }
+            Self::CodeTimeout => {
+                f.write_str("nobody gave the one-time code in time: sign in again and have the token at hand")
+            }
+            Self::AnswerTimeout => f.write_str("nobody answered the gateway's question in time: sign in again"),
+            Self::TooManyRounds => f.write_str(
+                "the gateway asks one question after the other without an end: sign in again, and tell its \
+                 administrator if that stays",
+            ),
+            Self::BadForm => f.write_str(
+                "the gateway's page for the one-time code has no field for one: ask its administrator about the \
+                 authentication server, and report the page",
+            ),
+            Self::OtherRealm(realm) => {
+                write!(f, "the gateway sends this account to the realm \"{realm}\": give that realm")
+            }
+            Self::CertificateAlone => f.write_str(
+                "the gateway does not sign in by the client certificate alone: give a user name too, or check that \
+                 the certificate is the one of a PKI user",
+            ),
+            Self::ClientCertificate(why) => {
+                write!(f, "the gateway wants a good TLS client certificate: give it, with its key ({why})")
+            }
+            Self::CookieRefused => f.write_str(
+                "the gateway refuses the cookie that was given: get a new one, from the same public address as this \
+                 host's and with the same User-Agent, and use it at once, for one tunnel",
+            ),
+            Self::CookieOver => {
+                f.write_str("the session of the cookie that was given is over: sign in elsewhere and give a new one")
+            }
             Self::SessionExists => {
                 f.write_str("this user is signed in elsewhere and the gateway allows one session: end the other one")
             }
             Self::HostCheck => f.write_str(
-                "the gateway insists on a host check, which is not supported yet: ask its administrator to exempt \
+                "the gateway insists on a host check: give the values that it wants, or ask its administrator to exempt \
                  this client",
             ),
             Self::LoginUnanswered(why) => {
                 write!(f, "the sign-in got no clear answer ({why}); it was not repeated: try again in a minute")
             }
-            Self::SignInTimeout => f.write_str("nobody signed in with the browser in time: start the sign-in again"),
+            Self::SignInTimeout => f.write_str("nobody signed in in time: start the sign-in again"),
             Self::SessionRefused => f.write_str(
                 "the gateway refuses the session of an accepted sign-in: sign in again; if that does not help, ask \
                  its administrator",
@@ -156,90 +227,43 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-impl fmt::Display for SecondFactor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let needs = match self {
-            Self::Token { push: false } => "a one-time code from its token",
-            Self::Token { push: true } => "a one-time code or a confirmation on the phone",
-            Self::Email => "a one-time code sent by e-mail",
-            Self::Sms => "a one-time code sent by SMS",
-            Self::TokenDrift => "two token codes in a row",
-            Self::Challenge => "an answer to a question",
-            Self::PasswordRenewal => "a new password; set one on the web portal",
-            Self::Form => "a one-time code on a web page",
-        };
-        write!(f, "this account needs {needs}; not supported yet")
-    }
-}
-
-/// Why the tunnel went down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DownReason {
-    /// The connection ended.
-    Connection(CloseReason),
-    /// The gateway ended the session; its text.
-    Terminated(String),
-    /// The gateway answers nothing any more.
-    Unanswered,
-    /// The stream of frames is out of step.
-    OutOfSync,
-    /// PPP was negotiated anew, and that failed.
-    Ppp(ppp::Fault),
-    /// We were told to stop.
-    Stopped,
-}
-
-impl fmt::Display for DownReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Error {
+    /// A short name that does not change: for documentation, status and programs.
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::Connection(why) => why.fmt(f),
-            Self::Terminated(text) if text.is_empty() => f.write_str("the gateway ended the session"),
-            Self::Terminated(text) => write!(f, "the gateway ended the session: {text}"),
-            Self::Unanswered => f.write_str("the gateway answers nothing any more"),
-            Self::OutOfSync => f.write_str("the gateway's frames are out of step"),
-            Self::Ppp(fault) => fault.fmt(f),
-            Self::Stopped => f.write_str("stopped"),
-        }
-    }
-}
-
-/// Worth a line in a log; nothing to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The next try comes after this time.
-    Retrying {
-        /// Time until then.
-        after: Duration,
-        /// What happened.
-        why: String,
-    },
-    /// The tunnel is opened again with the session that we have.
-    Resuming,
-    /// The session cannot be resumed; a new sign-in follows.
-    SigningIn,
-    /// The gateway refused the sign-in of the browser; the link may be opened again.
-    SignInRefused,
-    /// Routes that are malformed or too many, and are left out.
-    RoutesSkipped(usize),
-    /// PPP gave another address than the configuration.
-    AddressAdopted,
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Retrying { after, why } => write!(f, "{why}; next try in {:.1} s", after.as_secs_f32()),
-            Self::Resuming => f.write_str("reconnecting with the session that we have"),
-            Self::SigningIn => f.write_str("the session is over; signing in again"),
-            Self::SignInRefused => {
-                f.write_str("the gateway refused the browser's sign-in: open the link again")
-            }
-            Self::RoutesSkipped(count) => {
-                write!(f, "{count} routes of the gateway are malformed and left out")
-            }
-            Self::AddressAdopted => {
-                f.write_str("PPP gave another address than the configuration; using that one")
-            }
+            Self::Denied => "denied",
+            Self::UnknownUser => "unknown-user",
+            Self::NoPolicy => "no-policy",
+            Self::LockedOut => "locked-out",
+            Self::PasswordExpired => "password-expired",
+            Self::NewPasswordRefused(_) => "new-password-refused",
+            Self::CodeRefused => "code-refused",
+            Self::AnswerRefused => "answer-refused",
+            Self::PushDenied => "push-denied",
+            Self::PushTimeout => "push-timeout",
+            Self::CodeTimeout => "code-timeout",
+            Self::AnswerTimeout => "answer-timeout",
+            Self::TooManyRounds => "too-many-rounds",
+            Self::BadForm => "bad-form",
+            Self::OtherRealm(_) => "other-realm",
+            Self::CertificateAlone => "certificate-alone",
+            Self::ClientCertificate(_) => "client-certificate",
+            Self::CookieRefused => "cookie-refused",
+            Self::CookieOver => "cookie-over",
+            Self::SessionExists => "session-exists",
+            Self::HostCheck => "host-check",
+            Self::LoginUnanswered(_) => "login-unanswered",
+            Self::SignInTimeout => "sign-in-timeout",
+            Self::SessionRefused => "session-refused",
+            Self::TunnelRefused(_) => "tunnel-refused",
+            Self::NoTunnelMode => "no-tunnel-mode",
+            Self::BadConfig(_) => "bad-config",
+            Self::BadAnswer(_) => "bad-answer",
+            Self::BadStatus(_) => "bad-status",
+            Self::OtherHost => "other-host",
+            Self::NoFrames => "no-frames",
+            Self::Ppp(_) => "ppp",
+            Self::Trust(_) => "trust",
         }
     }
 }

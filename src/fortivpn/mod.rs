@@ -5,18 +5,22 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod config;
+pub mod cookie;
 mod error;
+mod event;
 mod login;
 mod policy;
 mod question;
 pub mod saml;
 mod session;
+mod text;
 mod tunnel;
 
 pub use config::{Reuse, Route, SplitDns, TunnelConfig};
-pub use error::{CloseReason, DownReason, Error, Event, SecondFactor};
+pub use error::{CloseReason, Error};
+pub use event::{DownReason, Event};
 pub use question::{Answer, Question, QuestionKind};
-pub use session::{Config, Credentials, Input, Output, Session};
+pub use session::{Config, Credentials, HostCheckValues, Input, Output, Session};
 pub use tunnel::Stats;
 
 /// The User-Agent that every FortiGate knows, unless configured otherwise.

@@ -2,26 +2,31 @@
 
 mod answers;
 mod io;
+mod link;
 mod recovery;
+mod renewal;
+mod sign_in;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
 use super::config::TunnelConfig;
-use super::error::{CloseReason, DownReason, Error, Event};
-use super::login::{self, CookieJar, LOGIN_CHECK, SESSION_COOKIE, TEMPORARY_COOKIE};
+use super::cookie::SESSION as SESSION_COOKIE;
+use super::error::{CloseReason, Error};
+use super::event::DownReason;
+use super::login::{self, CookieJar, Kind, LOGIN_CHECK, TEMPORARY_COOKIE};
 use super::policy::Drop;
 use super::saml;
 use super::tunnel::{Stats, Tunnel};
 use crate::base::{Now, Random};
 use crate::crypto::Secret;
-use crate::ppp::{self, Link, Settings};
-use crate::wire::forti::{DATA_HEADER_LEN, emit_header};
 use crate::wire::http::{Request, ResponseReader};
 
-pub use io::{Config, Credentials, Input, Output};
+pub use io::{Config, Credentials, HostCheckValues, Input, Output};
 use recovery::End;
+use renewal::Renewal;
+use sign_in::{SignIn, Wanted};
 
 const CONFIG: &str = "/remote/fortisslvpn_xml?dual_stack=1";
 const TUNNEL: &str = "/remote/sslvpn-tunnel";
@@ -33,19 +38,37 @@ const HTTP_HEAD: Duration = Duration::from_secs(20);
 const HTTP_WHOLE: Duration = Duration::from_secs(60);
 /// The gateway asks RADIUS and LDAP servers, one after the other.
 const LOGIN_HEAD: Duration = Duration::from_secs(40);
+/// The gateway waits for a tap on the phone.
+const PUSH_HEAD: Duration = Duration::from_secs(120);
+const LOGOUT_WHOLE: Duration = Duration::from_secs(5);
 const BROWSER: Duration = Duration::from_secs(600);
+/// Growth of `boot - mono` that is no clock noise.
+const SLEPT: Duration = Duration::from_secs(2);
 /// From `Input::Stop` to `Output::Stopped`.
 const STOP: Duration = Duration::from_secs(3);
 
 /// One thing to do on a connection.
 enum Step {
-    /// Only see that the gateway can be reached, before a person is asked to sign in.
-    Probe,
+    /// Whatever the credentials make of it. Before a person is asked, it only shows that the gateway is there.
+    SignIn,
+    /// The credentials are under way.
     Login,
+    /// An answer of a person, good for the gateway until then.
+    Answer {
+        target: String,
+        body: Secret,
+        kind: Kind,
+        until: Duration,
+    },
     TradeId(String),
     HostCheck(String),
+    HostCheckResult(String),
+    /// The login page that the gateway sent us to; by certificate alone.
+    LoginPage(String),
     Config,
     Tunnel,
+    /// End the session that a new one takes the place of; then go on to the step.
+    Replace(Box<Step>),
     Logout,
 }
 
@@ -68,6 +91,12 @@ enum State {
     },
     /// Until the browser comes back.
     Browser {
+        until: Duration,
+    },
+    /// Until a person has answered.
+    Asking {
+        question: u32,
+        wanted: Wanted,
         until: Duration,
     },
     Tunnel {
@@ -95,19 +124,21 @@ pub struct Session {
     connection: Connection,
     jar: CookieJar,
     tunnel_config: Option<TunnelConfig>,
-    /// The password may be sent once: a person said so, or it was good for a tunnel since.
-    may_sign_in: bool,
+    sign_in: SignIn,
+    renewal: Renewal,
     /// No tunnel has come up yet with the present cookie.
     fresh: bool,
     /// The last configuration with this cookie gave no address.
     no_address: bool,
-    host_checks: u8,
-    tunnel_failures: u8,
+    /// Why the first tunnel on the present cookie did not come up.
+    tunnel_error: Option<Error>,
     /// Failures in a row, for the backoff.
     failures: usize,
     up_since: Option<Duration>,
     drop: Option<Drop>,
     stop_by: Option<Duration>,
+    /// `boot - mono` when last seen: time that the host slept.
+    asleep: Duration,
     outputs: VecDeque<Output>,
     stats: Stats,
 }
@@ -123,9 +154,10 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// A session that waits for [`Input::Start`].
-    pub fn new(config: Config, rng: Box<dyn Random>) -> Self {
+    pub fn new(mut config: Config, rng: Box<dyn Random>) -> Self {
         let host = if config.host.contains(':') { format!("[{}]", config.host) } else { config.host.clone() };
         let authority = if config.port == 443 { host } else { format!("{host}:{}", config.port) };
+        let sign_in = SignIn::new(&mut config.credentials);
         Self {
             config,
             authority,
@@ -134,15 +166,16 @@ impl Session {
             connection: Connection::Closed,
             jar: CookieJar::default(),
             tunnel_config: None,
-            may_sign_in: false,
+            sign_in,
+            renewal: Renewal::default(),
             fresh: false,
             no_address: false,
-            host_checks: 0,
-            tunnel_failures: 0,
+            tunnel_error: None,
             failures: 0,
             up_since: None,
             drop: None,
             stop_by: None,
+            asleep: Duration::MAX,
             outputs: VecDeque::new(),
             stats: Stats::default(),
         }
@@ -168,9 +201,13 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let state = match &self.state {
             State::Waiting { at, .. } => Some(*at),
-            State::Connecting { until, .. } | State::Browser { until } => Some(*until),
+            State::Connecting { until, .. } | State::Browser { until } | State::Asking { until, .. } => {
+                Some(*until)
+            }
             State::Exchange { step, reader, since, .. } => Some(*since + exchange_limit(step, reader)),
-            State::Tunnel { tunnel, .. } => tunnel.link.poll_timeout(),
+            State::Tunnel { tunnel, .. } => {
+                tunnel.link.poll_timeout().into_iter().chain(self.next_reminder()).min()
+            }
             State::Idle | State::Failed | State::Stopped => None,
         };
         state.into_iter().chain(self.stop_by).min()
@@ -178,13 +215,15 @@ impl Session {
 
     /// Timers. Early calls are harmless; after a suspend of the host one is useful.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.look_at_clocks(now);
         if self.stop_by.is_some_and(|by| by <= now.mono) {
             return self.stopped();
         }
         if let State::Tunnel { tunnel, .. } = &mut self.state {
             // Also before its time: the link notices a suspend.
             tunnel.link.handle_timeout(now);
-            return self.flush_link(now);
+            self.flush_link(now);
+            return self.remind(now);
         }
         if self.poll_timeout().is_none_or(|at| at > now.mono) {
             return;
@@ -197,11 +236,15 @@ impl Session {
             }
             State::Exchange { step, .. } => {
                 self.disconnect(false);
-                self.unanswered(now, step, CloseReason::Timeout.to_string());
+                self.unanswered(now, step, CloseReason::Timeout);
             }
             State::Browser { .. } => {
                 self.outputs.push_back(Output::LoginDone);
                 self.fail(Error::SignInTimeout);
+            }
+            State::Asking { wanted, .. } => {
+                self.outputs.push_back(Output::LoginDone);
+                self.fail(wanted.timeout());
             }
             other => self.state = other,
         }
@@ -209,6 +252,7 @@ impl Session {
 
     /// Something happened.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.look_at_clocks(now);
         match input {
             Input::Start if matches!(self.state, State::Idle) => self.start(now),
             Input::Start => {}
@@ -231,7 +275,11 @@ impl Session {
                 self.outputs.push_back(Output::LoginDone);
                 self.begin(now, Step::TradeId(id));
             }
-            Input::SamlId(_) | Input::Answer { .. } | Input::Cookie(_) | Input::NetworkChanged => {}
+            Input::SamlId(id) if self.may_renew() && saml::is_valid_id(&id) => self.renew(now, id),
+            Input::SamlId(_) => {}
+            Input::Answer { question, answer } => self.answer(now, question, &answer),
+            Input::Cookie(cookie) => self.take_cookie(now, cookie),
+            Input::NetworkChanged => self.network_changed(now),
             Input::Stop => self.stop(now),
         }
     }
@@ -265,19 +313,36 @@ impl Session {
         self.outputs.iter().any(|output| matches!(output, Output::Disconnect { .. }))
     }
 
-    fn start(&mut self, now: Now) {
-        self.may_sign_in = true;
-        self.failures = 0;
-        self.drop = None;
-        let step = self.sign_in_step();
-        self.begin(now, step);
+    /// The host slept: what waits for a time has waited long enough.
+    fn look_at_clocks(&mut self, now: Now) {
+        let asleep = now.boot.saturating_sub(now.mono);
+        let woke = asleep > self.asleep.saturating_add(SLEPT);
+        self.asleep = asleep;
+        if let (true, State::Waiting { at, .. }) = (woke, &mut self.state) {
+            *at = now.mono;
+        }
     }
 
-    fn sign_in_step(&self) -> Step {
-        match self.config.credentials {
-            Credentials::Saml => Step::Probe,
-            _ => Step::Login,
+    fn network_changed(&mut self, now: Now) {
+        match self.take_state() {
+            State::Waiting { step, .. } => self.begin(now, step),
+            State::Tunnel { mut tunnel, reused } => {
+                tunnel.link.probe(now);
+                self.state = State::Tunnel { tunnel, reused };
+                self.flush_link(now);
+            }
+            other => self.state = other,
         }
+    }
+
+    fn start(&mut self, now: Now) {
+        self.sign_in.permitted = true;
+        if let Some(error) = self.cannot_sign_in() {
+            return self.fail(error);
+        }
+        self.failures = 0;
+        self.drop = None;
+        self.begin(now, Step::SignIn);
     }
 
     fn take_state(&mut self) -> State {
@@ -295,48 +360,46 @@ impl Session {
     }
 
     fn perform(&mut self, now: Now, step: Step) {
+        let step = match step {
+            Step::SignIn => match self.sign_in(now) {
+                Some(step) => step,
+                None => return,
+            },
+            step => step,
+        };
         let reused = std::mem::replace(&mut self.connection, Connection::Open { used: true })
             == Connection::Open { used: true };
-        let session = |jar: &CookieJar| jar.session().map(Secret::from).map(|value| (SESSION_COOKIE, value));
+        let session = |jar: &CookieJar| jar.session().cloned().map(|value| (SESSION_COOKIE, value));
+        let temporary = |jar: &CookieJar| jar.temporary().cloned().map(|value| (TEMPORARY_COOKIE, value));
         let (target, cookie, form) = match &step {
-            Step::Probe => return self.ask_browser(now),
+            // Became another step above.
+            Step::SignIn => return,
             Step::Tunnel => return self.open_tunnel(now, reused),
             Step::Login => {
-                let Some(form) = self.spend_password() else {
-                    return self.fail(Error::SessionRefused);
-                };
-                (LOGIN_CHECK.to_owned(), None, Some(form))
+                let form = self.spend_credentials();
+                let page = || login::login_page(self.config.realm.as_deref());
+                (form.as_ref().map_or_else(page, |_| LOGIN_CHECK.to_owned()), None, form)
             }
+            Step::Answer { target, body, .. } => (target.clone(), None, Some(body.clone())),
             Step::TradeId(id) => {
                 self.forget_sign_in();
                 (format!("/remote/saml/auth_id?id={id}"), None, None)
             }
-            Step::HostCheck(target) => {
-                let cookie = self.jar.temporary().map(Secret::from);
-                (target.clone(), cookie.map(|value| (TEMPORARY_COOKIE, value)), None)
+            Step::HostCheck(target) => (target.clone(), temporary(&self.jar), None),
+            Step::HostCheckResult(target) => {
+                let form = self.config.host_check.as_ref().map(login::host_check_form);
+                (target.clone(), temporary(&self.jar), form)
             }
+            Step::LoginPage(target) => (target.clone(), None, None),
             Step::Config => (CONFIG.to_owned(), session(&self.jar), None),
+            Step::Replace(_) => {
+                let old = self.renewal.old.as_ref().map(|old| (SESSION_COOKIE, old.clone()));
+                (LOGOUT.to_owned(), old, None)
+            }
             Step::Logout => (LOGOUT.to_owned(), session(&self.jar), None),
         };
         self.write_request(&target, cookie.as_ref(), form.as_ref());
         self.state = State::Exchange { step, reader: Box::default(), since: now.mono, reused };
-    }
-
-    /// The credentials form; a password is given once per permission.
-    fn spend_password(&mut self) -> Option<Secret> {
-        let permitted = std::mem::take(&mut self.may_sign_in);
-        self.forget_sign_in();
-        match &self.config.credentials {
-            Credentials::Password { username, password: Some(password) } if permitted => {
-                Some(login::credentials_form(username, password, self.config.realm.as_deref()))
-            }
-            _ => None,
-        }
-    }
-
-    fn forget_sign_in(&mut self) {
-        self.jar.clear();
-        self.host_checks = 0;
     }
 
     fn write_request(&mut self, target: &str, cookie: Option<&(&str, Secret)>, form: Option<&Secret>) {
@@ -350,41 +413,20 @@ impl Session {
         self.outputs.push_back(Output::Write(request.emit()));
     }
 
-    /// The gateway can be reached: now it makes sense to ask a person.
-    fn ask_browser(&mut self, now: Now) {
-        self.disconnect(true);
-        let url = saml::start_url(&self.authority, self.config.realm.as_deref());
-        self.outputs.push_back(Output::LoginNeeded { url, left: None });
-        self.state = State::Browser { until: now.mono + BROWSER };
-    }
-
-    fn open_tunnel(&mut self, now: Now, reused: bool) {
-        let Some(config) = &self.tunnel_config else {
-            return self.perform(now, Step::Config);
-        };
-        let settings =
-            Settings { mru: self.config.mru, address: config.address, ask_dns: config.dns.is_empty() };
-        if let Some(drop) = self.drop.as_mut().filter(|_| !self.fresh) {
-            drop.tried();
-        }
-        let cookie = self.jar.session().map(Secret::from).map(|value| (SESSION_COOKIE, value));
-        self.write_request(TUNNEL, cookie.as_ref(), None);
-        let tunnel = Box::new(Tunnel::new(Link::new(settings, now, &mut *self.rng)));
-        self.state = State::Tunnel { tunnel, reused };
-        self.flush_link(now);
-    }
-
     fn closed(&mut self, now: Now, reason: CloseReason) {
         self.connection = Connection::Closed;
         // What was not sent must not go out on the next connection.
         self.outputs.retain(|output| !matches!(output, Output::Write(_)));
+        if let (CloseReason::ClientCertificate(why), false) = (&reason, self.is_up()) {
+            return self.fail(Error::ClientCertificate(why.clone()));
+        }
         match self.take_state() {
             State::Connecting { step, .. } => self.not_connected(now, step, reason),
             State::Exchange { step, mut reader, reused, .. } => match reader.handle_end() {
                 Ok(response) => self.answered(now, step, response),
                 // The gateway had closed the idle connection already: nothing was wrong with the request.
                 Err(_) if reused && !reader.is_touched() => self.begin(now, step),
-                Err(_) => self.unanswered(now, step, reason.to_string()),
+                Err(_) => self.unanswered(now, step, reason),
             },
             tunnel @ State::Tunnel { .. } => {
                 self.state = tunnel;
@@ -394,60 +436,12 @@ impl Session {
         }
     }
 
-    /// Sends what the link wants to send, and acts on its events.
-    fn flush_link(&mut self, now: Now) {
-        while let State::Tunnel { tunnel, .. } = &mut self.state {
-            let mut frames = Vec::new();
-            while let Some((protocol, payload)) = tunnel.link.poll_packet() {
-                let mut header = [0; DATA_HEADER_LEN];
-                emit_header(&mut header, protocol, payload.len());
-                frames.extend(header);
-                frames.extend(payload);
-            }
-            let event = tunnel.link.poll_event();
-            if !frames.is_empty() {
-                self.outputs.push_back(Output::Write(frames));
-            }
-            match event {
-                None => return,
-                Some(ppp::Event::Renegotiating) => {}
-                Some(ppp::Event::Closed(why)) => self.tunnel_ended(now, End::Link(why)),
-                Some(ppp::Event::Opened { address, peer, dns, mtu }) => {
-                    let Some(config) = &mut self.tunnel_config else { return };
-                    let before = config.clone();
-                    if config.address != address {
-                        self.outputs.push_back(Output::Note(Event::AddressAdopted));
-                    }
-                    (config.address, config.peer, config.mtu) = (address, peer, mtu);
-                    if !dns.is_empty() {
-                        config.dns = dns;
-                    }
-                    let config = config.clone();
-                    self.came_up(now, &before, config);
-                }
-            }
-        }
-    }
-
-    fn came_up(&mut self, now: Now, before: &TunnelConfig, config: TunnelConfig) {
-        if self.up_since.is_none() {
-            self.up_since = Some(now.mono);
-            self.stats.ups += 1;
-            self.may_sign_in = true;
-            self.fresh = false;
-            self.tunnel_failures = 0;
-            self.drop = None;
-        } else if *before == config {
-            return;
-        }
-        self.outputs.push_back(Output::Up(config));
-    }
-
     fn fail(&mut self, error: Error) {
         if self.stop_by.is_some() {
             return self.stopped();
         }
         self.disconnect(false);
+        self.renewal.old = None;
         self.state = State::Failed;
         self.outputs.push_back(Output::Failed(error));
     }
@@ -457,8 +451,9 @@ impl Session {
             return;
         }
         self.stop_by = Some(now.mono + STOP);
-        if matches!(self.state, State::Browser { .. }) {
-            self.outputs.push_back(Output::LoginDone);
+        self.withdraw_request();
+        if let Some(old) = self.renewal.old.take().filter(|_| self.jar.session().is_none()) {
+            self.jar = CookieJar::with_session(old);
         }
         if self.up_since.take().is_some() {
             self.outputs.push_back(Output::Down(DownReason::Stopped));
@@ -496,8 +491,15 @@ impl Session {
 
 fn exchange_limit(step: &Step, reader: &ResponseReader) -> Duration {
     match step {
+        Step::Replace(_) => LOGOUT_WHOLE,
         _ if reader.has_head() => HTTP_WHOLE,
-        Step::Login | Step::TradeId(_) | Step::HostCheck(_) => LOGIN_HEAD,
+        Step::Answer { kind: Kind::Push, .. } => PUSH_HEAD,
+        Step::Login
+        | Step::Answer { .. }
+        | Step::TradeId(_)
+        | Step::LoginPage(_)
+        | Step::HostCheck(_)
+        | Step::HostCheckResult(_) => LOGIN_HEAD,
         _ => HTTP_HEAD,
     }
 }

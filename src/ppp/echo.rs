@@ -42,6 +42,13 @@ impl Watch {
         *self = Self::new(now);
     }
 
+    /// The way to the peer may have changed: ask now, and fast. Questions that are under way go on.
+    pub(super) fn probe(&mut self, now: Now) {
+        if self.gap != WAKE_GAP || self.asked == 0 {
+            *self = Self { next: now.mono, gap: WAKE_GAP, ..Self::new(now) };
+        }
+    }
+
     pub(super) fn poll_timeout(&self) -> Duration {
         self.next
     }
@@ -109,6 +116,25 @@ mod tests {
             check => check == Check::Dead,
         });
         assert_eq!((asked, dead), (vec![10.0, 16.0, 22.0], Some(28.0)));
+    }
+
+    #[test]
+    fn a_probe_asks_at_once_and_decides_in_three_seconds() {
+        let mut watch = Watch::new(at(0.0, 0.0));
+        watch.probe(at(5.0, 0.0));
+        assert_eq!(watch.check(at(5.0, 0.0)), Check::Ask);
+        // More news of the network do not put the decision off.
+        for t in [6.0, 7.0] {
+            watch.probe(at(t, 0.0));
+            assert_eq!(watch.check(at(t, 0.0)), Check::Ask, "{t}");
+        }
+        assert_eq!(watch.check(at(7.9, 0.0)), Check::Wait);
+        assert_eq!(watch.check(at(8.0, 0.0)), Check::Dead);
+        let mut watch = Watch::new(at(0.0, 0.0));
+        watch.probe(at(5.0, 0.0));
+        assert_eq!(watch.check(at(5.0, 0.0)), Check::Ask);
+        watch.heard(at(5.1, 0.0));
+        assert_eq!((watch.check(at(15.0, 0.0)), watch.poll_timeout().as_secs_f64()), (Check::Wait, 15.1));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::negotiation::{Options, Verdict};
 use crate::base::Random;
 use crate::wire::ppp::{ConfigOption, emit_option, protocol};
 
+/// The deprecated option of both addresses (RFC 1172): the sender's, then the receiver's.
+const ADDRESSES: u8 = 1;
 const ADDRESS: u8 = 3;
 /// Primary and secondary DNS server (RFC 1877).
 const DNS: [u8; 2] = [129, 131];
@@ -81,6 +83,13 @@ impl Options for Ipcp {
                 self.peer = Some(address);
                 Verdict::Ack
             }
+            (ADDRESSES, None) => match option.value.split_first_chunk::<4>() {
+                Some((peer, ours)) if ours == self.address.octets() => {
+                    self.peer = Some(Ipv4Addr::from(*peer));
+                    Verdict::Ack
+                }
+                _ => Verdict::Reject,
+            },
             _ => Verdict::Reject,
         })
     }

@@ -157,6 +157,14 @@ impl Link {
         }
     }
 
+    /// The way to the peer may have changed: see within three seconds whether it is still there.
+    pub fn probe(&mut self, now: Now) {
+        if let Phase::Open(watch) = &mut self.phase {
+            watch.probe(now);
+            self.handle_timeout(now);
+        }
+    }
+
     /// A valid frame came from the peer, whatever is in it.
     pub fn handle_alive(&mut self, now: Now) {
         if let Phase::Open(watch) = &mut self.phase {

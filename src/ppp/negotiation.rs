@@ -14,6 +14,8 @@ const MAX_CONFIGURE: u8 = 10;
 /// Naks and Rejects of ours that we follow, and Naks that we send before we reject.
 const MAX_REFUSALS: u8 = 10;
 const MAX_NAKS: u8 = 5;
+/// Requests of the peer in a row that we reject something of.
+const MAX_REJECTS: u8 = 10;
 
 /// Control packets to send: protocol and PPP payload.
 pub(super) type Outbox = VecDeque<(u16, Vec<u8>)>;
@@ -66,6 +68,7 @@ pub(super) struct Negotiation<O> {
     presumed: bool,
     refusals: u8,
     naks: u8,
+    rejects: u8,
 }
 
 impl<O: Options> Negotiation<O> {
@@ -80,6 +83,7 @@ impl<O: Options> Negotiation<O> {
             presumed: false,
             refusals: 0,
             naks: 0,
+            rejects: 0,
         };
         this.request(now, out);
         this
@@ -183,12 +187,16 @@ impl<O: Options> Negotiation<O> {
             self.request(now, out);
         }
         if !rejects.is_empty() {
+            self.rejects += 1;
+            if self.rejects > MAX_REJECTS {
+                return Err(Fault::NotConverging);
+            }
             Self::send(out, code::CONFIGURE_REJECT, packet.id, &rejects);
         } else if !naks.is_empty() {
             self.naks += 1;
             Self::send(out, code::CONFIGURE_NAK, packet.id, &naks);
         } else {
-            self.naks = 0;
+            (self.naks, self.rejects) = (0, 0);
             self.remote = Some((packet.id, packet.data.to_vec()));
             Self::send(out, code::CONFIGURE_ACK, packet.id, packet.data);
         }

@@ -4,13 +4,17 @@
 #[path = "../daemon/lab.rs"]
 mod lab;
 
+mod behaviours;
+mod drops;
 mod http;
+mod ppp;
+mod sign_in;
 mod xml;
 
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::{Lab, Setup, happens};
 use pterodapter::demo::gateway::{AnswerFault, Fault, Scenario};
@@ -86,4 +90,9 @@ fn fails(setup: Setup, words: &str) -> Lab {
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(requests(&lab), before, "it goes on: {:?}", lab.gateway.journal());
     lab
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests measure time")]
+fn clock() -> Instant {
+    Instant::now()
 }

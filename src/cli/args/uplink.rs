@@ -10,46 +10,45 @@ use rustls::pki_types::ServerName;
 use crate::engine::{Pin, Proxy};
 
 const SIGN_IN: &str = "Signing in";
-const PEOPLE: &str = "What people do for a sign-in";
+const PEOPLE: &str = "How people take part";
 const WAY: &str = "The way to the FortiGate";
 
 /// How to reach the FortiGate and sign in.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct UplinkArgs {
-    /// Sign in with a user name and password [default: by SAML in a browser]
+    /// Sign in with a password [default: by SAML in a browser]
     #[arg(long, value_name = "USER", help_heading = SIGN_IN)]
     pub username: Option<String>,
 
-    /// First line is the password [default: ask for it]; - is standard input
+    /// First line is the password [default: ask for it]
     #[arg(long, value_name = "FILE", requires = "username", help_heading = SIGN_IN)]
     pub password_file: Option<Source>,
 
     /// There is no password, only what the gateway asks for
-    #[arg(long, requires = "username", conflicts_with = "password_file", help_heading = SIGN_IN,
-          hide_short_help = true)]
+    #[arg(long, requires = "username", conflicts_with = "password_file", help_heading = SIGN_IN)]
     pub no_password: bool,
 
     /// Realm, where the account is not in the default one
     #[arg(long, value_name = "NAME", help_heading = SIGN_IN)]
     pub realm: Option<String>,
 
-    /// First line is a one-time code for the first question for one
+    /// First line is the first one-time code
     #[arg(long, value_name = "FILE", help_heading = SIGN_IN)]
     pub otp: Option<Source>,
 
-    /// Shell command that prints a one-time code, run at every question
+    /// Shell command that prints a one-time code
     #[arg(long, value_name = "CMD", conflicts_with = "otp", help_heading = SIGN_IN)]
     pub otp_command: Option<String>,
 
     /// Ask for the code, even where a tap on the phone would do
-    #[arg(long, help_heading = SIGN_IN, hide_short_help = true)]
+    #[arg(long, help_heading = SIGN_IN)]
     pub no_push: bool,
 
     /// Choose a new password where the gateway offers that
-    #[arg(long, requires = "username", help_heading = SIGN_IN, hide_short_help = true)]
+    #[arg(long, requires = "username", help_heading = SIGN_IN)]
     pub renew_password: bool,
 
-    /// Our certificate towards the FortiGate (PEM); alone, or with any of the others
+    /// Our certificate towards the FortiGate (PEM)
     #[arg(long, value_name = "FILE", requires = "user_key", help_heading = SIGN_IN)]
     pub user_cert: Option<PathBuf>,
 
@@ -58,16 +57,22 @@ pub struct UplinkArgs {
     pub user_key: Option<Source>,
 
     /// Sign in with the browser although there is a client certificate
-    #[arg(long, conflicts_with_all = ["username", "cookie_file"], help_heading = SIGN_IN,
-          hide_short_help = true)]
+    #[arg(long, conflicts_with_all = ["username", "cookie_file"], help_heading = SIGN_IN)]
     pub saml: bool,
 
     /// Use a session that another tool signed in to; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "username", help_heading = SIGN_IN,
-          hide_short_help = true)]
+    #[arg(long, value_name = "FILE", conflicts_with = "username", help_heading = SIGN_IN)]
     pub cookie_file: Option<Source>,
 
-    /// Where the local page is and the browser comes back, repeatable [default: 127.0.0.1:8020, [::1]:8020]
+    /// What to say where the gateway insists on a host check
+    #[arg(long, value_name = "VALUE", help_heading = SIGN_IN)]
+    pub host_check: Option<String>,
+
+    /// The same, for the check of the virtual desktop
+    #[arg(long, value_name = "VALUE", requires = "host_check", help_heading = SIGN_IN)]
+    pub check_virtual_desktop: Option<String>,
+
+    /// Local page, where the browser comes back; repeatable [default: port 8020]
     #[arg(long, value_name = "IP:PORT", help_heading = PEOPLE)]
     pub saml_listen: Vec<SocketAddr>,
 
@@ -75,41 +80,41 @@ pub struct UplinkArgs {
     #[arg(long, help_heading = PEOPLE)]
     pub open_browser: bool,
 
-    /// Shell command that tells a person about a sign-in, in its environment
+    /// Shell command that tells a person to sign in
     #[arg(long, value_name = "CMD", help_heading = PEOPLE)]
     pub login_hook: Option<String>,
 
     /// Socket for 'pterodapter login', or none
-    #[arg(long, value_name = "FILE", help_heading = PEOPLE, hide_short_help = true)]
+    #[arg(long, value_name = "FILE", help_heading = PEOPLE)]
     pub control: Option<PathBuf>,
 
     /// More CA certificates to trust for the FortiGate (PEM)
     #[arg(long, value_name = "FILE", help_heading = WAY)]
     pub gateway_ca: Option<PathBuf>,
 
-    /// Trust this certificate only, repeatable: sha256:DIGEST or pin-sha256:KEY
+    /// Trust only this certificate, repeatable (sha256:...)
     #[arg(long, value_name = "DIGEST", conflicts_with = "gateway_ca", help_heading = WAY)]
     pub trusted_cert: Vec<Pin>,
 
     /// Name to ask for in TLS, and to look for in the certificate
-    #[arg(long, value_name = "NAME", value_parser = server_name, help_heading = WAY, hide_short_help = true)]
+    #[arg(long, value_name = "NAME", value_parser = server_name, help_heading = WAY)]
     pub sni: Option<ServerName<'static>>,
 
     /// Proxy: http://[user@]host:port or socks5://[user@]host:port
-    #[arg(long, value_name = "URL", help_heading = WAY, hide_short_help = true)]
+    #[arg(long, value_name = "URL", help_heading = WAY)]
     pub uplink_proxy: Option<Proxy>,
 
     /// First line is the proxy's password
-    #[arg(long, value_name = "FILE", requires = "uplink_proxy", help_heading = WAY, hide_short_help = true)]
+    #[arg(long, value_name = "FILE", requires = "uplink_proxy", help_heading = WAY)]
     pub uplink_proxy_password_file: Option<Source>,
 
     /// Send something after so long without traffic
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(10..=86_400),
-          help_heading = WAY, hide_short_help = true)]
+          help_heading = WAY)]
     pub keepalive: Option<u32>,
 
     /// User-Agent, for gateways that want a certain one
-    #[arg(long, value_name = "TEXT", value_parser = user_agent, help_heading = WAY, hide_short_help = true)]
+    #[arg(long, value_name = "TEXT", value_parser = user_agent, help_heading = WAY)]
     pub user_agent: Option<String>,
 }
 

@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use crate::cli::args::{Destination, Source, UplinkArgs};
 use crate::crypto;
 use crate::engine::{ClientCertificate, SignIn, Transport};
-use crate::fortivpn::{self, Credentials};
+use crate::fortivpn::{self, Credentials, HostCheckValues, cookie};
 
 use super::files::{self, Files};
 use super::{Error, System, Warning};
@@ -32,6 +32,10 @@ pub fn session(
     config.realm = args.realm.clone();
     config.push = !args.no_push;
     config.keep_password = !args.renew_password;
+    config.host_check = args.host_check.as_ref().map(|hostcheck| HostCheckValues {
+        hostcheck: hostcheck.clone(),
+        virtual_desktop: args.check_virtual_desktop.clone().unwrap_or_default(),
+    });
     if let Some(user_agent) = &args.user_agent {
         config.user_agent.clone_from(user_agent);
     }
@@ -40,7 +44,9 @@ pub fn session(
 
 fn credentials(args: &UplinkArgs, files: &mut Files<'_, impl Read>) -> Result<Credentials, Error> {
     if let Some(source) = &args.cookie_file {
-        return Ok(Credentials::Cookie(files.whole("--cookie-file", source)?.0));
+        let (content, path) = files.whole("--cookie-file", source)?;
+        let cookie = cookie::parse_given(content.expose()).map_err(|why| Error::NoCookie { path, why })?;
+        return Ok(Credentials::Cookie(cookie));
     }
     Ok(match (&args.username, &args.password_file) {
         (Some(username), _) if args.no_password => Credentials::Username { username: username.clone() },

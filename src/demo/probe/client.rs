@@ -163,6 +163,18 @@ impl Client {
         answered
     }
 
+    /// One UDP datagram for which no answer is waited.
+    pub fn udp_send(&self, to: impl Into<SocketAddr>, payload: &[u8]) -> Result<(), ProbeError> {
+        let to = to.into();
+        let mut core = self.shared.lock();
+        let handle = core.stack.bind_udp().ok_or(inner("no UDP socket"))?;
+        let target = (IpAddress::from(to.ip()), to.port());
+        let sent = core.stack.sockets.get_mut::<udp::Socket>(handle).send_slice(payload, target);
+        core.pump();
+        core.stack.sockets.remove(handle);
+        sent.map_err(|_| inner("datagram not sent"))
+    }
+
     /// One UDP datagram and the first that comes back from where it went.
     pub fn udp_exchange(&self, to: impl Into<SocketAddr>, payload: &[u8]) -> Result<Vec<u8>, ProbeError> {
         let to = to.into();

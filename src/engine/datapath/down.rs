@@ -18,6 +18,10 @@ const OFFLOAD_PACKETS: usize = 4;
 impl DataPath {
     /// A packet from the uplink, not yet translated.
     pub fn handle_inbound(&mut self, now: Now, packet: &mut [u8]) {
+        // A source in 0/8, loopback, multicast or 240/4 is nobody's.
+        if matches!(packet.get(12), Some(0 | 127 | 224..)) {
+            return self.counters.count_drop(Reason::InnerIllegal);
+        }
         let to = match self.flows.translate_inbound(now.mono, packet) {
             Ok(to) => to,
             Err(reason @ Reason::NatNoFlow) => {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::crypto::Secret;
 use crate::fortivpn::config::TunnelConfig;
-use crate::fortivpn::error::{CloseReason, DownReason, Error, Event};
+use crate::fortivpn::error::{CloseReason, Error};
+use crate::fortivpn::event::{DownReason, Event};
 use crate::fortivpn::question::{Answer, Question};
 use crate::fortivpn::{DEFAULT_MRU, DEFAULT_USER_AGENT};
 
@@ -28,6 +29,17 @@ pub struct Config {
     pub push: bool,
     /// Go on with the old password where the gateway offers a new one but does not insist.
     pub keep_password: bool,
+    /// The results of a host check, for gateways that insist on one.
+    pub host_check: Option<HostCheckValues>,
+}
+
+/// What the gateway's host check would find, as its administrator knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostCheckValues {
+    /// Value of `hostcheck`.
+    pub hostcheck: String,
+    /// Value of `check_virtual_desktop`.
+    pub virtual_desktop: String,
 }
 
 impl Config {
@@ -42,6 +54,7 @@ impl Config {
             mru: DEFAULT_MRU,
             push: true,
             keep_password: true,
+            host_check: None,
         }
     }
 }

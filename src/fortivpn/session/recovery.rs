@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use super::{Output, Session, State, Step};
 use crate::base::Now;
-use crate::fortivpn::error::{CloseReason, DownReason, Error, Event};
+use crate::fortivpn::error::{CloseReason, Error};
+use crate::fortivpn::event::{DownReason, Event};
 use crate::fortivpn::policy::{self, Drop};
 use crate::fortivpn::tunnel::Interrupt;
 use crate::ppp::Closed;
 
 /// A tunnel that was up for so long makes earlier failures forgotten.
 const SETTLED: Duration = Duration::from_secs(60);
-/// Tunnels that may fail on one fresh cookie.
-const MAX_TUNNEL_FAILURES: u8 = 2;
+/// Inaccuracy of the end of a session.
+const AT_THE_END: Duration = Duration::from_secs(3);
 
 /// How a tunnel ended.
 pub(super) enum End {
@@ -40,7 +41,10 @@ impl Session {
         }
         let reuse = self.tunnel_config.as_ref().map(|config| config.reuse).unwrap_or_default();
         self.drop = Some(Drop::new(now.boot, reuse));
-        let ended = matches!(why, DownReason::Terminated(_));
+        // However it ends about the time when the session ends: that session is over.
+        let over = self.session_ends().is_some_and(|ends| now.boot + AT_THE_END >= ends);
+        let ended = over || matches!(why, DownReason::Terminated(_));
+        self.withdraw_request();
         self.outputs.push_back(Output::Down(why));
         if ended { self.sign_in_again(now) } else { self.resume(now) }
     }
@@ -72,21 +76,24 @@ impl Session {
             }
             End::Interrupt(Interrupt::Refused(404)) => return self.fail(Error::NoTunnelMode),
             End::Interrupt(Interrupt::Refused(status)) => {
-                return self.fail(Error::TunnelRefused(Some(status)));
+                // Many gateways take a cookie once: what went wrong then is what matters.
+                let first = self.tunnel_error.take();
+                return self.fail(first.unwrap_or(Error::TunnelRefused(Some(status))));
             }
             End::Interrupt(Interrupt::BadAnswer(error)) => return self.fail(Error::BadAnswer(error)),
             End::Interrupt(Interrupt::OutOfSync) => Error::NoFrames,
             End::Link(Closed::Fault(fault)) => Error::Ppp(fault),
         };
-        self.tunnel_failures += 1;
-        if self.tunnel_failures >= MAX_TUNNEL_FAILURES {
+        if self.tunnel_error.is_some() {
             return self.fail(error);
         }
-        self.retry(now, Step::Tunnel, error.to_string());
+        let why = error.to_string();
+        self.tunnel_error = Some(error);
+        self.retry(now, Step::Tunnel, why);
     }
 
     /// Opens the tunnel again with the cookie that we have, if that may work.
-    fn resume(&mut self, now: Now) {
+    pub(super) fn resume(&mut self, now: Now) {
         let delay = self.drop.as_ref().and_then(|drop| drop.next_resume(now.boot, &mut *self.rng));
         match delay.filter(|_| self.jar.session().is_some()) {
             None => self.sign_in_again(now),
@@ -97,17 +104,16 @@ impl Session {
         }
     }
 
-    /// The cookie is dead. A password that opened a tunnel may be sent once more; a browser is asked for.
+    /// The cookie is dead. What opened a tunnel may sign in once more; a person is asked for the rest.
     pub(super) fn sign_in_again(&mut self, now: Now) {
         self.jar.clear();
-        let step = self.sign_in_step();
-        if matches!(step, Step::Login) && !self.may_sign_in {
-            return self.fail(Error::SessionRefused);
+        if let Some(error) = self.cannot_sign_in() {
+            return self.fail(error);
         }
         self.disconnect(true);
         self.outputs.push_back(Output::Note(Event::SigningIn));
         let delay = self.next_backoff();
-        self.state = State::Waiting { step, at: now.mono + delay };
+        self.state = State::Waiting { step: Step::SignIn, at: now.mono + delay };
     }
 
     pub(super) fn retry(&mut self, now: Now, step: Step, why: String) {

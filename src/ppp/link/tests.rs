@@ -313,20 +313,30 @@ fn ipcp_option_faults() {
             }
         }
     }
-    // The peer's side: VJ rejected, any address acknowledged (also ours), deprecated addresses rejected.
+    // The peer's side: VJ rejected, any address acknowledged (also ours), deprecated addresses if the second is ours.
     let mut b = Bench::new();
     b.open_lcp();
     b.sent();
     let vj = [2, 6, 0, 0x2d, 0x0f, 1];
+    let pair = [[192, 0, 2, 1], ADDRESS.octets()].concat();
     for (asked, code, answer) in [
         ([&vj[..], &[3, 6, 1, 2, 3, 4]].concat(), code::CONFIGURE_REJECT, vj.to_vec()),
         (options(&[(3, &ADDRESS.octets())]), code::CONFIGURE_ACK, options(&[(3, &ADDRESS.octets())])),
         (options(&[(1, &[0; 8])]), code::CONFIGURE_REJECT, options(&[(1, &[0; 8])])),
+        (options(&[(1, &pair)]), code::CONFIGURE_ACK, options(&[(1, &pair)])),
         (vec![], code::CONFIGURE_ACK, vec![]),
     ] {
         b.give(IPCP, &Packet { code: 1, id: 3, data: &asked }.emit());
         assert_eq!(b.one(), (IPCP, Packet { code, id: 3, data: &answer }.emit()));
     }
+    // Rejects do not go on for ever.
+    let mut b = Bench::new();
+    b.open_lcp();
+    b.ack();
+    for id in 1..=11 {
+        b.give(IPCP, &Packet { code: 1, id, data: &vj }.emit());
+    }
+    assert_eq!((b.sent().len(), b.closed()), (10, Closed::Fault(Fault::NotConverging)));
 }
 
 #[test]
