@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lab::{Lab, PASSWORD, Setup, eventually, password};
-use pterodapter::demo::gateway::{CloseStyle, IdentityProvider, Scenario};
+use pterodapter::demo::gateway::{CloseStyle, Factor, IdentityProvider, Scenario, User};
 use pterodapter::demo::probe::Client;
 use pterodapter::fortivpn::Credentials;
 use webdriver::Browser;
@@ -164,6 +164,35 @@ fn a_refused_password_is_tried_again_by_a_person_only() {
     shows(&browser, "No tunnel");
     browser.screenshots("failed");
     assert!(browser.text().contains("two failures lock the account"));
+    assert_eq!(browser.console_errors(&page), [""; 0]);
+}
+
+#[test]
+fn a_question_is_answered_wrong_then_right() {
+    if skipped() {
+        return;
+    }
+    let _turn = turn();
+    let alice = User::new("alice", PASSWORD).with_factor(Factor::code("246810"));
+    let lab = Lab::start(Setup { users: vec![alice], ..Setup::default() });
+    let page = format!("http://{}/", lab.daemon().page_addresses()[0]);
+    let browser = Browser::start("");
+    browser.open(&page);
+    shows(&browser, "Code of the token");
+    browser.screenshots("question");
+    browser.type_into("#answer", "111111");
+    browser.click("form button");
+    shows(&browser, "refused");
+    browser.screenshots("question-refused");
+    // Only a person goes on from here.
+    if browser.text().contains("Try again") {
+        browser.click("form[action='/retry'] button");
+        shows(&browser, "Code of the token");
+    }
+    browser.type_into("#answer", "246810");
+    browser.click("form button");
+    shows(&browser, "The tunnel is up");
+    lab.wait_for_tunnel(1);
     assert_eq!(browser.console_errors(&page), [""; 0]);
 }
 
