@@ -114,6 +114,7 @@ impl View<'_> {
     fn heading(&self) -> &'static str {
         match self.state.uplink {
             Uplink::Connecting => "Connecting to the gateway",
+            Uplink::Waiting if self.request.is_none() => "Signing in",
             Uplink::Waiting => "Waiting for a sign-in",
             Uplink::Up => "The tunnel is up",
             Uplink::Down => "The tunnel is down, reconnecting",
