@@ -5,6 +5,7 @@
 mod lab;
 
 mod behaviours;
+mod clock;
 mod drops;
 mod http;
 mod ppp;
