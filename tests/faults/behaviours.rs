@@ -236,6 +236,10 @@ fn b18_timeouts_in_every_style_are_got_over() {
 
 #[test]
 fn b19_a_second_tunnel_on_one_cookie_after_silence() {
+    slow("b19");
+}
+
+pub(crate) fn second_tunnels() {
     each([SecondTunnel::ReplaceOld, SecondTunnel::Refuse], |second_tunnel| {
         let usual = Scenario { second_tunnel, reuse: Some(Duration::from_secs(60)), ..Scenario::default() };
         let orders = vec![(Moment::UpFor(Duration::from_millis(200)), Order::Drop(CloseStyle::Blackhole))];

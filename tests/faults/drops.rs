@@ -25,6 +25,10 @@ fn address(lab: &Lab) -> Option<Ipv4Addr> {
 
 #[test]
 fn f31_a_black_hole_is_noticed_within_thirty_seconds() {
+    slow("f31");
+}
+
+pub(crate) fn black_holes() {
     // In the middle of traffic, and in silence.
     let after_packets = vec![(Moment::Packets(5), Order::Drop(CloseStyle::Blackhole))];
     let after_time = vec![(Moment::UpFor(Duration::from_millis(500)), Order::Drop(CloseStyle::Blackhole))];
@@ -191,6 +195,10 @@ fn f34_sessions_that_expire_are_followed_by_a_new_sign_in() {
 
 #[test]
 fn f34_echoes_keep_a_session_where_they_count_as_activity() {
+    slow("f34");
+}
+
+pub(crate) fn echoes_as_activity() {
     each([true, false], |echo_is_activity| {
         let scenario = Scenario { idle_timeout: Duration::from_secs(13), echo_is_activity, ..reusable() };
         let lab = works(Setup::of(scenario));
@@ -205,7 +213,7 @@ fn f34_echoes_keep_a_session_where_they_count_as_activity() {
 fn f35_a_gateway_that_stops_reading_costs_packets_not_memory() {
     let lab = works(Setup::default());
     let device = device(&lab);
-    lab.gateway.order_tunnels(&Order::PauseReading(Duration::from_secs(10)));
+    lab.gateway.order_tunnels(&Order::PauseReading(Duration::from_secs(5)));
     let uplink_full = || {
         let drops = lab.daemon().counters().snapshot().drops;
         drops.iter().any(|(name, count)| *name == "uplink_full" && *count > 0)

@@ -5,15 +5,19 @@
 mod lab;
 
 mod behaviours;
+mod clock;
 mod drops;
 mod http;
 mod ppp;
 mod sign_in;
 mod xml;
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Mutex, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lab::{Lab, Setup, happens};
@@ -40,6 +44,30 @@ fn each<T: Debug + Send>(cases: impl IntoIterator<Item = T>, run: impl Fn(T) + S
             });
         }
     });
+}
+
+/// What waits for long. The harness runs few tests at a time, so these start together, with the first of them.
+const SLOW: [(&str, fn()); 5] = [
+    ("b19", behaviours::second_tunnels),
+    ("f25", ppp::impossible_lengths),
+    ("f30", ppp::odd_echoes),
+    ("f31", drops::black_holes),
+    ("f34", drops::echoes_as_activity),
+];
+
+/// The result of one of [`SLOW`].
+fn slow(name: &str) {
+    static STARTED: OnceLock<Mutex<HashMap<&str, JoinHandle<()>>>> = OnceLock::new();
+    // Where some tests are chosen, only those run.
+    if std::env::args().nth(1).is_some_and(|filter| !filter.starts_with('-')) {
+        let (_, run) = SLOW.into_iter().find(|(known, _)| *known == name).unwrap();
+        return run();
+    }
+    let all = || SLOW.into_iter().map(|(name, run)| (name, std::thread::spawn(run))).collect();
+    let test = STARTED.get_or_init(|| Mutex::new(all())).lock().unwrap().remove(name).unwrap();
+    if let Err(panic) = test.join() {
+        resume_unwind(panic);
+    }
 }
 
 /// A gateway with faults.

@@ -470,7 +470,7 @@ fn f17_a_slow_trade_and_one_that_stays_open_do_not_hang() {
     if no_browser() {
         return;
     }
-    each([Fault::Delay(Duration::from_secs(20)), Fault::KeptOpen], |what| {
+    each([Fault::Delay(Duration::from_secs(3)), Fault::KeptOpen], |what| {
         let lab = by_browser(fault(TRADE, what));
         browse(&lab, &lab.link());
         comes_up(&lab);
