@@ -16,9 +16,11 @@ use log::LevelFilter;
 
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
+use super::setup::SetupArgs;
+
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -27,6 +29,8 @@ const TUNNEL: &str = "What takes the tunnel [default: everything over IPv4]";
 const EXAMPLES: &str = "\
 Commands:
   ikev2  Serve IKEv2 clients; options may stand before or after the word
+  check  Say what is wrong with the options and the files they name, without starting
+  setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
@@ -55,6 +59,10 @@ pub struct Invocation {
 pub enum Command {
     /// Serve IKEv2 clients.
     Ikev2(Box<Ikev2Args>),
+    /// Say what is wrong with the options of `ikev2`.
+    Check(Box<Ikev2Args>),
+    /// Make configuration, certificates and profiles.
+    Setup(SetupArgs),
     /// Run the demonstration.
     Demo(DemoArgs),
     /// Help a running daemon to sign in.
@@ -73,30 +81,40 @@ where
     let mut command = Typed::command();
     let matches = command.try_get_matches_from_mut(argv)?;
     if let Some(name) = matches.subcommand_name() {
-        let stray = matches
-            .ids()
-            .filter(|id| id.as_str() != "log_level")
-            .find(|id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine));
+        let stray = command
+            .get_arguments()
+            .filter(|arg| !arg.is_global_set())
+            .map(|arg| arg.get_id().as_str())
+            .find(|id| matches.value_source(id) == Some(ValueSource::CommandLine));
         if let Some(id) = stray {
-            let text = format!("'{}' belongs to ikev2, not to {name}", id.as_str().replace('_', "-"));
+            let text = format!("'{}' belongs to ikev2, not to {name}", id.replace('_', "-"));
             return Err(command.error(ErrorKind::ArgumentConflict, text));
         }
     }
     let typed = Typed::from_arg_matches(&matches)?;
     let run = match (typed.sub, typed.ikev2) {
         (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
+        (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (Some(Sub::Login(login)), _) => Command::Login(login),
         (None, Some(mut ikev2)) => {
             ikev2.uplink = typed.uplink;
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
-            Command::Ikev2(Box::new(ikev2))
+            match ikev2.word.as_str() {
+                "check" => Command::Check(Box::new(ikev2)),
+                _ => Command::Ikev2(Box::new(ikev2)),
+            }
         }
         (None, None) => {
-            let text = "give a command: ikev2, login or demo";
+            let text = "give a command: ikev2, check, setup, login or demo";
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
     Ok(Invocation { log_level: typed.log_level, command: run })
+}
+
+/// What clap knows of the program.
+pub fn definition() -> clap::Command {
+    Typed::command()
 }
 
 /// Lets the IKEv2 client of a laptop or phone reach the network behind a FortiGate SSL VPN.
@@ -118,6 +136,10 @@ struct Typed {
           hide_possible_values = true, display_order = 90)]
     log_level: LevelFilter,
 
+    /// Options from a file [default: /etc/pterodapter/pterodapter.toml]
+    #[arg(long, value_name = "FILE", display_order = 80)]
+    config: Option<PathBuf>,
+
     #[command(flatten)]
     ikev2: Option<Ikev2Args>,
 
@@ -133,6 +155,9 @@ enum Sub {
     /// A gateway, the daemon and an IKEv2 client in one process on loopback: connects, moves data, prints a table
     #[command(hide = true)]
     Demo(DemoArgs),
+    /// Makes a configuration with certificates, and with 'device' the profile of a device
+    #[command(hide = true)]
+    Setup(SetupArgs),
     /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
     #[command(hide = true)]
     Login(LoginArgs),
@@ -142,7 +167,7 @@ enum Sub {
 #[derive(Args, Clone, Debug)]
 pub struct Ikev2Args {
     /// The command word itself, anywhere among the options.
-    #[arg(value_name = "COMMAND", required = true, value_parser = ["ikev2"], hide = true)]
+    #[arg(value_name = "COMMAND", required = true, value_parser = ["ikev2", "check"], hide = true)]
     word: String,
 
     /// The FortiGate; the port is 443 if left out

@@ -14,7 +14,7 @@ use crate::engine::{self, Clock, ServiceManager, StartError, Stopper};
 use super::Failure;
 use super::args::{Ikev2Args, Source};
 use super::console::Console;
-use super::settings::{self, System};
+use super::settings::{self, System, Warning};
 use super::terminal::{self, Input};
 
 /// Exit code after Ctrl-C before there was anything to end, as shells have it.
@@ -28,7 +28,10 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     let manager = ServiceManager::from_environment().map_err(|e| start_failure(e.into()))?;
     let stopper = Arc::new(OnceLock::new());
     stop_on_signal(Arc::clone(&stopper))?;
-    let mut config = load(args)?;
+    let (mut config, warnings) = load(args)?;
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
     let (requests, to_console) = crossbeam_channel::bounded(REQUESTS);
     config.sign_in.console = Some(requests);
     let daemon = engine::start_under(config, manager).map_err(start_failure)?;
@@ -53,7 +56,8 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     }
 }
 
-fn load(args: &Ikev2Args) -> Result<engine::Config, Failure> {
+/// The configuration with all that it names, and what deserves a look.
+pub(super) fn load(args: &Ikev2Args) -> Result<(engine::Config, Vec<Warning>), Failure> {
     let system = System {
         wall: Clock::start().now().wall,
         cores: thread::available_parallelism().map_or(1, usize::from),
@@ -68,11 +72,7 @@ fn load(args: &Ikev2Args) -> Result<engine::Config, Failure> {
     }
     let loaded = settings::load(args, &system, io::stdin());
     terminal::show();
-    let (config, warnings) = loaded.map_err(|error| Failure::Configuration(error.to_string()))?;
-    for warning in warnings {
-        log::warn!("{warning}");
-    }
-    Ok(config)
+    loaded.map_err(|error| Failure::Configuration(error.to_string()))
 }
 
 fn reads_stdin(args: &Ikev2Args) -> bool {
@@ -107,7 +107,7 @@ fn stop_on_signal(stopper: Arc<OnceLock<Stopper>>) -> Result<(), Failure> {
 }
 
 /// What the person can do about it, with the exit code that fits.
-fn start_failure(error: StartError) -> Failure {
+pub(super) fn start_failure(error: StartError) -> Failure {
     let StartError::Bind { address, error: cause } = &error else {
         return match error {
             StartError::System(_) | StartError::Control(_) => Failure::Runtime(error.to_string()),

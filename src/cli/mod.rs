@@ -3,6 +3,8 @@
 //! `args` knows what was typed, `settings` what was meant, the commands what to do with it.
 
 mod args;
+mod check;
+mod config_file;
 mod console;
 mod demo;
 mod ikev2;
@@ -10,6 +12,7 @@ mod logging;
 mod login;
 mod prompt;
 mod settings;
+mod setup;
 mod terminal;
 
 use std::process::ExitCode;
@@ -21,6 +24,8 @@ use self::args::Command;
 /// Why the program ends without success; each has its exit code.
 #[derive(Debug)]
 enum Failure {
+    /// Something to type is missing or wrong: 2, like what clap refuses.
+    Usage(String),
     /// It broke while running: 1.
     Runtime(String),
     /// No daemon runs that could be helped: 69 (EX_UNAVAILABLE).
@@ -34,6 +39,7 @@ enum Failure {
 impl Failure {
     fn parts(&self) -> (u8, &str) {
         match self {
+            Self::Usage(text) => (2, text),
             Self::Runtime(text) => (1, text),
             Self::NoDaemon(text) => (69, text),
             Self::Permission(text) => (77, text),
@@ -44,24 +50,32 @@ impl Failure {
 
 /// The program: parses the options, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
-    let invocation = match args::parse(std::env::args_os()) {
+    let argv = match config_file::merge(&args::definition(), std::env::args_os().collect()) {
+        Ok(argv) => argv,
+        Err(error) => return fail(&Failure::Configuration(error.to_string())),
+    };
+    let invocation = match args::parse(argv) {
         Ok(invocation) => invocation,
         Err(error) => return usage(&error),
     };
     logging::init(invocation.log_level);
     let outcome = match invocation.command {
         Command::Ikev2(args) => ikev2::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Login(args) => login::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let (code, text) = failure.parts();
-            logging::fatal(text);
-            ExitCode::from(code)
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    let (code, text) = failure.parts();
+    logging::fatal(text);
+    ExitCode::from(code)
 }
 
 /// Prints help, the version, or in one line what is wrong with the command line.

@@ -173,11 +173,8 @@ pub struct System {
 /// The first rule that is broken.
 pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Config, Vec<Warning>), Error> {
     let mut files = Files { credentials: system.credentials.as_deref(), stdin, warnings: Vec::new() };
-    // The engine falls back to 0.0.0.0 where the system has no IPv6.
-    let listen =
-        if args.listen_ip.is_empty() { vec![Ipv6Addr::UNSPECIFIED.into()] } else { args.listen_ip.clone() };
     let config = Config {
-        listen,
+        listen: listen(args),
         ike_port: args.ike_port.get(),
         nat_port: args.nat_port.get(),
         identity: identity(args, system, &mut files)?,
@@ -190,6 +187,11 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Conf
         split: split(args, &mut files.warnings),
     };
     Ok((config, files.warnings))
+}
+
+/// The addresses to serve on. The engine falls back to 0.0.0.0 where the system has no IPv6.
+pub fn listen(args: &Ikev2Args) -> Vec<IpAddr> {
+    if args.listen_ip.is_empty() { vec![Ipv6Addr::UNSPECIFIED.into()] } else { args.listen_ip.clone() }
 }
 
 fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {

@@ -8,6 +8,7 @@ mod error;
 pub mod hash;
 pub mod method14;
 pub mod pem;
+pub mod pkcs12;
 pub mod pki;
 pub mod prf;
 pub mod rng;

@@ -4,6 +4,7 @@ use rustls_pemfile::{Item, read_one_from_slice};
 
 use super::Error;
 use super::pki::Certificate;
+use super::secret::Secret;
 use super::sign::PrivateKey;
 
 /// All certificates of a PEM file, in their order. Other sections are skipped; none at all is an error.
@@ -31,6 +32,14 @@ pub fn private_key(pem: &[u8]) -> Result<PrivateKey, Error> {
         return Err(Error::BadKey("it is encrypted; store it without a passphrase and protect the file"));
     }
     Err(Error::BadKey("no private key in the PEM file"))
+}
+
+/// The first private key of a PEM file as PKCS#8 in DER, if it is in that form.
+pub fn pkcs8_der(pem: &[u8]) -> Option<Secret> {
+    Items(pem).find_map(|item| match item {
+        Ok(Item::Pkcs8Key(der)) => Some(Secret::from(der.secret_pkcs8_der())),
+        _ => None,
+    })
 }
 
 const ENCRYPTED: &[u8] = b"ENCRYPTED";

@@ -192,7 +192,8 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let clock = Clock::start();
     let poll = Poll::new()?;
     let waker = Arc::new(LoopWaker::new(Waker::new(poll.registry(), WAKER)?));
-    let [ike_sockets, nat_sockets] = open_sockets(&config, &mut manager)?;
+    let [ike_sockets, nat_sockets] =
+        open_sockets(&config.listen, [config.ike_port, config.nat_port], &mut manager)?;
     let addresses = [&ike_sockets, &nat_sockets].map(|udp| udp.iter().map(Udp::local_addr).collect());
     let mut udp = ike_sockets;
     udp.extend(nat_sockets);
@@ -283,8 +284,16 @@ fn open_control(sign_in: &SignIn, poll: &Poll) -> Result<Option<Control>, StartE
 }
 
 /// The sockets for IKE, and for IKE with marker and ESP: those of the service manager, or bound on every address.
-fn open_sockets(config: &Config, manager: &mut ServiceManager) -> Result<[Vec<Udp>; 2], StartError> {
-    let ports = [config.ike_port, config.nat_port];
+/// Whether UDP sockets for `ports` can be bound now; they are closed again.
+pub fn try_ports(listen: &[IpAddr], ports: [u16; 2]) -> Result<(), StartError> {
+    open_sockets(listen, ports, &mut ServiceManager::default()).map(drop)
+}
+
+fn open_sockets(
+    listen: &[IpAddr],
+    ports: [u16; 2],
+    manager: &mut ServiceManager,
+) -> Result<[Vec<Udp>; 2], StartError> {
     let mut opened = [Vec::new(), Vec::new()];
     for (handed_over, sockets) in manager.take_sockets(ports)?.into_iter().zip(&mut opened) {
         for socket in handed_over {
@@ -292,8 +301,8 @@ fn open_sockets(config: &Config, manager: &mut ServiceManager) -> Result<[Vec<Ud
         }
     }
     let to_bind = opened.each_ref().map(Vec::is_empty);
-    for listen in &config.listen {
-        let mut ip = *listen;
+    for address in listen {
+        let mut ip = *address;
         for ((port, sockets), _) in ports.iter().zip(&mut opened).zip(to_bind).filter(|(_, wanted)| *wanted) {
             let mut result = Udp::bind(SocketAddr::new(ip, *port));
             let no_ipv6 = result.as_ref().is_err_and(|error| ip.is_ipv6() && is_family_off(error));

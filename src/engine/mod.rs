@@ -33,7 +33,7 @@ pub use clock::Clock;
 pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, SignIn, Split};
 pub use counters::{Counters, Snapshot};
 pub use desk::{Refusal, Request, Submission, is_sign_in_id};
-pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under};
+pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under, try_ports};
 pub use service_manager::{HandoverError, ServiceManager};
 pub use state::{Device, State, Uplink};
 pub use transport::{ClientCertificate, Pin, PinError, Proxy, ProxyError, ProxyKind, Transport};

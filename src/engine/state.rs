@@ -106,6 +106,10 @@ impl State {
                 self.note_error(now, why.clone());
                 return true;
             }
+            Output::Note(event @ Event::SignInRefused) => {
+                self.note_error(now, event.to_string());
+                return true;
+            }
             Output::Stopped => Uplink::Stopped,
             _ => return false,
         };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::config;
+use super::{config, cookie};
 use crate::ppp;
 use crate::wire::http;
 
@@ -79,6 +79,8 @@ pub enum Error {
     CertificateAlone,
     /// The gateway refuses the TLS client certificate, or misses one.
     ClientCertificate(String),
+    /// What was given for a cookie is none.
+    BadCookie(cookie::Error),
     /// The gateway refuses the cookie that was given.
     CookieRefused,
     /// The session of the cookie that was given is over.
@@ -178,6 +180,7 @@ impl fmt::Display for Error {
             Self::ClientCertificate(why) => {
                 write!(f, "the gateway wants a good TLS client certificate: give it, with its key ({why})")
             }
+            Self::BadCookie(why) => why.fmt(f),
             Self::CookieRefused => f.write_str(
                 "the gateway refuses the cookie that was given: get a new one, from the same public address as this \
                  host's and with the same User-Agent, and use it at once, for one tunnel",
@@ -248,6 +251,7 @@ impl Error {
             Self::OtherRealm(_) => "other-realm",
             Self::CertificateAlone => "certificate-alone",
             Self::ClientCertificate(_) => "client-certificate",
+            Self::BadCookie(_) => "bad-cookie",
             Self::CookieRefused => "cookie-refused",
             Self::CookieOver => "cookie-over",
             Self::SessionExists => "session-exists",
@@ -265,5 +269,63 @@ impl Error {
             Self::Ppp(_) => "ppp",
             Self::Trust(_) => "trust",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_a_name_of_its_own_and_one_sentence() {
+        let word = || "word".to_owned();
+        let all = [
+            Error::Denied,
+            Error::UnknownUser,
+            Error::NoPolicy,
+            Error::LockedOut,
+            Error::PasswordExpired,
+            Error::NewPasswordRefused(word()),
+            Error::CodeRefused,
+            Error::AnswerRefused,
+            Error::PushDenied,
+            Error::PushTimeout,
+            Error::CodeTimeout,
+            Error::AnswerTimeout,
+            Error::TooManyRounds,
+            Error::BadForm,
+            Error::OtherRealm(word()),
+            Error::CertificateAlone,
+            Error::ClientCertificate(word()),
+            Error::BadCookie(cookie::Error::Empty),
+            Error::CookieRefused,
+            Error::CookieOver,
+            Error::SessionExists,
+            Error::HostCheck,
+            Error::LoginUnanswered(word()),
+            Error::SignInTimeout,
+            Error::SessionRefused,
+            Error::TunnelRefused(None),
+            Error::NoTunnelMode,
+            Error::BadConfig(config::Error::Malformed),
+            Error::BadAnswer(http::Error::ChunkSize),
+            Error::BadStatus(418),
+            Error::OtherHost,
+            Error::NoFrames,
+            Error::Ppp(ppp::Fault::Timeout),
+            Error::Trust(word()),
+        ];
+        let mut names: Vec<_> = all.iter().map(Error::name).collect();
+        for (error, name) in all.iter().zip(&names) {
+            let sentence = error.to_string();
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}");
+            assert!(
+                sentence.len() > 20 && !sentence.ends_with('.') && !sentence.contains("  "),
+                "{sentence}"
+            );
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all.len());
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::cookie;
 use super::error::CloseReason;
 use crate::ppp;
 
@@ -62,6 +63,8 @@ pub enum Event {
     PasswordKept(String),
     /// The gateway ends the session after this time.
     SessionEnds(Duration),
+    /// What was given for a cookie is none; nothing was done with it.
+    NoCookie(cookie::Error),
     /// Routes that are malformed or too many, and are left out.
     RoutesSkipped(usize),
     /// PPP gave another address than the configuration.
@@ -85,6 +88,7 @@ impl fmt::Display for Event {
             Self::SessionEnds(left) => {
                 write!(f, "the gateway ends the session in {} s; a new sign-in follows then", left.as_secs())
             }
+            Self::NoCookie(why) => why.fmt(f),
             Self::RoutesSkipped(count) => {
                 write!(f, "{count} routes of the gateway are malformed and left out")
             }

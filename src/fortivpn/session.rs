@@ -278,7 +278,7 @@ impl Session {
             Input::SamlId(id) if self.may_renew() && saml::is_valid_id(&id) => self.renew(now, id),
             Input::SamlId(_) => {}
             Input::Answer { question, answer } => self.answer(now, question, &answer),
-            Input::Cookie(cookie) => self.take_cookie(now, cookie),
+            Input::Cookie(cookie) => self.take_cookie(now, &cookie),
             Input::NetworkChanged => self.network_changed(now),
             Input::Stop => self.stop(now),
         }

@@ -1,4 +1,6 @@
-//! Certificates: a small authority of our own that issues what IKE servers and clients need.
+//! Certificates: a small authority of our own that issues what IKE servers and clients need; and profiles for devices.
+
+pub mod profile;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -7,6 +7,7 @@ mod company;
 mod lab;
 mod nat64;
 mod pki;
+mod profile;
 mod routes;
 mod service;
 mod strongswan;

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use crate::lab::{Done, Lab, Process, wait_for};
+use crate::lab::{Done, Lab, Process, must, wait_for};
 use crate::pki::{Identity, copy_into};
 
 const CHARON: &str = "/usr/sbin/charon-systemd";
@@ -66,11 +67,29 @@ impl<'a> Strongswan<'a> {
         identity: &Identity,
         charon: &str,
     ) -> Self {
-        let dir = lab.path(&format!("swan-{role}"));
-        let _ = fs::remove_dir_all(&dir);
+        let dir = Self::directory(lab, role);
         copy_into(trust, &dir.join("x509ca"));
         copy_into(&identity.key, &dir.join("private"));
         fs::write(dir.join("swanctl.conf"), swanctl).expect("file");
+        Self::launch(lab, role, dir, charon)
+    }
+
+    /// Starts charon with the files of `from`, laid out as in Debian's /etc/swanctl.
+    pub fn with_files(lab: &'a Lab, role: &'static str, from: &Path) -> Self {
+        let dir = Self::directory(lab, role);
+        must(Command::new("cp").arg("-r").arg(from).arg(&dir));
+        fs::write(dir.join("swanctl.conf"), "include conf.d/*.conf\n").expect("file");
+        Self::launch(lab, role, dir, "")
+    }
+
+    /// Where the files of this charon go; nothing is there yet.
+    fn directory(lab: &Lab, role: &str) -> PathBuf {
+        let dir = lab.path(&format!("swan-{role}"));
+        let _ = fs::remove_dir_all(&dir);
+        dir
+    }
+
+    fn launch(lab: &'a Lab, role: &'static str, dir: PathBuf, charon: &str) -> Self {
         let (vici, resolv_conf) = (dir.join("vici"), lab.resolv_conf(role));
         let daemon = format!(
             "charon-systemd {{\n load = {PLUGINS}\n install_virtual_ip = yes\n install_routes = yes\n \

@@ -114,6 +114,7 @@ impl View<'_> {
     fn heading(&self) -> &'static str {
         match self.state.uplink {
             Uplink::Connecting => "Connecting to the gateway",
+            Uplink::Waiting if self.request.is_none() => "Signing in",
             Uplink::Waiting => "Waiting for a sign-in",
             Uplink::Up => "The tunnel is up",
             Uplink::Down => "The tunnel is down, reconnecting",
@@ -141,7 +142,7 @@ impl View<'_> {
             (None, Uplink::Up) => "Nothing to do: you can close this page.".into(),
             (None, Uplink::Down) => "Nothing to do: it comes back by itself.".into(),
             (None, Uplink::Failed) => match self.state.errors.front() {
-                Some((_, error)) => format!("Mend this, then try again: {}.", shortened(error)),
+                Some((_, error)) => format!("Before you try again: {}.", shortened(error)),
                 None => "Try again.".into(),
             },
             (None, Uplink::Stopped) => "Start pterodapter again.".into(),
@@ -277,11 +278,13 @@ impl View<'_> {
     }
 
     fn write_errors(&self, out: &mut String) -> fmt::Result {
-        if self.state.errors.is_empty() {
+        // The last one is said above where it needs a person.
+        let said = usize::from(self.state.uplink == Uplink::Failed);
+        if self.state.errors.len() <= said {
             return Ok(());
         }
         out.write_str("<section><h2>Last errors</h2><ul>")?;
-        for (at, error) in &self.state.errors {
+        for (at, error) in self.state.errors.iter().skip(said) {
             write!(
                 out,
                 "<li><bdi>{}</bdi><br><span class=\"soft\">{}</span></li>",

@@ -34,7 +34,7 @@ impl Dialer {
         Self { race, sockets: Default::default(), first_token, connected: None, failure }
     }
 
-    /// What came after TCP failed at the address that was connected: the others are left.
+    /// What came after TCP failed at the address that was connected: the others are tried.
     pub fn handle_failed(&mut self, reason: CloseReason) {
         self.failure = reason;
     }
@@ -49,8 +49,10 @@ impl Dialer {
         };
         match result {
             Ok(()) => self.connected = self.connected.or(Some(lane)),
-            // An event of an earlier socket.
-            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {}
+            // An event of an earlier socket: this one is still connecting.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotConnected
+                    || error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => self.drop_lane(lane, Ended::Io(error).close_reason(false)),
         }
     }

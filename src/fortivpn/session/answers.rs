@@ -115,6 +115,12 @@ impl Session {
                 self.replace_old_session(now, Step::SignIn);
             }
             Verdict::Failed(..) if self.keep_old_session(now) => {}
+            // Who signs in was accepted before.
+            Verdict::Failed(Error::Denied, words)
+                if matches!(step, Step::HostCheck(_) | Step::HostCheckResult(_)) =>
+            {
+                self.refused(now, step, Error::HostCheck, words);
+            }
             // Each id is a person's action, so asking for another one repeats nothing.
             Verdict::Failed(Error::Denied, _) if by_browser => self.browser_refused(now),
             Verdict::Failed(Error::LoginUnanswered(why), _) if by_browser => {

@@ -78,7 +78,9 @@ pub enum Credentials {
     },
     /// With the TLS client certificate alone.
     Certificate,
-    /// With the cookie of a session that was signed in elsewhere.
+    /// With the cookie of a session that was signed in elsewhere, in any form that [`cookie::parse_given`] reads.
+    ///
+    /// [`cookie::parse_given`]: crate::fortivpn::cookie::parse_given
     Cookie(Secret),
 }
 
@@ -99,7 +101,7 @@ pub enum Input {
         /// The answer.
         answer: Answer,
     },
-    /// A person gives the cookie of a session that was signed in elsewhere.
+    /// A person gives the cookie of a session that was signed in elsewhere; in any form, as in [`Credentials`].
     Cookie(Secret),
     /// The host's addresses or routes changed: see whether the gateway is still there.
     NetworkChanged,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{BROWSER, Connection, Credentials, Output, Session, State, Step};
 use crate::base::Now;
 use crate::crypto::Secret;
-use crate::fortivpn::cookie::is_cookie;
+use crate::fortivpn::cookie;
 use crate::fortivpn::error::Error;
 use crate::fortivpn::event::Event;
 use crate::fortivpn::login::{self, Account, CookieJar, Kind, Round};
@@ -49,8 +49,8 @@ impl Wanted {
 /// What is known about the sign-in, over all its tries.
 pub(super) struct SignIn {
     password: Option<Secret>,
-    /// The cookie that was given, until it is used.
-    given: Option<Secret>,
+    /// The cookie that was given, until it is used; or why it is none.
+    given: Option<Result<Secret, cookie::Error>>,
     /// The credentials may be sent once: a person said so, or they were good for a tunnel since.
     pub(super) permitted: bool,
     /// The password before this one was refused.
@@ -77,7 +77,9 @@ impl SignIn {
     pub(super) fn new(credentials: &mut Credentials) -> Self {
         let (password, given) = match credentials {
             Credentials::Password { password, .. } => (password.take(), None),
-            Credentials::Cookie(cookie) => (None, Some(std::mem::replace(cookie, Secret::new(Vec::new())))),
+            Credentials::Cookie(given) => {
+                (None, Some(cookie::parse_given(std::mem::replace(given, Secret::new(Vec::new())).expose())))
+            }
             _ => (None, None),
         };
         Self {
@@ -121,7 +123,7 @@ impl SignIn {
 impl Session {
     /// On an open connection: what to send, or `None` where a person is asked first.
     pub(super) fn sign_in(&mut self, now: Now) -> Option<Step> {
-        if let Some(cookie) = self.sign_in.given.take() {
+        if let Some(Ok(cookie)) = self.sign_in.given.take() {
             self.forget_sign_in();
             self.sign_in.by_cookie = true;
             self.jar = CookieJar::with_session(cookie);
@@ -145,7 +147,11 @@ impl Session {
     pub(super) fn cannot_sign_in(&self) -> Option<Error> {
         match &self.config.credentials {
             Credentials::Saml => None,
-            Credentials::Cookie(_) => self.sign_in.given.is_none().then_some(Error::CookieOver),
+            Credentials::Cookie(_) => match &self.sign_in.given {
+                Some(Ok(_)) => None,
+                Some(Err(error)) => Some(Error::BadCookie(*error)),
+                None => Some(Error::CookieOver),
+            },
             Credentials::Password { .. } if self.sign_in.password.is_none() => None,
             _ => (!self.sign_in.permitted).then_some(Error::SessionRefused),
         }
@@ -319,20 +325,24 @@ impl Session {
     }
 
     /// A session from outside, wherever a sign-in is wanted.
-    pub(super) fn take_cookie(&mut self, now: Now, cookie: Secret) {
+    pub(super) fn take_cookie(&mut self, now: Now, given: &Secret) {
         let wanted = match &self.state {
             State::Idle | State::Failed | State::Browser { .. } | State::Asking { .. } => true,
             State::Waiting { .. } | State::Connecting { .. } => self.stop_by.is_none(),
             State::Exchange { .. } | State::Tunnel { .. } | State::Stopped => false,
         };
-        if !wanted || !is_cookie(cookie.expose()) {
+        if !wanted {
             return;
         }
+        let cookie = match cookie::parse_given(given.expose()) {
+            Ok(cookie) => cookie,
+            Err(error) => return self.outputs.push_back(Output::Note(Event::NoCookie(error))),
+        };
         self.withdraw_request();
         if self.connection == Connection::Opening {
             self.disconnect(false);
         }
-        self.sign_in.given = Some(cookie);
+        self.sign_in.given = Some(Ok(cookie));
         self.failures = 0;
         self.drop = None;
         self.begin(now, Step::SignIn);

@@ -29,8 +29,13 @@ impl Page<'_> {
                 self.saml_user(magic)
             }
             IdentityProvider::Form => {
-                let (name, password) = (field(&form, "username"), field(&form, "password"));
-                self.shared.users.iter().find(|user| user.name == name && user.password == password)
+                // Browsers write a space as a plus sign, which the decoder keeps.
+                let is = |name, right: &str| {
+                    let typed = field(&form, name);
+                    typed == right || typed.replace('+', " ") == right
+                };
+                let mut users = self.shared.users.iter();
+                users.find(|user| is("username", &user.name) && is("password", &user.password))
             }
             IdentityProvider::Refuse => {
                 return Response::html(403, page("<p>Access denied: you may not use this application.</p>"));

@@ -289,3 +289,34 @@ fn a_code_behind_a_certificate() {
     b.say("123456");
     assert!(b.session.is_up() && b.bodies[1].contains("&peer=cn1&code=123456&"));
 }
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_nothing_panics_and_the_sign_in_ends(
+        rounds in prop::collection::vec((0..6usize, prop::collection::vec(any::<u8>(), 0..60), 0..5u8), 1..15),
+    ) {
+        const BODIES: [&str; 6] = [TOKEN, PUSH, RENEWAL, FORCED, "ret=5,tokeninfo=", "<form><input name=c value='"];
+        let reply = |&(which, ref junk, cut): &(usize, Vec<u8>, u8)| {
+            let body = BODIES[which];
+            let body = &body[..body.len() * (5 - usize::from(cut)) / 5];
+            let status = if which == 5 { "401 Authorization Required" } else { "200 OK" };
+            let junk: String = junk.iter().map(|&b| char::from(b)).collect();
+            let length = body.len() + junk.len();
+            Http(format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}{junk}"))
+        };
+        let mut b = asked(rounds.iter().map(reply).collect());
+        for _ in 0..20 {
+            if b.failed().is_none() {
+                let kind = b.question().kind;
+                prop_assert!(b.question().text.chars().all(|c| !c.is_control()));
+                match kind {
+                    QuestionKind::TwoCodes => {
+                        b.answer(Answer::TwoCodes(Secret::from(&b"1"[..]), Secret::from(&b"2"[..])));
+                    }
+                    _ => b.say("1"),
+                }
+            }
+        }
+        prop_assert!(b.failed().is_some() && b.bodies.len() <= 12);
+    }
+}

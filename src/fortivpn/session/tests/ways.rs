@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fortivpn::HostCheckValues;
+use crate::fortivpn::cookie::Error::NoCookie;
 
 fn cookie(value: &str) -> Secret {
     Secret::from(value.as_bytes())
@@ -114,7 +115,7 @@ fn a_client_certificate_that_is_refused_or_missing_is_said_at_once() {
 
 #[test]
 fn a_cookie_from_outside() {
-    let mut b = Bench::new(Credentials::Cookie(cookie("out+side=="))).up();
+    let mut b = Bench::new(Credentials::Cookie(cookie("COOKIE='SVPNCOOKIE=out+side=='\n"))).up();
     assert_eq!(b.requests[0], "/remote/fortisslvpn_xml?dual_stack=1 SVPNCOOKIE=out+side==");
     assert!(!format!("{:?}", b.session).contains("out+side"));
     assert_eq!(b.session.session_ends(), None);
@@ -125,11 +126,16 @@ fn a_cookie_from_outside() {
     assert_eq!((b.failed(), b.connects), (Some(&Error::CookieOver), 2));
     b.handle(Input::Retry);
     assert_eq!(b.connects, 2);
-    b.handle(Input::Cookie(cookie("a\r\nb")));
+    b.handle(Input::Cookie(cookie("two words")));
     assert_eq!(b.connects, 2);
-    b.handle(Input::Cookie(cookie("new")));
+    assert_eq!(b.events.last(), Some(&Output::Note(Event::NoCookie(NoCookie))));
+    b.handle(Input::Cookie(cookie("Set-Cookie: SVPNCOOKIE=new; path=/\r\n")));
     assert!(b.session.is_up());
     assert_eq!(b.requests.last().unwrap(), "/remote/sslvpn-tunnel SVPNCOOKIE=new");
+
+    let mut b = Bench::new(Credentials::Cookie(cookie("two words")));
+    b.handle(Input::Start);
+    assert_eq!((b.failed(), b.connects), (Some(&Error::BadCookie(NoCookie)), 0));
 
     let refused = status("302 Found\r\nLocation: /remote/login");
     let mut b = Bench::new(Credentials::Cookie(cookie("x"))).script("/remote/fortisslvpn_xml", vec![refused]);
@@ -186,4 +192,10 @@ fn host_check_values() {
     let mut b = bench(true).script("/remote/hostcheck_validate", vec![form.clone()]);
     b.handle(Input::Start);
     assert_eq!((b.failed(), b.sent("/remote/hostcheck")), (Some(&Error::HostCheck), 2));
+    // Refused there, the password is not to blame.
+    let mut b = bench(true).script("/remote/hostcheck_validate", vec![denied()]);
+    b.handle(Input::Start);
+    assert_eq!(b.failed(), Some(&Error::HostCheck));
+    b.handle(Input::Retry);
+    assert_eq!((b.questions(), b.sent("/remote/logincheck")), (0, 2));
 }
