@@ -116,6 +116,53 @@ fn what_cannot_work_has_its_sentence_and_exit_code() {
     }
 }
 
+/// The address at which a browser on another machine would end.
+fn end_of_the_browser(link: &str) -> Option<String> {
+    let mut address = link.to_owned();
+    for _ in 0..5 {
+        let curl = Command::new("curl")
+            .args([
+                "--silent",
+                "--insecure",
+                "--max-time",
+                "10",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{redirect_url}",
+            ])
+            .arg(&address)
+            .output()
+            .ok()?;
+        address = String::from_utf8(curl.stdout).unwrap();
+        if address.starts_with("http://127.0.0.1:") {
+            return Some(address);
+        }
+    }
+    panic!("the gateway does not send the browser back: {address}");
+}
+
+#[test]
+fn the_address_of_a_browser_elsewhere_signs_in() {
+    let directory = TempDir::new().unwrap();
+    let control = directory.path().join("control.sock");
+    let socket = control.clone();
+    let lab = Lab::start(Setup {
+        credentials: Credentials::Saml,
+        configure: Box::new(move |config| config.sign_in.control = Some(socket)),
+        ..Setup::default()
+    });
+    let link = lab.link();
+    let Some(address) = end_of_the_browser(&link) else {
+        assert!(std::env::var_os("CI").is_none(), "curl is missing");
+        return println!("skipped: curl is not installed");
+    };
+    let (code, text) = login_with(&control, &[&address], "");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("signed in: the tunnel is up"), "{text}");
+    assert_eq!(lab.state().uplink, Uplink::Up);
+}
+
 /// `script` gives the program a terminal.
 #[test]
 fn at_a_terminal_a_password_is_asked_for_and_not_shown() {

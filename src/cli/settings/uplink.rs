@@ -30,7 +30,8 @@ pub fn session(
     let credentials = credentials(args, files)?;
     let mut config = fortivpn::Config::new(destination.host.clone(), destination.port, credentials);
     config.realm = args.realm.clone();
-    config.push = !args.no_push;
+    // Who gives codes does not want the phone to ring.
+    config.push = !args.no_push && args.otp.is_none() && args.otp_command.is_none();
     config.keep_password = !args.renew_password;
     config.host_check = args.host_check.as_ref().map(|hostcheck| HostCheckValues {
         hostcheck: hostcheck.clone(),
