@@ -47,12 +47,16 @@ fn each<T: Debug + Send>(cases: impl IntoIterator<Item = T>, run: impl Fn(T) + S
 }
 
 /// What waits for long. The harness runs few tests at a time, so these start together, with the first of them.
-const SLOW: [(&str, fn()); 5] = [
+const SLOW: [(&str, fn()); 9] = [
     ("b19", behaviours::second_tunnels),
     ("f25", ppp::impossible_lengths),
+    ("f26", ppp::lost_packets),
     ("f30", ppp::odd_echoes),
     ("f31", drops::black_holes),
+    ("f33", drops::cookies_again),
     ("f34", drops::echoes_as_activity),
+    ("f35", drops::no_reading),
+    ("f38", drops::restarts),
 ];
 
 /// The result of one of [`SLOW`].
