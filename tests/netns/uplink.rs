@@ -143,7 +143,10 @@ fn the_way_to_the_gateway_changes() {
     lab.ip(SRV, "address delete 10.99.2.1/24 dev corp");
     lab.ip(SRV, "link set corp down");
     lab.ip(SRV, &format!("route add {GATEWAY}/32 via 10.99.4.2 src 10.99.4.1"));
-    println!("back after {:?}", wait_up(&service, 2));
+    let took = wait_up(&service, 2);
+    println!("back after {took:?}");
+    // The system tells of the change; without that the echoes would need 28 s.
+    assert!(took < Duration::from_secs(15), "{took:?}:\n{}", service.log());
     traffic::ping(&lab, CLI, ADDRESS, 5);
     traffic::web(&lab, CLI);
     assert!(service.sign_ins() <= 2, "the cookie is bound to the address before; the password is good");
@@ -175,5 +178,5 @@ fn with_silent_address(family: &str, silent: &str) {
     println!("up after {took:?}");
     let log = service.log();
     assert!(log.contains(silent), "the address was not tried first:\n{log}");
-    assert!(took < Duration::from_secs(9), "{took:?}:\n{log}");
+    assert!(took < Duration::from_secs(3), "{took:?}:\n{log}");
 }
