@@ -103,6 +103,10 @@ fn f32_connections_of_devices_survive_a_reconnection_with_the_same_address() {
 
 #[test]
 fn f33_a_cookie_is_used_again_where_the_gateway_said_so_and_not_elsewhere() {
+    slow("f33");
+}
+
+pub(crate) fn cookies_again() {
     let short = Some(Duration::from_secs(1));
     // What the gateway says and does at first, then; sign-ins; addresses stay.
     let cases = [
@@ -211,6 +215,10 @@ pub(crate) fn echoes_as_activity() {
 
 #[test]
 fn f35_a_gateway_that_stops_reading_costs_packets_not_memory() {
+    slow("f35");
+}
+
+pub(crate) fn no_reading() {
     let lab = works(Setup::default());
     let device = device(&lab);
     lab.gateway.order_tunnels(&Order::PauseReading(Duration::from_secs(5)));
@@ -333,6 +341,10 @@ fn f37_the_end_does_not_wait_for_a_gateway_that_does_not_answer() {
 
 #[test]
 fn f38_a_gateway_that_restarts_costs_one_sign_in() {
+    slow("f38");
+}
+
+pub(crate) fn restarts() {
     each([1, 5], |downtime| {
         let lab = works(Setup::of(reusable()));
         let device = device(&lab);

@@ -199,6 +199,10 @@ pub(crate) fn impossible_lengths() {
 
 #[test]
 fn f26_lost_packets_are_sent_again() {
+    slow("f26");
+}
+
+pub(crate) fn lost_packets() {
     each(1..=3, |ignore_frames| {
         let start = clock();
         let lab = works(Setup::of(Scenario { ignore_frames, ..Scenario::default() }));
