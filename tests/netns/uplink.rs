@@ -180,3 +180,51 @@ fn with_silent_address(family: &str, silent: &str) {
     assert!(log.contains(silent), "the address was not tried first:\n{log}");
     assert!(took < Duration::from_secs(3), "{took:?}:\n{log}");
 }
+
+/// Like the soak of the whole program (tests/soak.rs), with a client that nobody here wrote. Half a minute, or
+/// `PTERODAPTER_SOAK_SECONDS`.
+#[test]
+fn random_faults_cost_the_client_nothing() {
+    let Some(lab) = Lab::open() else { return };
+    let setup = Setup { gateway: &["--reuse", "60"], ..Setup::default() };
+    let Some(mut service) = start(&lab, &setup) else { return };
+    let witness = Witness::connect(&service);
+    let seconds = std::env::var("PTERODAPTER_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    let seconds = Duration::from_secs(seconds.unwrap_or(30));
+    let began = now();
+    let seed = std::env::var("PTERODAPTER_SOAK_SEED").ok().and_then(|text| text.parse().ok());
+    let mut dice: u64 = seed.unwrap_or(u64::from(std::process::id()) | 1);
+    println!("seed {dice}");
+    let pings: Vec<_> = "ping -n -q -i 0.05 -W 1".split(' ').chain([ADDRESS]).collect();
+    let mut pings = lab.start(CLI, "ping", &[], &pings);
+    let mut faults = 0;
+    while now() - began < seconds {
+        // Any mixture will do; a restart costs a sign-in, so it is rarer.
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let fault = match (dice >> 33) % 16 {
+            0..5 => "drop fin",
+            5..9 => "drop reset",
+            9..13 => "drop close-notify",
+            13..15 => "drop terminate",
+            _ => "restart 1500",
+        };
+        let up = service.times_up();
+        service.tell_gateway(fault);
+        wait_up(&service, up + 1);
+        wait_for(&format!("the company answers after '{fault}'"), BACK, || {
+            lab.run(CLI, 5, &format!("ping -n -c 1 -W 1 {ADDRESS}")).ok.then_some(())
+        });
+        faults += 1;
+        std::thread::sleep(Duration::from_millis(500 + (dice >> 40) % 2000));
+    }
+    assert!(pings.is_alive(), "{}", pings.log());
+    pings.signal("INT");
+    assert!(pings.wait(Duration::from_secs(5)));
+    println!(
+        "{faults} faults in {:?}; {}",
+        now() - began,
+        pings.log().lines().rev().take(3).collect::<Vec<_>>().join(" ")
+    );
+    traffic::web(&lab, CLI);
+    witness.assert_undisturbed();
+}
