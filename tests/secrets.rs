@@ -206,7 +206,8 @@ fn the_types_of_the_core_show_no_secret() {
     };
     show(&secret());
     let by_password = Credentials::Password { username: "alice".into(), password: Some(secret()) };
-    for credentials in [by_password.clone(), Credentials::Cookie(secret())] {
+    let cookie = Credentials::Cookie(Secret::from(&b"xyzzy-Passw0rd"[..]));
+    for credentials in [by_password, cookie] {
         show(&credentials);
         let config = Config::new("gw.example", 443, credentials);
         show(&config);

@@ -121,10 +121,10 @@ impl Session {
             return self.stopped();
         }
         self.disconnect(false);
-        // A gateway forgets a cookie that no tunnel is opened with for half a minute, however many tunnels were before.
-        let after = if self.fresh && !self.no_address && matches!(step, Step::Config | Step::Tunnel) {
-            self.fresh_failures += 1;
-            policy::backoff(self.fresh_failures - 1, &mut *self.rng)
+        // A gateway forgets a cookie without a tunnel within half a minute, however many tunnels there were before.
+        let after = if !self.no_address && matches!(step, Step::Config | Step::Tunnel) {
+            self.cookie_failures += 1;
+            policy::backoff(self.cookie_failures - 1, &mut *self.rng)
         } else {
             self.next_backoff()
         };
