@@ -206,8 +206,8 @@ fn the_types_of_the_core_show_no_secret() {
     };
     show(&secret());
     let by_password = Credentials::Password { username: "alice".into(), password: Some(secret()) };
-    let cookie = Secret::new(format!("SVPNCOOKIE={PASSWORD}").into_bytes());
-    for credentials in [by_password.clone(), Credentials::Cookie(cookie)] {
+    let cookie = Credentials::Cookie(Secret::from(&b"xyzzy-Passw0rd"[..]));
+    for credentials in [by_password, cookie] {
         show(&credentials);
         let config = Config::new("gw.example", 443, credentials);
         show(&config);

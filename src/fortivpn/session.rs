@@ -134,6 +134,8 @@ pub struct Session {
     tunnel_error: Option<Error>,
     /// Failures in a row, for the backoff.
     failures: usize,
+    /// The same for what needs no sign-in, since a tunnel was up or the cookie was new.
+    cookie_failures: usize,
     up_since: Option<Duration>,
     drop: Option<Drop>,
     stop_by: Option<Duration>,
@@ -172,6 +174,7 @@ impl Session {
             no_address: false,
             tunnel_error: None,
             failures: 0,
+            cookie_failures: 0,
             up_since: None,
             drop: None,
             stop_by: None,

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
 use pterodapter::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
@@ -256,14 +256,19 @@ pub fn eventually(limit: Duration, what: &str, condition: impl FnMut() -> bool) 
 
 /// True if `condition` comes to hold within `limit`.
 pub fn happens(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let steps = limit.as_millis() / 20;
-    for _ in 0..steps {
-        if condition() {
-            return true;
+    let start = clock();
+    while !condition() {
+        if start.elapsed() >= limit {
+            return false;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    false
+    true
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests measure time")]
+fn clock() -> Instant {
+    Instant::now()
 }
 
 /// The wall clock.

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pterodapter::demo::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use pterodapter::demo::probe::ClientConfig;
@@ -203,13 +203,19 @@ fn wall() -> Duration {
 
 /// True if `condition` comes to hold within `limit`.
 pub fn happens(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    for _ in 0..limit.as_millis() / 20 {
-        if condition() {
-            return true;
+    let start = clock();
+    while !condition() {
+        if start.elapsed() >= limit {
+            return false;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    false
+    true
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests measure time")]
+fn clock() -> Instant {
+    Instant::now()
 }
 
 /// True if a program is missing. On CI nothing may be.

@@ -38,6 +38,8 @@ enum Gateway {
     Silent,
     /// It answers all but echoes.
     NoEchoes,
+    /// It signs in, and has no configuration for the moment.
+    Busy,
 }
 
 /// The core and a gateway in memory.
@@ -154,6 +156,9 @@ impl Bench {
             Gateway::Push if is("POST ") => {}
             _ if is("POST ") => self.respond(COOKIE, "ret=1,redir=/remote/index"),
             _ if is("GET /remote/saml/auth_id") => self.respond(COOKIE, ""),
+            Gateway::Busy if is("GET /remote/fortisslvpn_xml") => {
+                self.give(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+            }
             _ if is("GET /remote/fortisslvpn_xml") => self.respond("", XML),
             _ if is("GET /remote/sslvpn-tunnel") => self.tunnel = true,
             _ if is("GET ") => self.respond("", ""),
@@ -326,6 +331,29 @@ fn f34_the_end_of_a_session_is_told_in_time() {
     bench.handle(Input::Closed(CloseReason::Eof));
     bench.run(secs(3));
     assert_eq!((bench.posts, bench.ups, bench.links.len()), (2, 2, 0));
+}
+
+#[test]
+fn f38_a_fresh_session_is_not_left_to_die_however_many_tunnels_were_lost_before() {
+    let mut bench = Bench::password(Gateway::Healthy);
+    for lost in 1..8 {
+        bench.control(0xc021, 5, 9, b"");
+        bench.settle();
+        if lost == 7 {
+            bench.gateway = Gateway::Busy;
+        }
+        // Sign-ins in a row are up to a minute apart ...
+        let posts = bench.posts;
+        while bench.posts == posts {
+            bench.run(secs(1));
+        }
+        bench.run(secs(2));
+    }
+    // ... but a cookie that has no tunnel yet dies within half a minute.
+    let (ups, posts) = (bench.ups, bench.posts);
+    bench.gateway = Gateway::Healthy;
+    bench.run(secs(5));
+    assert_eq!((bench.ups, bench.posts), (ups + 1, posts));
 }
 
 #[test]

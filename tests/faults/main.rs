@@ -67,7 +67,7 @@
 //! | F35 | packets are dropped by name, memory is bounded, flows again | `f35_a_gateway_that_stops_reading_costs_packets_not_memory`, `f35_a_gateway_that_reads_octet_by_octet` |
 //! | F36 | cut, answered or dropped by name | `f36_oversized_and_wrong_packets_are_cut_answered_or_dropped_by_name` |
 //! | F37 | the end takes its three seconds | `f37_the_end_does_not_wait_for_a_gateway_that_does_not_answer` |
-//! | F38 | one new sign-in when the gateway is back | `f38_a_gateway_that_restarts_costs_one_sign_in` |
+//! | F38 | one new sign-in when the gateway is back | `f38_a_fresh_session_is_not_left_to_die_however_many_tunnels_were_lost_before`, `f38_a_gateway_that_restarts_costs_one_sign_in` |
 //! | F39 | the next address, a quarter of a second later | `f39_dead_addresses_cost_little` |
 //! | F40 | stays up; without end: an error, and the tunnel comes back | `f40_tls_does_what_it_may_in_a_session` |
 //! | F42 | one question and no false death; a real one within three seconds | `f42_an_hour_of_sleep_is_no_false_death_and_a_real_one_is_seen_at_once` |

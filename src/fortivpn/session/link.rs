@@ -69,6 +69,7 @@ impl Session {
             self.sign_in.succeeded();
             self.fresh = false;
             self.tunnel_error = None;
+            self.cookie_failures = 0;
             self.drop = None;
         } else if *before == config {
             return;

@@ -121,7 +121,13 @@ impl Session {
             return self.stopped();
         }
         self.disconnect(false);
-        let after = self.next_backoff();
+        // A gateway forgets a cookie without a tunnel within half a minute, however many tunnels there were before.
+        let after = if !self.no_address && matches!(step, Step::Config | Step::Tunnel) {
+            self.cookie_failures += 1;
+            policy::backoff(self.cookie_failures - 1, &mut *self.rng)
+        } else {
+            self.next_backoff()
+        };
         self.outputs.push_back(Output::Note(Event::Retrying { after, why }));
         self.state = State::Waiting { step, at: now.mono + after };
     }

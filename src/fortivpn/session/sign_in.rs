@@ -186,6 +186,7 @@ impl Session {
         self.sign_in.new_password_accepted();
         self.fresh = true;
         self.no_address = false;
+        self.cookie_failures = 0;
         self.tunnel_error = None;
         self.renewal.signed_in(since);
     }
