@@ -3,14 +3,17 @@
 
 #[path = "daemon/lab.rs"]
 mod lab;
+#[path = "daemon/program.rs"]
+mod program;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 use std::{fs, thread};
 
 use lab::{Lab, Setup};
-use pterodapter::demo::gateway::{Factor, User};
+use pterodapter::demo::gateway::{Factor, Scenario, User};
 use pterodapter::engine::Uplink;
 use pterodapter::fortivpn::Credentials;
 use tempfile::TempDir;
@@ -161,6 +164,26 @@ fn the_address_of_a_browser_elsewhere_signs_in() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("signed in: the tunnel is up"), "{text}");
     assert_eq!(lab.state().uplink, Uplink::Up);
+}
+
+/// A program of the test stands in for that of the desktop.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_link_is_opened_where_there_is_a_desktop() {
+    let opener =
+        "#!/bin/sh\nprintf '%s' \"$1\" >\"${0%/*}/opening\" && mv \"${0%/*}/opening\" \"${0%/*}/opened\"\n";
+    let path = format!("{{}}:{}", std::env::var("PATH").unwrap());
+    let program = program::Program::start_in(
+        &[("DISPLAY", ":7"), ("PATH", &path)],
+        Scenario::default(),
+        vec![User::new("alice", PASSWORD)],
+        &[("xdg-open", opener)],
+        &["--open-browser", "--realm=staff"],
+    );
+    let opened = program.control().with_file_name("opened");
+    assert!(program::happens(Duration::from_secs(10), || opened.exists()), "{}", program.printed());
+    let expected = format!("https://{}/remote/saml/start?redirect=1&realm=staff", program.gateway.addr());
+    assert_eq!(fs::read_to_string(opened).unwrap(), expected);
 }
 
 /// `script` gives the program a terminal.

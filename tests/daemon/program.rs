@@ -30,6 +30,17 @@ pub struct Program {
 impl Program {
     /// Starts both. `files` are written for `options`, in which `{}` is their directory.
     pub fn start(scenario: Scenario, users: Vec<User>, files: &[(&str, &str)], options: &[&str]) -> Self {
+        Self::start_in(&[], scenario, users, files, options)
+    }
+
+    /// The same with more in the environment; `{}` is the directory there, too.
+    pub fn start_in(
+        environment: &[(&str, &str)],
+        scenario: Scenario,
+        users: Vec<User>,
+        files: &[(&str, &str)],
+        options: &[&str],
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let web = Authority::new("Gateway test authority", wall(), 2).unwrap();
         let server = web.issue_server(&["127.0.0.1"], wall(), 2).unwrap();
@@ -55,12 +66,13 @@ impl Program {
             let path = directory.path().join(name);
             fs::write(&path, text).unwrap();
             use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
         }
         let ports = free_udp();
         let place = directory.path().display().to_string();
         let mut command = Command::new(PROGRAM);
         command
+            .envs(environment.iter().map(|(name, value)| (name, value.replace("{}", &place))))
             .arg(format!("--destination={}", gateway.addr()))
             .arg(format!("--saml-listen={page}"))
             .arg(format!("--ike-port={}", ports[0]))
