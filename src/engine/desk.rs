@@ -79,7 +79,7 @@ pub enum Submission {
         /// The answer.
         answer: Answer,
     },
-    /// The answer to a question, as it was typed: see [`Desk::submit`].
+    /// The answer to a question, as it was typed: `push` and `skip` are words, two codes have a space between.
     Typed {
         /// Which question.
         question: u32,
