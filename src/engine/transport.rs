@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::crypto::Secret;
-use crate::wire::base64;
 
 /// How the FortiGate is reached and recognised.
 #[derive(Debug, Default)]
@@ -45,7 +46,7 @@ impl fmt::Display for Pin {
                 f.write_str("sha256:")?;
                 digest.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
             }
-            Self::Key(digest) => write!(f, "pin-sha256:{}", base64::emit(digest)),
+            Self::Key(digest) => write!(f, "pin-sha256:{}", STANDARD.encode(digest)),
         }
     }
 }
@@ -56,7 +57,7 @@ impl FromStr for Pin {
     /// Also without `sha256:`, in upper case and with colons between the octets, as other tools print digests.
     fn from_str(text: &str) -> Result<Self, PinError> {
         if let Some(key) = text.strip_prefix("pin-sha256:") {
-            let octets = base64::parse(key).and_then(|octets| octets.try_into().ok());
+            let octets = STANDARD.decode(key).ok().and_then(|octets| octets.try_into().ok());
             return octets.map(Self::Key).ok_or(PinError::Key);
         }
         let digits = match text.split_at_checked("sha256:".len()) {

@@ -1,5 +1,7 @@
 //! The gateway's words, made fit to be shown: on a terminal, in a log, on a page.
 
+use crate::wire::http;
+
 /// Limit for one text, in characters.
 const MAX_TEXT: usize = 500;
 
@@ -112,22 +114,9 @@ fn is_invisible(c: char) -> bool {
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Decodes `%XX`; what is no such code stays.
+/// What a value in a URL says.
 pub(super) fn percent_decode(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        let code = match (byte, after) {
-            (b'%', [high, low, ..]) => digit(*high).zip(digit(*low)),
-            _ => None,
-        };
-        (rest, _) = match code {
-            Some((high, low)) => (after.get(2..).unwrap_or_default(), out.push(high << 4 | low)),
-            None => (after, out.push(byte)),
-        };
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8_lossy(&http::percent_decode(text.as_bytes())).into_owned()
 }
 
 #[cfg(test)]
@@ -154,13 +143,6 @@ mod tests {
         }
         assert_eq!(one_line(&"x".repeat(5000)).len(), MAX_TEXT);
         assert!(one_line(&"x ".repeat(5000)).len() <= MAX_TEXT + 1);
-    }
-
-    #[test]
-    fn percent_codes() {
-        for (coded, plain) in [("a%2A%40b", "a*@b"), ("%2B49", "+49"), ("100%", "100%"), ("%zz%4", "%zz%4")] {
-            assert_eq!(percent_decode(coded), plain);
-        }
     }
 
     proptest! {

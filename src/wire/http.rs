@@ -62,6 +62,30 @@ pub fn percent_encode(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
+/// The octets that `text` stands for in a URL, in one allocation. What is no escape stands for itself.
+pub fn percent_decode(text: &[u8]) -> Vec<u8> {
+    let digit = |octet: u8| char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, behind)) = rest.split_first() {
+        let escaped = match (first, behind) {
+            (b'%', [high, low, after @ ..]) => digit(*high).zip(digit(*low)).map(|pair| (pair, after)),
+            _ => None,
+        };
+        match escaped {
+            Some(((high, low), after)) => {
+                out.push(high << 4 | low);
+                rest = after;
+            }
+            None => {
+                out.push(first);
+                rest = behind;
+            }
+        }
+    }
+    out
+}
+
 /// A body of `application/x-www-form-urlencoded` from names (as they are) and values (encoded here).
 pub fn form(fields: &[(&str, &[u8])]) -> Vec<u8> {
     // Enough for every value encoded whole: a growing vector would leave copies of a password behind.
@@ -425,6 +449,25 @@ fn take_line(bytes: &mut &[u8], line: &mut Vec<u8>, limit: usize) -> Result<bool
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn escapes_are_decoded_and_the_rest_stays() {
+        for (text, octets) in [
+            ("", &b""[..]),
+            ("a%2A%40b", b"a*@b"),
+            ("%2B49+1", b"+49+1"),
+            ("100%", b"100%"),
+            ("%zz%4", b"%zz%4"),
+            ("%+1%-1", b"%+1%-1"),
+            ("%c3%A9%00%25%41", b"\xc3\xa9\0%A"),
+        ] {
+            assert_eq!(percent_decode(text.as_bytes()), octets, "{text}");
+        }
+        let all: Vec<u8> = (0..=255).collect();
+        let mut encoded = Vec::new();
+        percent_encode(&mut encoded, &all);
+        assert_eq!(percent_decode(&encoded), all);
+    }
 
     fn read(pieces: &[&[u8]]) -> Result<Option<Response>, Error> {
         let mut reader = ResponseReader::new();

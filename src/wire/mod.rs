@@ -1,7 +1,6 @@
 //! Views and writers over bytes. No parser here indexes, panics or allocates by a length that the peer chose.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
-pub mod base64;
 pub mod checksum;
 pub mod dns;
 pub mod edit;

@@ -9,6 +9,9 @@ pub mod request;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::base::{Now, Random};
 use crate::crypto::Secret;
 use crate::crypto::hash::{constant_time_eq, sha256};
@@ -63,7 +66,7 @@ impl Page {
     pub fn new(rng: &mut dyn Random, local: &[SocketAddr], in_tunnel: Vec<IpAddr>) -> Self {
         let mut token = [0; 16];
         rng.fill(&mut token);
-        let style = base64(&sha256(&[render::STYLE.as_bytes()]));
+        let style = STANDARD.encode(sha256(&[render::STYLE.as_bytes()]));
         Self {
             token: token.iter().map(|byte| format!("{byte:02x}")).collect(),
             policy: format!(
@@ -257,21 +260,6 @@ fn submission(request: &Request<'_>, desk: &Desk) -> Result<Submission, &'static
             Ok(Submission::Answer { question, answer })
         }
     }
-}
-
-/// Base64 of a digest (RFC 4648 section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for group in bytes.chunks(3) {
-        let bits =
-            group.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = ALPHABET.get(bits >> (18 - 6 * place) & 63).filter(|_| place <= group.len());
-            out.push(char::from(*digit.unwrap_or(&b'=')));
-        }
-    }
-    out
 }
 
 fn empty(status: &'static str, lines: &'static str) -> Response {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::crypto::Secret;
+use crate::wire::http::percent_decode;
 
 /// Limit for a head, in octets.
 pub const MAX_HEAD: usize = 16 * 1024;
@@ -125,27 +126,10 @@ impl Request<'_> {
     }
 }
 
-/// `application/x-www-form-urlencoded`, decoded in one allocation. What is no escape stands for itself.
+/// `application/x-www-form-urlencoded`, where a plus sign is a space.
 fn decode(text: &[u8]) -> Secret {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, behind)) = rest.split_first() {
-        let escaped = match (first, behind) {
-            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
-            _ => None,
-        };
-        match (escaped, first) {
-            (Some(byte), _) => out.push(byte),
-            (None, b'+') => out.push(b' '),
-            (None, byte) => out.push(byte),
-        }
-        rest = behind.get(if escaped.is_some() { 2 } else { 0 }..).unwrap_or_default();
-    }
-    Secret::new(out)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    u8::try_from(char::from(digit).to_digit(16)?).ok()
+    let spaced = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte });
+    Secret::new(percent_decode(Secret::new(spaced.collect()).expose()))
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::crypto::Secret;
 use crate::engine::transport::{Authority, Proxy, ProxyKind};
-use crate::wire::base64;
 
 /// Largest answer to CONNECT.
 const MAX_HEAD: usize = 16 << 10;
@@ -235,7 +237,7 @@ fn http_connect(host: &str, port: u16, user: Option<&(String, Secret)>) -> Resul
             return Err(Refusal::Unsendable);
         }
         let pair = Secret::new([user.as_bytes(), b":", password.expose()].concat());
-        let encoded = Secret::new(base64::emit(pair.expose()).into_bytes());
+        let encoded = Secret::new(STANDARD.encode(pair.expose()).into_bytes());
         // Room for all of it: no copy is left behind by a growing vector.
         head.reserve_exact(64 + encoded.len());
         head.extend_from_slice(b"Proxy-Authorization: Basic ");
