@@ -1,6 +1,8 @@
 //! The local page in a real browser: headless Chromium, the gateway double and its identity provider.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "daemon/common.rs"]
+mod common;
 #[path = "daemon/lab.rs"]
 mod lab;
 #[path = "browser/webdriver.rs"]
@@ -8,10 +10,10 @@ mod webdriver;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use common::skipped_without;
 use lab::{Lab, PASSWORD, Setup, eventually, password};
 use pterodapter::demo::gateway::{CloseStyle, Factor, IdentityProvider, Scenario, User};
 use pterodapter::demo::probe::Client;
@@ -29,13 +31,7 @@ fn turn() -> MutexGuard<'static, ()> {
 
 /// True if the browser is missing. On CI it may not be.
 fn skipped() -> bool {
-    let found = |program| Command::new(program).arg("--version").output().is_ok();
-    let found = found("chromedriver") && found("chromium");
-    assert!(found || std::env::var_os("CI").is_none(), "chromium or chromedriver is missing");
-    if !found {
-        println!("skipped: chromium and chromium-driver are not installed");
-    }
-    !found
+    ["chromedriver", "chromium"].into_iter().any(skipped_without)
 }
 
 /// A daemon that waits for the browser, and the address of its page.

@@ -1,6 +1,8 @@
 //! The whole daemon on loopback: the gateway double on one side, the probe client on the other.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "daemon/common.rs"]
+mod common;
 #[path = "daemon/lab.rs"]
 mod lab;
 
@@ -9,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use common::skipped_without;
 use lab::{Lab, Setup, eventually, password};
 use pterodapter::crypto::Aead;
 use pterodapter::demo::gateway::{CloseStyle, Entry, Event, HostCheck, Scenario, TunnelEnd};
@@ -214,16 +217,6 @@ fn a_refused_password_is_sent_once() {
     assert_eq!(attempts(), 1);
     // Clients connect all the same.
     lab.connect("laptop.example").unwrap().dpd().unwrap();
-}
-
-/// True if a program is missing. On CI nothing may be.
-fn skipped_without(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is missing");
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    !found
 }
 
 fn curl(arguments: &[&str]) -> String {

@@ -1,6 +1,8 @@
 //! The documents keep up with the program.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::process::Command;
 
 /// Every name that `Error::name` can give has its line in the table.
 #[test]
@@ -15,4 +17,32 @@ fn every_error_has_its_cure() {
     let (_, table) = document.split_once("## What the errors mean").unwrap();
     let without: Vec<&&str> = names.iter().filter(|name| !table.contains(&format!("`{name}`"))).collect();
     assert!(without.is_empty(), "docs/fortigate.md says nothing about {without:?}");
+}
+
+/// Every option stands where people look for it: in the README or, for `setup`, in the page about certificates; and in
+/// the manual page.
+#[test]
+fn every_option_is_documented() {
+    let read = |path: &str| fs::read_to_string(path).unwrap().replace("\\-", "-");
+    let documents = [
+        ("README.md or docs/certs.md", read("README.md") + &read("docs/certs.md")),
+        ("the manual page", read("packaging/man/pterodapter.8")),
+    ];
+    for command in [&["ikev2"][..], &["login"], &["demo"], &["setup"], &["setup", "device"]] {
+        let program = env!("CARGO_BIN_EXE_pterodapter");
+        let help = Command::new(program).args(command).arg("--help").output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        let options: BTreeSet<&str> =
+            words(&help).filter(|word| word.starts_with("--") && word.len() > 2).collect();
+        assert!(options.len() > 1, "{command:?}: {help}");
+        for (name, text) in &documents {
+            let known: BTreeSet<&str> = words(text).chain(["--help", "--version"]).collect();
+            let without: Vec<_> = options.difference(&known).collect();
+            assert!(without.is_empty(), "{name} says nothing about {without:?} of {command:?}");
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
 }

@@ -1,6 +1,8 @@
 //! `pterodapter login` and the programs that help with a sign-in, at the real daemon.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "daemon/common.rs"]
+mod common;
 #[path = "daemon/lab.rs"]
 mod lab;
 #[path = "daemon/program.rs"]
@@ -12,6 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use common::{happens, skipped_without};
 use lab::{Lab, Setup};
 use pterodapter::demo::gateway::{Factor, Scenario, User};
 use pterodapter::engine::Uplink;
@@ -120,7 +123,7 @@ fn what_cannot_work_has_its_sentence_and_exit_code() {
 }
 
 /// The address at which a browser on another machine would end.
-fn end_of_the_browser(link: &str) -> Option<String> {
+fn end_of_the_browser(link: &str) -> String {
     let mut address = link.to_owned();
     for _ in 0..5 {
         let curl = Command::new("curl")
@@ -136,10 +139,10 @@ fn end_of_the_browser(link: &str) -> Option<String> {
             ])
             .arg(&address)
             .output()
-            .ok()?;
+            .unwrap();
         address = String::from_utf8(curl.stdout).unwrap();
         if address.starts_with("http://127.0.0.1:") {
-            return Some(address);
+            return address;
         }
     }
     panic!("the gateway does not send the browser back: {address}");
@@ -147,6 +150,9 @@ fn end_of_the_browser(link: &str) -> Option<String> {
 
 #[test]
 fn the_address_of_a_browser_elsewhere_signs_in() {
+    if skipped_without("curl") {
+        return;
+    }
     let directory = TempDir::new().unwrap();
     let control = directory.path().join("control.sock");
     let socket = control.clone();
@@ -156,10 +162,7 @@ fn the_address_of_a_browser_elsewhere_signs_in() {
         ..Setup::default()
     });
     let link = lab.link();
-    let Some(address) = end_of_the_browser(&link) else {
-        assert!(std::env::var_os("CI").is_none(), "curl is missing");
-        return println!("skipped: curl is not installed");
-    };
+    let address = end_of_the_browser(&link);
     let (code, text) = login_with(&control, &[&address], "");
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("signed in: the tunnel is up"), "{text}");
@@ -181,7 +184,7 @@ fn the_link_is_opened_where_there_is_a_desktop() {
         &["--open-browser", "--realm=staff"],
     );
     let opened = program.control().with_file_name("opened");
-    assert!(program::happens(Duration::from_secs(10), || opened.exists()), "{}", program.printed());
+    assert!(happens(Duration::from_secs(10), || opened.exists()), "{}", program.printed());
     let expected = format!("https://{}/remote/saml/start?redirect=1&realm=staff", program.gateway.addr());
     assert_eq!(fs::read_to_string(opened).unwrap(), expected);
 }
@@ -189,9 +192,8 @@ fn the_link_is_opened_where_there_is_a_desktop() {
 /// `script` gives the program a terminal.
 #[test]
 fn at_a_terminal_a_password_is_asked_for_and_not_shown() {
-    if Command::new("script").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "script is missing");
-        return println!("skipped: script (bsdutils) is not installed");
+    if skipped_without("script") {
+        return;
     }
     let (lab, _directory, control) = asking(User::new("alice", PASSWORD), |_, _| {});
     lab.question();

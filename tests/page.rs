@@ -2,6 +2,8 @@
 //! device gets the same page through its tunnel.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "daemon/common.rs"]
+mod common;
 #[path = "daemon/lab.rs"]
 mod lab;
 
@@ -9,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use common::skipped_without;
 use lab::{Lab, Setup, eventually, password};
 use pterodapter::demo::gateway::Event;
 use pterodapter::demo::probe::Client;
@@ -88,16 +91,6 @@ fn sign_in_elsewhere(lab: &Lab) -> Option<String> {
     let address = String::from_utf8(curl.stdout).unwrap();
     assert!(address.contains("/?id="), "{address}");
     Some(address)
-}
-
-/// True if a program is missing. On CI nothing may be.
-fn skipped_without(program: &str) -> bool {
-    let found = std::process::Command::new(program).arg("--version").output().is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is missing");
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    !found
 }
 
 #[test]

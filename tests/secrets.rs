@@ -1,6 +1,8 @@
 //! No secret is printed, logged or shown, at any level, by the program or by the core's types.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "daemon/common.rs"]
+mod common;
 #[path = "daemon/program.rs"]
 mod program;
 
@@ -11,7 +13,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-use program::{Program, happens, skipped_without};
+use common::{happens, skipped_without};
+use program::Program;
 use pterodapter::base::{Now, Random};
 use pterodapter::crypto::Secret;
 use pterodapter::demo::gateway::{AnswerFault, CloseStyle, Factor, Fault, Scenario, User};

@@ -3,6 +3,8 @@
 //! `PTERODAPTER_SOAK_SECONDS` says for how long (60), `PTERODAPTER_SOAK_SEED` repeats a run.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "daemon/common.rs"]
+mod common;
 #[path = "daemon/program.rs"]
 mod program;
 
@@ -11,7 +13,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use program::{Program, happens};
+use common::happens;
+use program::Program;
 use pterodapter::demo::gateway::{
     AnswerFault, CloseStyle, Event, Fault, Framing, Handshake, LoginOutcome, Order, Scenario, TlsKnobs, User,
     frame,

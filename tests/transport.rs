@@ -1,6 +1,8 @@
 //! How the gateway is reached and recognised: the whole daemon against the gateway double.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "daemon/common.rs"]
+mod common;
 #[path = "daemon/lab.rs"]
 mod lab;
 
@@ -9,7 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lab::{Lab, Setup, eventually, happens, wall};
+use common::{happens, skipped_without, wall};
+use lab::{Lab, Setup, eventually};
 use pterodapter::crypto::pki::subject_public_key_info;
 use pterodapter::crypto::{Secret, hash::sha256};
 use pterodapter::demo::gateway::{
@@ -215,7 +218,7 @@ fn f39_dead_addresses_cost_little() {
 
 #[test]
 fn an_http_proxy_is_passed() {
-    if skipped_without("tinyproxy", "-v") {
+    if skipped_without("tinyproxy") {
         return;
     }
     let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
@@ -230,7 +233,7 @@ fn an_http_proxy_is_passed() {
 
 #[test]
 fn a_socks_proxy_is_passed() {
-    if skipped_without("microsocks", "-h") {
+    if skipped_without("microsocks") {
         return;
     }
     let (port, source) = (free_port(), SOURCE.to_string());
@@ -379,15 +382,6 @@ fn a_password_that_a_proxy_refuses_is_sent_once() {
 
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-fn skipped_without(program: &str, argument: &str) -> bool {
-    let found = Command::new(program).arg(argument).output().is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is missing");
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    !found
 }
 
 /// A program that runs until it is dropped.

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use pterodapter::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
@@ -13,6 +13,8 @@ use pterodapter::engine::{
 };
 use pterodapter::fortivpn::{self, Answer, Credentials, Question};
 use pterodapter::provision::{Authority, Issued};
+
+use crate::common::{happens, wall};
 
 /// The name that clients ask for.
 pub const SERVER_ID: &str = "vpn.example";
@@ -252,27 +254,4 @@ pub fn password(password: &str) -> Credentials {
 /// Waits until `condition` holds, at most `limit`.
 pub fn eventually(limit: Duration, what: &str, condition: impl FnMut() -> bool) {
     assert!(happens(limit, condition), "did not happen within {limit:?}: {what}");
-}
-
-/// True if `condition` comes to hold within `limit`.
-pub fn happens(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let start = clock();
-    while !condition() {
-        if start.elapsed() >= limit {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests measure time")]
-fn clock() -> Instant {
-    Instant::now()
-}
-
-/// The wall clock.
-#[expect(clippy::disallowed_methods, reason = "tests make certificates that are valid now")]
-pub fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
 }

@@ -6,12 +6,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use pterodapter::demo::gateway::{Event, FarSide, Gateway, GatewayConfig, Scenario, User};
 use pterodapter::demo::probe::ClientConfig;
 use pterodapter::provision::Authority;
 use tempfile::TempDir;
+
+use crate::common::wall;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pterodapter");
 const SERVER_ID: &str = "vpn.example";
@@ -205,37 +207,4 @@ fn free_tcp() -> SocketAddr {
 fn free_udp() -> [u16; 2] {
     let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
     sockets.map(|socket| socket.local_addr().unwrap().port())
-}
-
-/// The wall clock.
-#[expect(clippy::disallowed_methods, reason = "tests make certificates that are valid now")]
-fn wall() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
-}
-
-/// True if `condition` comes to hold within `limit`.
-pub fn happens(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
-    let start = clock();
-    while !condition() {
-        if start.elapsed() >= limit {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    true
-}
-
-#[expect(clippy::disallowed_methods, reason = "tests measure time")]
-fn clock() -> Instant {
-    Instant::now()
-}
-
-/// True if a program is missing. On CI nothing may be.
-pub fn skipped_without(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is missing");
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    !found
 }

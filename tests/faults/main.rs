@@ -76,6 +76,8 @@
 //! | F45 | works | `f45_a_cookie_that_comes_with_the_configuration_opens_the_tunnel` |
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "../daemon/common.rs"]
+mod common;
 #[path = "../daemon/lab.rs"]
 mod lab;
 
@@ -95,7 +97,8 @@ use std::sync::{Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lab::{Lab, Setup, happens};
+use common::happens;
+use lab::{Lab, Setup};
 use pterodapter::demo::gateway::{AnswerFault, Fault, Scenario};
 use pterodapter::demo::probe::Client;
 

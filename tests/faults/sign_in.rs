@@ -513,8 +513,8 @@ fn b11_an_identity_provider_that_refuses_leaves_the_link_open() {
 
 #[test]
 fn b02_a_certificate_alone_is_enough_for_its_user() {
-    let authority = pterodapter::provision::Authority::new("PKI users", super::lab::wall(), 2).unwrap();
-    let issued = authority.issue_client("alice", super::lab::wall(), 2).unwrap();
+    let authority = pterodapter::provision::Authority::new("PKI users", crate::common::wall(), 2).unwrap();
+    let issued = authority.issue_client("alice", crate::common::wall(), 2).unwrap();
     let user = User::new("alice", "").with_certificate("alice");
     let lab = Lab::start(Setup {
         users: vec![user],
