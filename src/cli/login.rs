@@ -1,8 +1,7 @@
 //! `pterodapter login`: helps a running daemon to sign in, over its control socket.
 
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process;
 use std::thread;
 
@@ -15,15 +14,16 @@ use crate::crypto::Secret;
 use crate::engine::control::message::{Command, Reply, SignInState, Wanted};
 use crate::engine::{Request, Uplink};
 
+use super::Failure;
 use super::args::LoginArgs;
+use super::control::{self, Replies};
 use super::prompt::{Prompt, Typed};
 use super::terminal::{self, Input};
-use super::{Failure, settings};
 
 /// Exit code after Ctrl-C, as shells have it.
 const INTERRUPTED: i32 = 130;
-/// A reply has at most so many octets.
-const MAX_REPLY: u64 = 64 << 10;
+/// What is typed or piped in has at most so many octets.
+const MAX_TEXT: u64 = 32 << 10;
 
 /// Shows what the daemon waits for, brings the answer, and stays until it has signed in.
 pub(super) fn run(args: &LoginArgs) -> Result<(), Failure> {
@@ -32,10 +32,10 @@ pub(super) fn run(args: &LoginArgs) -> Result<(), Failure> {
         Some(_) if from_stdin => Some(text_of_stdin()?),
         text => text.as_ref().map(|text| Secret::from(text.as_bytes())),
     };
-    let stream = connect(args.control.as_ref())?;
+    let stream = control::connect(args.control.as_deref())?;
     show_input_at_signals()?;
     let input = Input::open(from_stdin).filter(Input::is_terminal);
-    let replies = replies(stream.try_clone().map_err(broken)?)?;
+    let replies = replies(stream.try_clone().map_err(control::broken)?)?;
     let mut helper = Helper {
         stream,
         input,
@@ -178,11 +178,7 @@ impl Helper {
     }
 
     fn send(&mut self, command: &Command) -> Result<(), Failure> {
-        let line = serde_json::to_vec(command)
-            .map_err(|_| Failure::Configuration("what was typed is not UTF-8".to_owned()))?;
-        let mut line = Zeroizing::new(line);
-        line.push(b'\n');
-        self.stream.write_all(&line).map_err(broken)
+        control::send(&mut self.stream, command)
     }
 }
 
@@ -199,13 +195,9 @@ fn is_cookie(text: Option<&Secret>) -> bool {
     text.is_some_and(|text| text.expose().windows(10).any(|window| window == b"SVPNCOOKIE"))
 }
 
-fn broken(error: io::Error) -> Failure {
-    Failure::Runtime(format!("the control socket broke: {error}"))
-}
-
 /// All of it, without the end of the last line: cookies of some tools have several lines.
 fn text_of_stdin() -> Result<Secret, Failure> {
-    let mut text = Zeroizing::new(Vec::with_capacity(MAX_REPLY as usize));
+    let mut text = Zeroizing::new(Vec::with_capacity(2 * MAX_TEXT as usize));
     let failed = |error| Failure::Runtime(format!("cannot read standard input: {error}"));
     if io::stdin().is_terminal() {
         return Err(Failure::Configuration(
@@ -213,7 +205,7 @@ fn text_of_stdin() -> Result<Secret, Failure> {
                 .to_owned(),
         ));
     }
-    io::stdin().lock().take(MAX_REPLY / 2).read_to_end(&mut text).map_err(failed)?;
+    io::stdin().lock().take(MAX_TEXT).read_to_end(&mut text).map_err(failed)?;
     let end = text.trim_ascii_end().len();
     if end == 0 {
         return Err(Failure::Configuration("there is nothing on standard input".to_owned()));
@@ -221,43 +213,12 @@ fn text_of_stdin() -> Result<Secret, Failure> {
     Ok(Secret::from(text.get(..end).unwrap_or_default()))
 }
 
-/// The first daemon that answers.
-fn connect(control: Option<&PathBuf>) -> Result<UnixStream, Failure> {
-    let candidates = control.map_or_else(settings::controls_to_try, |path| vec![path.clone()]);
-    let mut failure = None;
-    for path in &candidates {
-        let error = match UnixStream::connect(path) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => error,
-        };
-        failure = Some(match error.kind() {
-            io::ErrorKind::PermissionDenied => Failure::Permission(format!(
-                "{}: permission denied; the user that runs the daemon, or root, can sign in",
-                path.display()
-            )),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NoDaemon(format!(
-                "no pterodapter listens at {}; start 'pterodapter ikev2', or name its socket with --control",
-                candidates.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
-            )),
-            _ => Failure::Runtime(format!("{}: {error}", path.display())),
-        });
-    }
-    Err(failure.unwrap_or_else(|| Failure::NoDaemon("there is no control socket to try".to_owned())))
-}
-
 fn replies(stream: UnixStream) -> Result<Receiver<Reply>, Failure> {
     let (sender, replies) = bounded(16);
     let read = move || {
-        let mut reader = BufReader::new(stream);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let got = reader.by_ref().take(MAX_REPLY * 2).read_until(b'\n', &mut line);
-            if !got.is_ok_and(|length| length > 0) {
-                return;
-            }
-            // What a newer daemon says beyond this is not for us.
-            let Ok(reply) = serde_json::from_slice(&line) else { continue };
+        let mut replies = Replies::new(stream);
+        // What a newer daemon says beyond this is not for us.
+        while let Some(reply) = replies.next_known() {
             if sender.send(reply).is_err() {
                 return;
             }

@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod config_file;
 mod console;
+mod control;
 mod demo;
 mod ikev2;
 mod logging;
