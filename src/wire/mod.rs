@@ -11,6 +11,7 @@ pub mod icmpv6;
 pub mod ike;
 pub mod ip;
 pub mod ipv6;
+pub mod pcapng;
 pub mod ppp;
 mod reader;
 pub mod tcp;
