@@ -189,7 +189,7 @@ fn esp_and_jobs(len: usize) -> [Arm; 4] {
             let first = job_numbers.reserve(PACKETS as u32).expect("numbers left");
             for (seq, buffer) in (first..).zip(buffers) {
                 let mut slot = slot(esp::HEADROOM..esp::HEADROOM + len, seq);
-                job::seal(&seal_tunnel, buffer, &mut slot, 1354);
+                job::seal(&seal_tunnel, buffer, &mut slot, 1354, None);
                 assert_eq!(slot.verdict, Verdict::Forward);
             }
         }),
@@ -198,7 +198,7 @@ fn esp_and_jobs(len: usize) -> [Arm; 4] {
                 let (_, seq) = esp::sequence(buffer).expect("long enough");
                 job_window.check(seq).expect("new");
                 let mut slot = slot(0..buffer.len(), seq);
-                job::open(&open_tunnel, buffer, &mut slot, 1354);
+                job::open(&open_tunnel, buffer, &mut slot, 1354, None);
                 assert_eq!(slot.verdict, Verdict::Forward);
                 job_window.commit(seq).expect("new");
             }

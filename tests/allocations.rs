@@ -186,6 +186,7 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
         transport: Transport { roots: vec![authority.cert_der().to_vec().into()], ..Transport::default() },
         page: Vec::new(),
         sign_in: SignIn::default(),
+        pcap: None,
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
     };
     let daemon = engine::start(config).unwrap();

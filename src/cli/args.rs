@@ -16,11 +16,13 @@ use log::LevelFilter;
 
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
+use super::capture::CaptureArgs;
 use super::setup::SetupArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
 const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
+                     pterodapter capture FILE [--device <ID>] [--seconds <N>] [--control <FILE>]\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -32,6 +34,7 @@ Commands:
   check  Say what is wrong with the options and the files they name, without starting
   setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
+  capture  Write packets to a file, or to Wireshark (see 'capture --help')
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
 Examples:
@@ -67,6 +70,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Help a running daemon to sign in.
     Login(LoginArgs),
+    /// Write the packets of a running daemon.
+    Capture(CaptureArgs),
 }
 
 /// Parses `argv` (the first element is the program's name).
@@ -96,6 +101,7 @@ where
         (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
         (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (Some(Sub::Login(login)), _) => Command::Login(login),
+        (Some(Sub::Capture(capture)), _) => Command::Capture(capture),
         (None, Some(mut ikev2)) => {
             ikev2.uplink = typed.uplink;
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
@@ -105,7 +111,7 @@ where
             }
         }
         (None, None) => {
-            let text = "give a command: ikev2, check, setup, login or demo";
+            let text = "give a command: ikev2, check, setup, login, capture or demo";
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
@@ -161,6 +167,10 @@ enum Sub {
     /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
     #[command(hide = true)]
     Login(LoginArgs),
+    /// Writes the packets of a running pterodapter, on both sides of the translation, to a new pcapng file. Everything
+    /// in it is in clear text
+    #[command(hide = true, after_help = super::capture::EXAMPLES)]
+    Capture(CaptureArgs),
 }
 
 /// The options of `ikev2`.
@@ -209,6 +219,10 @@ pub struct Ikev2Args {
     /// Worker threads for ESP; 0 uses none [default: cores - 1]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
     pub workers: Option<usize>,
+
+    /// Capture all packets into a new file, in clear text
+    #[arg(long, value_name = "FILE", display_order = 85)]
+    pub pcap: Option<PathBuf>,
 
     /// Only the gateway's split-tunnel routes take the tunnel
     #[arg(long, help_heading = TUNNEL)]
@@ -532,7 +546,7 @@ mod tests {
         let error = parse(["pterodapter", "ikev2", "--help"]).unwrap_err();
         assert_eq!(error.exit_code(), 0);
         let text = error.to_string();
-        assert!(text.lines().count() <= 90, "{} lines:\n{text}", text.lines().count());
+        assert!(text.lines().count() <= 100, "{} lines:\n{text}", text.lines().count());
         for part in [
             "\nOptions:",
             "\nIKEv2 clients:",

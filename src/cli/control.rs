@@ -65,6 +65,11 @@ impl Replies {
         Self { reader: BufReader::new(stream), line: Vec::new() }
     }
 
+    /// What comes behind the replies.
+    pub fn into_rest(self) -> impl Read {
+        self.reader
+    }
+
     /// The next reply that this version understands; `None` at the end.
     pub fn next_known(&mut self) -> Option<Reply> {
         loop {

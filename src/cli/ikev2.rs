@@ -109,7 +109,10 @@ fn stop_on_signal(stopper: Arc<OnceLock<Stopper>>) -> Result<(), Failure> {
 /// What the person can do about it, with the exit code that fits.
 pub(super) fn start_failure(error: StartError) -> Failure {
     let StartError::Bind { address, error: cause } = &error else {
-        return match error {
+        return match &error {
+            StartError::Capture(cause) if cause.error.kind() == io::ErrorKind::PermissionDenied => {
+                Failure::Permission(error.to_string())
+            }
             StartError::System(_) | StartError::Control(_) => Failure::Runtime(error.to_string()),
             _ => Failure::Configuration(error.to_string()),
         };

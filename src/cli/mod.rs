@@ -3,6 +3,7 @@
 //! `args` knows what was typed, `settings` what was meant, the commands what to do with it.
 
 mod args;
+mod capture;
 mod check;
 mod config_file;
 mod console;
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Login(args) => login::run(&args),
+        Command::Capture(args) => capture::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -42,6 +42,8 @@ pub enum Error {
     NoLine { option: &'static str, path: PathBuf },
     /// There is no session cookie.
     NoCookie { path: PathBuf, why: cookie::Error },
+    /// A capture would overwrite a file.
+    CaptureExists { path: PathBuf },
     /// There is no directory of credentials.
     NoCredentials { option: &'static str, name: String },
 }
@@ -86,6 +88,11 @@ impl fmt::Display for Error {
                 write!(f, "{option}: the first line of {} is empty or not text", path.display())
             }
             Self::NoCookie { path, why } => write!(f, "--cookie-file: {}: {why}", path.display()),
+            Self::CaptureExists { path } => write!(
+                f,
+                "--pcap: {} exists, and a capture overwrites nothing; give another name, or remove it",
+                path.display()
+            ),
             Self::NoCredentials { option, name } => write!(
                 f,
                 "{option}: there are no credentials here; credential:{name} needs a service with LoadCredential={name}:FILE"
@@ -185,6 +192,7 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Conf
         page: uplink::page(&args.uplink, system, &mut files.warnings),
         sign_in: uplink::sign_in(&args.uplink, system, &mut files)?,
         split: split(args, &mut files.warnings),
+        pcap: pcap(args)?,
     };
     Ok((config, files.warnings))
 }
@@ -203,6 +211,14 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
         dns64_suffixes: args.dns64_tunnel_suffix.clone(),
         gateway_routes: args.gateway_routes,
         tunnel_domains: args.tunnel_domain.clone(),
+    }
+}
+
+/// The engine makes the file; here `check` hears of one that is there.
+fn pcap(args: &Ikev2Args) -> Result<Option<PathBuf>, Error> {
+    match &args.pcap {
+        Some(path) if path.symlink_metadata().is_ok() => Err(Error::CaptureExists { path: path.clone() }),
+        path => Ok(path.clone()),
     }
 }
 
@@ -340,6 +356,9 @@ mod tests {
             files.load(&["--workers=0", "--listen-ip=192.0.2.9", "--gateway-ca=@ca.pem"]).unwrap();
         assert_eq!((config.workers, config.transport.roots.len()), (0, 1));
         assert_eq!(config.listen, [IpAddr::from([192, 0, 2, 9])]);
+        assert_eq!(config.pcap, None);
+        let (config, _) = files.load(&["--pcap=@new.pcapng"]).unwrap();
+        assert_eq!(config.pcap, Some(files.path("new.pcapng")));
     }
 
     #[test]
@@ -501,6 +520,7 @@ mod tests {
             (&["--username=a", "--password-file=@nowhere"], "--password-file: cannot read"),
             (&["--key=/dev/zero"], "larger than"),
             (&["--username=a", "--otp=@empty"], "--otp: the first line"),
+            (&["--pcap=@password"], "overwrites nothing"),
             (&["--cookie-file=-"], "--cookie-file: standard input: this is no session cookie"),
             (&["--user-cert=@server.pem", "--user-key=@other.key"], "--user-key: "),
             (&["--user-cert=@empty", "--user-key=@other.key"], "no certificate"),

@@ -210,6 +210,7 @@ fn start_daemon(
         },
         page: Vec::new(),
         sign_in: SignIn::default(),
+        pcap: None,
     };
     Ok(engine::start(config)?)
 }

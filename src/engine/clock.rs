@@ -21,11 +21,15 @@ impl Clock {
     }
 
     /// The present time.
-    #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
     pub fn now(&self) -> Now {
         let mono = self.origin.elapsed();
         let boot = sys::boot_time().map_or(mono, |boot| boot.saturating_sub(self.boot_origin));
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono, boot, wall }
+        Now { mono, boot, wall: self.wall() }
+    }
+
+    /// The wall clock alone, since 1970-01-01 UTC.
+    #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
+    pub fn wall(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }

@@ -38,6 +38,8 @@ pub struct Config {
     pub sign_in: SignIn,
     /// What takes the tunnel.
     pub split: Split,
+    /// A new file for a capture of all packets, from the start.
+    pub pcap: Option<PathBuf>,
 }
 
 /// Who helps where a sign-in needs a person.
@@ -148,6 +150,11 @@ impl Pool {
         Some(Ipv4Addr::from_bits(self.network.to_bits() + index))
     }
 
+    /// The device behind an inner address or its stand-in. Other addresses stay as they are.
+    pub fn device(self, address: Ipv4Addr) -> Ipv4Addr {
+        self.unshadow(address).unwrap_or(address)
+    }
+
     /// Position of `address` in the pool, if it is in it.
     pub fn index(self, address: Ipv4Addr) -> Option<usize> {
         let offset = address.to_bits().wrapping_sub(self.network.to_bits());
@@ -171,6 +178,7 @@ mod tests {
         assert_eq!(pool.unshadow(shadow), Some(Ipv4Addr::new(10, 1, 0, 7)));
         assert_eq!(pool.unshadow(Ipv4Addr::new(240, 0, 1, 0)), None, "beyond the pool");
         assert_eq!(pool.unshadow(Ipv4Addr::new(10, 1, 0, 7)), None);
+        assert_eq!([shadow, Ipv4Addr::new(10, 1, 0, 7)].map(|a| pool.device(a).octets()[3]), [7, 7]);
         assert_eq!(Pool::new(Ipv4Addr::new(10, 1, 0, 1), 24), None, "host bits");
         assert_eq!(Pool::new(Ipv4Addr::new(10, 0, 0, 0), 8), None, "too large");
     }

@@ -1,5 +1,5 @@
-//! The control socket: a Unix socket over which `pterodapter login` helps the daemon to sign in. Who may use it is a
-//! matter of the file's mode.
+//! The control socket: a Unix socket over which `pterodapter login` helps the daemon to sign in, and others ask things of
+//! it. Who may use it is a matter of the file's mode.
 
 pub mod message;
 
@@ -141,6 +141,14 @@ impl Control {
         if let Some(Some(connection)) = self.connections.get_mut(connection) {
             connection.watches.get_or_insert(None);
         }
+    }
+
+    /// Lets a connection go, to whoever serves it from now on, with what it was told and has not yet taken.
+    pub fn take(&mut self, connection: usize, registry: &Registry) -> Option<(Probe, Vec<u8>)> {
+        let mut taken = self.connections.get_mut(connection)?.take()?;
+        self.commands.retain(|(from, _)| *from != connection);
+        registry.deregister(&mut taken.stream).ok()?;
+        Some((taken.stream.into(), taken.output.into()))
     }
 
     /// True if somebody wants to hear of changes.
@@ -380,6 +388,27 @@ mod tests {
         lab.turn(PATIENCE);
         lab.control.handle_timeout(2 * PATIENCE);
         assert_eq!(lab.open(), 0, "half a line");
+    }
+
+    #[test]
+    fn a_connection_can_be_taken_with_what_it_was_told() {
+        let mut lab = Lab::new();
+        let mut client = lab.connect();
+        client.get_mut().write_all(b"{\"command\":\"capture\"}\n{\"command\":\"login\"}\n").unwrap();
+        lab.turn(Duration::ZERO);
+        assert_eq!(lab.command(), Some((0, "Capture { device: None }".to_owned())));
+        lab.control.reply(Duration::ZERO, 0, &Reply::Accepted);
+        let (mut taken, told) = lab.control.take(0, lab.poll.registry()).unwrap();
+        assert_eq!((lab.open(), lab.command(), told), (0, None, Vec::new()));
+        assert!(lab.control.take(0, lab.poll.registry()).is_none());
+        taken.write_all(b"anything\n").unwrap();
+        drop(taken);
+        let told = [(); 3].map(|()| line(&mut client));
+        assert_eq!(told, ["{\"reply\":\"accepted\"}\n", "anything\n", ""]);
+        // The place is free again.
+        lab.connect().get_mut().write_all(b"{\"command\":\"login\"}\n").unwrap();
+        lab.turn(Duration::ZERO);
+        assert_eq!(lab.command(), Some((0, "Login".to_owned())));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::nat::nat64::{self, Kind6};
 use crate::nat::{Flows, mtu};
 use crate::wire::{forti, ip::Ipv4};
 
+use super::capture::{Point, Tap};
 use super::counters::add;
 use super::device::Table;
 use super::host::Host;
@@ -45,6 +46,8 @@ const IKE_HEADER_LEN: usize = 28;
 struct Frame {
     buffer: usize,
     range: Range<usize>,
+    /// Whose packet is in it.
+    device: Ipv4Addr,
 }
 
 /// Number of batches where there are so many workers.
@@ -60,6 +63,8 @@ pub struct DataPath {
     pub host: Host,
     /// The sockets, in the order of `Path::socket`.
     pub udp: Vec<Udp>,
+    /// While somebody captures: where packets are copied to.
+    pub tap: Option<Arc<Tap>>,
     flows: Flows,
     workers: worker::Pool,
     counters: Arc<Counters>,
@@ -105,6 +110,7 @@ impl DataPath {
             table: Table::new(pool, split.nat64),
             host,
             udp,
+            tap: None,
             flows,
             workers,
             counters,
@@ -254,14 +260,14 @@ impl DataPath {
         let key = self.table.by_spi(spi).ok_or(Reason::EspUnknownSpi)?;
         let (sa, device) = self.table.sa_and_device(key).ok_or(Reason::EspUnknownSpi)?;
         sa.window.check(seq)?;
-        let [opening, _] = device.in_flight;
+        let ([opening, _], address) = (device.in_flight, device.address);
         if opening > 0 || (sa.tunnel.is_dear() && self.workers.len() > 0) {
             return self.collect_up(key, path, packet, seq);
         }
         let mut slot = Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending };
-        job::open(&sa.tunnel, buffer, &mut slot, self.mtu);
+        job::open(&sa.tunnel, buffer, &mut slot, self.mtu, self.tap.as_deref());
         if let Some(frame) = self.finish_open(now, key, path, buffer, &slot, ike)? {
-            self.frames.push(Frame { buffer: index, range: frame });
+            self.frames.push(Frame { buffer: index, range: frame, device: address });
         }
         Ok(())
     }
@@ -279,6 +285,7 @@ impl DataPath {
                 batch.tunnel = Some(Arc::clone(&sa.tunnel));
                 (batch.sa, batch.device, batch.path) = (key, sa.device, Some(path));
                 (batch.direction, batch.mtu) = (Direction::Up, self.mtu);
+                batch.tap.clone_from(&self.tap);
                 self.dirty_up.push(sa.device);
                 device.up = Some(batch);
             }
@@ -438,8 +445,10 @@ impl DataPath {
                 *slice = IoSlice::new(bytes.unwrap_or_default());
             }
             let Some(slices) = slices.get(..frames.len()) else { continue };
-            if let Err(reason) = uplink.send(now, slices) {
-                self.counters.count_drops(reason, frames.len() as u64);
+            match (uplink.send(now, slices), &self.tap) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(tap)) => record_frames(tap, slices, frames.iter().map(|frame| frame.device)),
+                (Err(reason), _) => self.counters.count_drops(reason, frames.len() as u64),
             }
         }
         self.frames.clear();
@@ -484,8 +493,13 @@ impl DataPath {
             *slice = IoSlice::new(batch.buf.get(frame.clone()).unwrap_or_default());
         }
         let Some(slices) = slices.get(..count).filter(|slices| !slices.is_empty()) else { return };
-        if let Err(reason) = uplink.send(now, slices) {
-            self.counters.count_drops(reason, count as u64);
+        match (uplink.send(now, slices), &self.tap) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(tap)) => {
+                let device = self.table.device(batch.device).map_or(Ipv4Addr::UNSPECIFIED, |d| d.address);
+                record_frames(tap, slices, std::iter::repeat(device));
+            }
+            (Err(reason), _) => self.counters.count_drops(reason, count as u64),
         }
     }
 
@@ -507,13 +521,21 @@ impl DataPath {
 
     /// Sends a packet that did not take the short way: translated first, then cut to what the uplink carries.
     fn send_own(&mut self, now: Now, packet: &mut [u8], uplink: &mut Uplink) -> Result<(), Reason> {
+        let source = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?.src;
         self.flows.translate_outbound(now.mono, packet)?;
+        let mut send = |piece: &[u8]| {
+            uplink.send_packet(now, piece)?;
+            if let Some(tap) = &self.tap {
+                tap.record(Point::ToCompany, Some(self.pool.device(source)), piece);
+            }
+            Ok(())
+        };
         if packet.len() <= usize::from(self.mtu) {
-            return uplink.send_packet(now, packet);
+            return send(packet);
         }
         let mut result = Ok(());
         mtu::fragment(packet, usize::from(self.mtu), |piece| {
-            result = result.and_then(|()| uplink.send_packet(now, piece));
+            result = result.and_then(|()| send(piece));
         })?;
         result
     }
@@ -558,6 +580,13 @@ impl DataPath {
     /// Forgets flows that have been idle too long. Called now and then.
     pub fn expire_flows(&mut self, now: Now) {
         self.flows.handle_timeout(now.mono);
+    }
+}
+
+/// Copies frames that the uplink has taken, each with the device that its packet came from.
+fn record_frames(tap: &Tap, frames: &[IoSlice<'_>], devices: impl Iterator<Item = Ipv4Addr>) {
+    for (frame, device) in frames.iter().zip(devices) {
+        tap.record(Point::ToCompany, Some(device), frame.get(forti::DATA_HEADER_LEN..).unwrap_or_default());
     }
 }
 

@@ -1,5 +1,6 @@
 //! The event loop: owns everything that changes per packet, and all sockets.
 
+mod captures;
 mod start;
 
 use std::io;
@@ -14,6 +15,7 @@ use crate::base::Now;
 use crate::fortivpn;
 use crate::ike;
 
+use super::capture::Captures;
 use super::control::Control;
 use super::control::message::{Command, Reply, SignInState};
 use super::counters::add;
@@ -79,6 +81,7 @@ struct EventLoop {
     page: Page,
     desk: Desk,
     helpers: Helpers,
+    captures: Captures,
     control: Option<Control>,
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
@@ -118,6 +121,7 @@ impl EventLoop {
         }
         self.summarise_drops(self.clock.now());
         self.helpers.stop();
+        self.captures.stop();
         matches!(self.phase, Phase::Done)
     }
 
@@ -146,6 +150,7 @@ impl EventLoop {
             || self.ike.has_report()
             || !self.submissions.is_empty()
             || self.helpers.has_code()
+            || self.captures.has_ended()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
     }
 
@@ -211,6 +216,7 @@ impl EventLoop {
             self.serve_desk(now);
         }
         self.serve_visits(now);
+        self.serve_captures();
         self.serve_ike(now);
         self.serve_uplink(now);
         self.serve_domains(now);
@@ -277,6 +283,7 @@ impl EventLoop {
     fn handle_ike(&mut self, now: Now, output: ike::Output) {
         if self.state.handle_ike(now, &output) {
             self.show_state();
+            self.renew_tap();
         }
         match output {
             ike::Output::Send { path, bytes } => self.data.send_ike(&path, &bytes),
@@ -294,7 +301,8 @@ impl EventLoop {
                     self.uplink.handle(now, fortivpn::Input::Retry);
                 }
             }
-            ike::Output::Gone { identity, why, .. } => {
+            ike::Output::Gone { device, identity, why } => {
+                self.captures.handle_gone(device);
                 self.manager.device_left();
                 log::info!("{identity} is gone: {why}");
             }
@@ -395,7 +403,7 @@ impl EventLoop {
     /// Browsers of devices, at the in-tunnel host.
     fn serve_visits(&mut self, now: Now) {
         while let Some(request) = self.data.host.poll_visit() {
-            let device = self.pool.unshadow(request.from).unwrap_or(request.from);
+            let device = self.pool.device(request.from);
             let visit = Visit { now, state: &self.state, visitor: Visitor::Device(device) };
             if let Some(response) = self.page.answer(&request.bytes, &visit, &mut self.desk) {
                 self.data.host.answer_visit(now, request.number, response);
@@ -418,6 +426,10 @@ impl EventLoop {
                 Command::Paste { text } => Submission::Pasted(text),
                 Command::Answer { question, text } => Submission::Typed { question, text },
                 Command::Retry => Submission::Retry,
+                Command::Capture { device } => {
+                    self.capture_for(now, connection, device.as_deref());
+                    continue;
+                }
             };
             let reply = match self.submit(now, submission) {
                 Ok(()) => Reply::Accepted,

@@ -16,6 +16,7 @@ use crate::wire::ipv6::{Ipv6, MIN_MTU};
 use crate::wire::{checksum, forti, ip::Ipv4, ppp};
 
 use super::Pool;
+use super::capture::{Point, Tap};
 
 /// Octets in front of a packet to be sealed: ESP header and IV. After opening, the frame header of the uplink
 /// overwrites the spent IV.
@@ -138,6 +139,8 @@ pub struct Batch {
     pub direction: Direction,
     /// Largest inner packet of the next link.
     pub mtu: u16,
+    /// While somebody captures: where inner packets are copied to.
+    pub tap: Option<Arc<Tap>>,
 }
 
 impl Default for Batch {
@@ -153,6 +156,7 @@ impl Default for Batch {
             path: None,
             direction: Direction::Down,
             mtu: ESP_ROOM,
+            tap: None,
         }
     }
 }
@@ -163,6 +167,7 @@ impl Batch {
         self.slots.clear();
         self.used = 0;
         self.tunnel = None;
+        self.tap = None;
     }
 
     /// Appends an ESP packet to be opened. False where it does not fit.
@@ -197,10 +202,11 @@ impl Batch {
     /// Does the work.
     pub fn run(&mut self) {
         let Some(tunnel) = self.tunnel.as_deref() else { return };
+        let tap = self.tap.as_deref();
         for slot in &mut self.slots {
             match self.direction {
-                Direction::Up => open(tunnel, &mut self.buf, slot, self.mtu),
-                Direction::Down => seal(tunnel, &mut self.buf, slot, self.mtu),
+                Direction::Up => open(tunnel, &mut self.buf, slot, self.mtu, tap),
+                Direction::Down => seal(tunnel, &mut self.buf, slot, self.mtu, tap),
             }
         }
     }
@@ -208,15 +214,25 @@ impl Batch {
 
 /// Opens the ESP packet at `slot.range`, checks the inner packet, lowers its TTL, clamps its MSS and writes the
 /// uplink's frame header in front of it. `mtu` is the largest inner packet that the uplink carries.
-pub fn open(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) {
-    slot.verdict = open_checked(tunnel, buf, slot, mtu).unwrap_or_else(Verdict::Drop);
+pub fn open(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16, tap: Option<&Tap>) {
+    slot.verdict = open_checked(tunnel, buf, slot, mtu, tap).unwrap_or_else(Verdict::Drop);
 }
 
-fn open_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> Result<Verdict, Reason> {
+fn open_checked(
+    tunnel: &Tunnel,
+    buf: &mut [u8],
+    slot: &mut Slot,
+    mtu: u16,
+    tap: Option<&Tap>,
+) -> Result<Verdict, Reason> {
     let start = slot.range.start;
     let sealed = buf.get_mut(slot.range.clone()).ok_or(Reason::EspMalformed)?;
     let opened = esp::open(&tunnel.esp, sealed)?;
     slot.range = start + opened.inner.start..start + opened.inner.end;
+    if let Some(tap) = tap {
+        let packet = sealed.get(opened.inner.clone()).unwrap_or_default();
+        tap.record(Point::FromDevice, Some(tunnel.esp.address), packet);
+    }
     let verdict = match opened.next_header {
         esp::NextHeader::Ipv4 => admit_v4(tunnel, sealed, opened.inner, slot, mtu)?,
         esp::NextHeader::Ipv6 => admit_v6(tunnel, sealed, opened.inner, slot, mtu)?,
@@ -342,11 +358,17 @@ pub fn is_simple(packet: &[u8]) -> bool {
 
 /// Seals the inner packet at `slot.range` in place, with `HEADROOM` octets in front of it. Afterwards
 /// `slot.range` is the ESP packet. `mtu` is the largest inner packet that the uplink carries, for the MSS.
-pub fn seal(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) {
-    slot.verdict = seal_checked(tunnel, buf, slot, mtu).unwrap_or_else(Verdict::Drop);
+pub fn seal(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16, tap: Option<&Tap>) {
+    slot.verdict = seal_checked(tunnel, buf, slot, mtu, tap).unwrap_or_else(Verdict::Drop);
 }
 
-fn seal_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> Result<Verdict, Reason> {
+fn seal_checked(
+    tunnel: &Tunnel,
+    buf: &mut [u8],
+    slot: &mut Slot,
+    mtu: u16,
+    tap: Option<&Tap>,
+) -> Result<Verdict, Reason> {
     let verdict = match slot.origin {
         Origin::Own => Verdict::Forward,
         Origin::Company => prepare_v4(tunnel, buf, slot, mtu)?,
@@ -354,6 +376,10 @@ fn seal_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
     };
     if verdict != Verdict::Forward {
         return Ok(verdict);
+    }
+    if let Some(tap) = tap {
+        let packet = buf.get(slot.range.clone()).unwrap_or_default();
+        tap.record(Point::ToDevice, Some(tunnel.esp.address), packet);
     }
     let start = slot.range.start.checked_sub(HEADROOM).ok_or(Reason::InnerMalformed)?;
     let room = buf.get_mut(start..).ok_or(Reason::InnerMalformed)?;

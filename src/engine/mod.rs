@@ -1,5 +1,6 @@
 //! Threads, sockets and queues around the cores.
 
+pub mod capture;
 mod clock;
 mod config;
 pub mod control;

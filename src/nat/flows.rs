@@ -168,16 +168,10 @@ impl Flows {
         self.deliver(now, packet, &header, to, None, None).map(|_| ())
     }
 
-    /// A piece that waited for the first one of its packet, translated: the device and the packet.
-    pub fn poll_held(&mut self) -> Option<(Ipv4Addr, Vec<u8>)> {
-        while let Some((device, mut packet)) = self.fragments.poll_ready() {
-            let Ok(header) = self.parse_inbound(&packet) else { continue };
-            let change = Change { side: Side::Destination, address: device, port: None, id: None };
-            if apply(&mut packet, &header, change, None).is_ok() {
-                return Some((device, packet));
-            }
-        }
-        None
+    /// A piece that waited for the first one of its packet, as it came: now [`Flows::translate_inbound`] can tell whose
+    /// it is.
+    pub fn poll_held(&mut self) -> Option<Vec<u8>> {
+        self.fragments.poll_ready()
     }
 
     /// Drops a part of what has expired; to be called about once a second. The work per call is bounded.

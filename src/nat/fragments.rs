@@ -85,7 +85,7 @@ pub(super) struct Fragments {
     inbound: Recent<InboundKey, Ipv4Addr>,
     held: VecDeque<Held>,
     held_octets: usize,
-    ready: VecDeque<(Ipv4Addr, Vec<u8>)>,
+    ready: VecDeque<Vec<u8>>,
     next_id: u16,
 }
 
@@ -135,7 +135,7 @@ impl Fragments {
                 index += 1;
             } else if let Some(held) = self.held.remove(index) {
                 self.held_octets -= held.packet.len();
-                self.ready.push_back((device, held.packet));
+                self.ready.push_back(held.packet);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Fragments {
     }
 
     /// A piece that waited and whose device is now known.
-    pub(super) fn poll_ready(&mut self) -> Option<(Ipv4Addr, Vec<u8>)> {
+    pub(super) fn poll_ready(&mut self) -> Option<Vec<u8>> {
         self.ready.pop_front()
     }
 

@@ -285,7 +285,10 @@ mod tests {
         let [(5, body)] = &blocks(&out)[..] else { panic!("{out:?}") };
         assert_eq!(body[4..12], body[28..36], "the time of the block is that of the end");
         assert_eq!(body[12..16], *b"\x02\0\x08\0");
-        assert_eq!(body[36..], *b"\x04\0\x08\0\x70\x11\x01\0\0\0\0\0\x05\0\x08\0\x01\0\x01\0\0\0\0\0\0\0\0\0");
+        assert_eq!(
+            body[36..],
+            *b"\x04\0\x08\0\x70\x11\x01\0\0\0\0\0\x05\0\x08\0\x01\0\x01\0\0\0\0\0\0\0\0\0"
+        );
     }
 
     #[test]

@@ -32,6 +32,13 @@ pub enum Command {
     },
     /// Try again.
     Retry,
+    /// Send the packets of a device, or all packets. After [`Reply::Accepted`] they come as a pcapng file, until the
+    /// client closes its sending side; then its end comes.
+    Capture {
+        /// Its identity, number or inner address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        device: Option<String>,
+    },
 }
 
 /// What the daemon says.
@@ -40,7 +47,7 @@ pub enum Command {
 pub enum Reply {
     /// How the sign-in is.
     SignIn(SignInState),
-    /// What was brought goes to the gateway.
+    /// What was brought goes to the gateway; or the capture begins.
     Accepted,
     /// It is of no use.
     Refused {
@@ -173,6 +180,8 @@ mod tests {
         for (text, expected) in [
             (r#"{"command":"login"}"#, "Login"),
             (r#"{"command":"retry"}"#, "Retry"),
+            (r#"{"command":"capture"}"#, "Capture { device: None }"),
+            (r#"{"command":"capture","device":"3"}"#, "Capture { device: Some(\"3\") }"),
             (r#"{"command":"paste","text":"id=abc"}"#, "Paste { text: [redacted] }"),
             (
                 r#"{"command":"answer","question":3,"text":"1\"2"}"#,

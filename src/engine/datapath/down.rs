@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::DataPath;
 use crate::base::{Now, Path, Reason};
+use crate::engine::capture::Point;
 use crate::engine::counters::add;
 use crate::engine::job::{self, Batch, Direction, ESP_ROOM, Origin, Verdict};
 use crate::nat::icmp::{self, Kind};
@@ -18,25 +19,39 @@ const OFFLOAD_PACKETS: usize = 4;
 impl DataPath {
     /// A packet from the uplink, not yet translated.
     pub fn handle_inbound(&mut self, now: Now, packet: &mut [u8]) {
+        let original = self.tap.as_ref().map(|_| packet.to_vec());
+        let result = self.translate_inbound(now, packet);
+        if let (Some(tap), Some(original)) = (&self.tap, original) {
+            tap.record(Point::FromCompany, result.ok().map(|to| self.pool.device(to)), &original);
+        }
+        match result {
+            Ok(to) => self.deliver(now, to, packet, Origin::Company),
+            Err(reason) => return self.counters.count_drop(reason),
+        }
+        while let Some(mut piece) = self.flows.poll_held() {
+            let original = self.tap.as_ref().map(|_| piece.clone());
+            let Ok(to) = self.translate_inbound(now, &mut piece) else { continue };
+            if let (Some(tap), Some(original)) = (&self.tap, original) {
+                tap.record_late(Point::FromCompany, self.pool.device(to), &original);
+            }
+            self.deliver(now, to, &piece, Origin::Company);
+        }
+    }
+
+    /// Finds out whose a packet from the uplink is, and translates it.
+    fn translate_inbound(&mut self, now: Now, packet: &mut [u8]) -> Result<Ipv4Addr, Reason> {
         // A source in 0/8, loopback, multicast or 240/4 is nobody's.
         if matches!(packet.get(12), Some(0 | 127 | 224..)) {
-            return self.counters.count_drop(Reason::InnerIllegal);
+            return Err(Reason::InnerIllegal);
         }
-        let to = match self.flows.translate_inbound(now.mono, packet) {
-            Ok(to) => to,
+        match self.flows.translate_inbound(now.mono, packet) {
             Err(reason @ Reason::NatNoFlow) => {
                 let unasked = self.recent.filter(|to| self.table.by_address(*to).is_some());
-                let Some(to) = unasked else { return self.counters.count_drop(reason) };
-                if let Err(reason) = self.flows.forward_unsolicited(now.mono, packet, to) {
-                    return self.counters.count_drop(reason);
-                }
-                to
+                let to = unasked.ok_or(reason)?;
+                self.flows.forward_unsolicited(now.mono, packet, to)?;
+                Ok(to)
             }
-            Err(reason) => return self.counters.count_drop(reason),
-        };
-        self.deliver(now, to, packet, Origin::Company);
-        while let Some((to, packet)) = self.flows.poll_held() {
-            self.deliver(now, to, &packet, Origin::Company);
+            result => result,
         }
     }
 
@@ -174,6 +189,7 @@ impl DataPath {
             slot.seq = seq;
         }
         (batch.sa, batch.device, batch.direction, batch.mtu) = (outbound, key, Direction::Down, self.mtu);
+        batch.tap.clone_from(&self.tap);
         let dear = batch.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_dear());
         let offload = sealing > 0 || (dear && count >= OFFLOAD_PACKETS && self.workers.len() > 0);
         if !offload {

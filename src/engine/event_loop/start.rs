@@ -13,6 +13,7 @@ use mio::{Interest, Poll, Token, Waker};
 
 use super::{EventLoop, FIRST_CONTROL, FIRST_PAGE, FIRST_UDP, NETWORK, Phase, UPLINK, WAKER};
 use crate::crypto::SystemRandom;
+use crate::engine::capture::{self, Captures, Sink, Target};
 use crate::engine::control::{self, Control};
 use crate::engine::datapath::{self, DataPath};
 use crate::engine::desk::{Aids, Desk, Submission};
@@ -45,6 +46,8 @@ pub enum StartError {
     Tls(rustls::Error),
     /// There is no control socket.
     Control(control::OpenError),
+    /// There is no file for the capture.
+    Capture(capture::CreateError),
     /// A thread, or the poll, could not be made.
     System(io::Error),
 }
@@ -56,6 +59,7 @@ impl fmt::Display for StartError {
             Self::Handover(error) => error.fmt(f),
             Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
             Self::Control(error) => error.fmt(f),
+            Self::Capture(error) => write!(f, "--pcap: {error}"),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
     }
@@ -203,7 +207,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let (submit, submissions) = crossbeam_channel::bounded(16);
     let submitter = Submitter { submit, waker: Arc::clone(&waker) };
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
-    let data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
+    let mut data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
     let state = State::new(gateway, clock.now());
     let shown = Arc::new(Mutex::new(state.clone()));
@@ -217,9 +221,17 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let mut in_tunnel = vec![IpAddr::V4(config.pool.host())];
     in_tunnel.extend(config.split.nat64.map(|prefix| IpAddr::V6(prefix.embed(config.pool.host()))));
     let page = Page::new(random().as_mut(), &page_addresses, in_tunnel);
+    let mut captures = Captures::new(clock, Arc::clone(&waker));
+    if let Some(path) = &config.pcap {
+        // Late, so that a start that fails leaves no file behind.
+        let sink = Sink::File(capture::create_file(path).map_err(StartError::Capture)?);
+        captures.begin(Target::Everything, sink, &path.display().to_string())?;
+        data.tap = captures.tap(&[]);
+    }
     let event_loop = EventLoop {
         poll,
         clock,
+        captures,
         helpers: Helpers::new(clock, Arc::clone(&waker)),
         waker,
         stop: Arc::clone(&stopper.stop),
