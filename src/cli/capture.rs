@@ -39,7 +39,7 @@ pub struct CaptureArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// Only this device: its identity, its inner address, or its number [default: all packets]
+    /// Only this device: its number, its identity, or its inner address [default: all packets]
     #[arg(long, value_name = "ID")]
     pub device: Option<String>,
 

@@ -90,15 +90,15 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// The device that a person means: by its identity, its number, or its inner address. An error says who there is.
+    /// The device that a person means: by its number, its identity, or its inner address. An error says who there is.
     pub fn find(text: Option<&str>, devices: &[Device]) -> Result<Self, String> {
         let Some(text) = text else { return Ok(Self::Everything) };
         let find = |wanted: &dyn Fn(&Device) -> bool| devices.iter().find(|device| wanted(device));
-        if find(&|device| device.identity == text).is_some() {
-            return Ok(Self::Identity(text.to_owned()));
-        }
         if let Some(device) = find(&|device| text.parse() == Ok(device.id.0)) {
             return Ok(Self::Number(device.id));
+        }
+        if let Some(device) = find(&|device| device.identity.eq_ignore_ascii_case(text)) {
+            return Ok(Self::Identity(device.identity.clone()));
         }
         if let Some(device) = find(&|device| text.parse() == Ok(device.address)) {
             return Ok(Self::Address(device.address));
@@ -118,7 +118,7 @@ impl Target {
         let is_meant = |device: &&Device| match self {
             Self::Everything => true,
             Self::Number(id) => device.id == *id,
-            Self::Identity(identity) => device.identity == *identity,
+            Self::Identity(identity) => device.identity.eq_ignore_ascii_case(identity),
             Self::Address(address) => device.address == *address,
         };
         (*self != Self::Everything)
@@ -175,6 +175,10 @@ impl Captures {
             let counts = format!("{captured} packets captured, {lost} lost");
             match result {
                 Ok(()) => log::info!("the capture of {label} has ended: {counts}"),
+                // Its reader has seen enough.
+                Err(why) if why.kind() == io::ErrorKind::BrokenPipe => {
+                    log::info!("the capture of {label} has ended: {counts}");
+                }
                 Err(why) => log::warn!("the capture of {label} has ended early ({why}): {counts}"),
             }
             // The file or connection is closed before anybody hears that it is.
@@ -267,9 +271,9 @@ mod tests {
         let devices = [device(1, "a@test", 2), device(2, "b@test", 3), device(7, "1", 4)];
         let find = |text| Target::find(text, &devices);
         assert_eq!(find(None), Ok(Target::Everything));
-        assert_eq!(find(Some("b@test")), Ok(Target::Identity("b@test".to_owned())));
+        assert_eq!(find(Some("B@test")), Ok(Target::Identity("b@test".to_owned())));
         assert_eq!(find(Some("2")), Ok(Target::Number(DeviceId(2))));
-        assert_eq!(find(Some("1")), Ok(Target::Identity("1".to_owned())), "what it calls itself");
+        assert_eq!(find(Some("1")), Ok(Target::Number(DeviceId(1))), "whatever others call themselves");
         assert_eq!(find(Some("198.19.255.3")), Ok(Target::Address(Ipv4Addr::new(198, 19, 255, 3))));
         assert_eq!(
             find(Some("9")).unwrap_err(),

@@ -43,19 +43,29 @@ pub struct Writer {
     /// Packets written and lost, by side.
     written: [u64; 2],
     lost: [u64; 2],
-    /// Blocks that were not written yet.
+    /// Blocks that were not written yet, and the packets in them.
     blocks: Vec<u8>,
+    waiting: [u64; 2],
 }
 
 impl Writer {
     /// A writer that ends when `stop` is set, or its sink does.
     pub fn new(sink: Sink, queue: Arc<Queue>, stop: Arc<AtomicBool>, clock: Clock) -> Self {
         let (begun, blocks) = (clock.wall(), Vec::with_capacity(2 * PIECE));
-        Self { sink, queue, stop, clock, begun, written: [0; 2], lost: [0; 2], blocks }
+        let [written, lost, waiting] = [[0; 2]; 3];
+        Self { sink, queue, stop, clock, begun, written, lost, blocks, waiting }
     }
 
     /// Writes until the end. An error says why that came early.
     pub fn run(&mut self) -> io::Result<()> {
+        let result = self.serve();
+        if result.is_err() {
+            self.give_up();
+        }
+        result
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
         if let Sink::Client(stream, told) = &mut self.sink {
             stream.set_nonblocking(false)?;
             stream.set_write_timeout(Some(WRITE_TIME))?;
@@ -114,7 +124,7 @@ impl Writer {
                 bytes: &captured.bytes,
             };
             pcapng::emit_packet(&mut self.blocks, &packet);
-            count(&mut self.written, side, 1);
+            count(&mut self.waiting, side, 1);
             count(&mut self.lost, side, captured.lost);
             if self.blocks.len() >= PIECE {
                 self.flush()?;
@@ -125,9 +135,7 @@ impl Writer {
 
     fn finish(&mut self) -> io::Result<()> {
         let now = self.clock.wall();
-        for (side, lost) in self.queue.take_lost().into_iter().enumerate() {
-            count(&mut self.lost, side, lost);
-        }
+        self.count_lost();
         for ((side, written), lost) in (0..).zip(self.written).zip(self.lost) {
             let statistics = Statistics {
                 interface: side,
@@ -141,6 +149,23 @@ impl Writer {
         self.flush()
     }
 
+    /// What was not written is lost.
+    fn give_up(&mut self) {
+        while let Some(captured) = self.queue.pop() {
+            count(&mut self.lost, captured.point.side(), 1 + captured.lost);
+        }
+        self.count_lost();
+        for (lost, waiting) in self.lost.iter_mut().zip(&mut self.waiting) {
+            *lost += std::mem::take(waiting);
+        }
+    }
+
+    fn count_lost(&mut self) {
+        for (lost, more) in self.lost.iter_mut().zip(self.queue.take_lost()) {
+            *lost += more;
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         let Self { sink, blocks, clock, stop, .. } = self;
         match sink {
@@ -148,6 +173,9 @@ impl Writer {
             Sink::Client(stream, _) => write_to_client(stream, blocks, clock, stop)?,
         }
         blocks.clear();
+        for (written, waiting) in self.written.iter_mut().zip(&mut self.waiting) {
+            *written += std::mem::take(waiting);
+        }
         Ok(())
     }
 }
@@ -271,9 +299,10 @@ mod tests {
                 tap.record(Point::FromDevice, None, &[0; 1500]);
             }
             let mut writer = Writer::new(Sink::Client(ours, Vec::new()), queue, Arc::clone(&stop), clock);
-            let writer = thread::spawn(move || writer.run());
+            let writer = thread::spawn(move || (writer.run().unwrap_err(), writer.counts()));
             stop.store(!is_gone, Ordering::SeqCst);
-            let error = writer.join().unwrap().unwrap_err();
+            let (error, (written, lost)) = writer.join().unwrap();
+            assert!(lost > 0 && written + lost == MAX_PACKETS as u64, "{written} {lost}");
             let expected = if is_gone { ErrorKind::BrokenPipe } else { ErrorKind::TimedOut };
             assert_eq!(error.kind(), expected, "{error}");
             drop(their_end);

@@ -35,7 +35,7 @@ pub enum Command {
     /// Send the packets of a device, or all packets. After [`Reply::Accepted`] they come as a pcapng file, until the
     /// client closes its sending side; then its end comes.
     Capture {
-        /// Its identity, number or inner address.
+        /// Its number, identity or inner address.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
     },
