@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use crossbeam_channel::Sender;
 
-use crate::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
+use crate::crypto::Secret;
 use crate::dns::{Dns64, Suffix};
 use crate::fortivpn;
+use crate::ike::Identity;
 use crate::nat::Prefix96;
 
 use super::desk::Request;
@@ -79,19 +80,6 @@ impl Split {
         let prefix = self.nat64.filter(|_| !self.dns64_suffixes.is_empty())?;
         Some(Dns64 { prefix: prefix.octets(), suffixes: self.dns64_suffixes.clone() })
     }
-}
-
-/// Our IKEv2 identity and the clients' trust anchors.
-#[derive(Debug)]
-pub struct Identity {
-    /// Our IDr (FQDN).
-    pub hostname: String,
-    /// Our certificate, then intermediates.
-    pub chain: Vec<Certificate>,
-    /// The private key of the first certificate.
-    pub key: PrivateKey,
-    /// Certificate authorities of the clients.
-    pub anchors: TrustAnchors,
 }
 
 /// Where the stand-ins for devices that speak IPv6 begin.

@@ -28,9 +28,10 @@ mod worker;
 pub mod host;
 
 pub use crate::dns::Suffix;
+pub use crate::ike::Identity;
 pub use crate::nat::Prefix96;
 pub use clock::Clock;
-pub use config::{Config, Identity, MAX_TUNNEL_DOMAINS, Pool, SignIn, Split};
+pub use config::{Config, MAX_TUNNEL_DOMAINS, Pool, SignIn, Split};
 pub use counters::{Counters, Snapshot};
 pub use desk::{Refusal, Request, Submission, is_sign_in_id};
 pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under, try_ports};

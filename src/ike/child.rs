@@ -71,13 +71,23 @@ impl Responder {
         let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
         self.next_device = self.next_device.wrapping_add(1);
         self.devices.insert(device, sa.spi_r);
-        let (identity, valid_until) = (peer.identity.clone(), peer.valid_until);
+        let (identity, chain_of_peer, valid_until) =
+            (peer.identity.clone(), Arc::clone(&peer.chain), peer.valid_until);
         let windows = peer.windows
             || request.asks(attribute::INTERNAL_IP4_SERVER)
             || request.asks(attribute::INTERNAL_IP6_SERVER);
         let (takes_rekey, announced) = (!windows, false);
-        let client =
-            Client { device, identity, address, address6, selectors, takes_rekey, valid_until, announced };
+        let client = Client {
+            device,
+            identity,
+            chain: chain_of_peer,
+            address,
+            address6,
+            selectors,
+            takes_rekey,
+            valid_until,
+            announced,
+        };
         chain.push(Kind::Cp, &self.plan.configuration(self.leases.host(), &request, &client));
         sa.client = Some(client);
         push_agreement(chain, &chosen, &agreed);

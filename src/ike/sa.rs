@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
 use crate::base::{DeviceId, Path, TrafficSelector};
+use crate::crypto::pki::Certificate;
 use crate::crypto::{Aead, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
 
@@ -55,6 +56,8 @@ pub(super) struct IkeSa {
 pub(super) struct Client {
     pub(super) device: DeviceId,
     pub(super) identity: String,
+    /// Its certificate, then the intermediates that it sent: whether they still do is asked when authorities change.
+    pub(super) chain: Arc<[Certificate]>,
     /// Its pool address, whether or not it uses IPv4.
     pub(super) address: Ipv4Addr,
     /// Its inner IPv6 address, if it asked for one and there are any.

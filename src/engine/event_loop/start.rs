@@ -182,10 +182,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let control = open_control(&config.sign_in, &poll)?;
 
     let ike_config = ike::Config {
-        id_hostname: config.identity.hostname,
-        chain: config.identity.chain,
-        key: config.identity.key,
-        anchors: config.identity.anchors,
+        identity: config.identity,
         pool: config.pool.network(),
         pool_prefix_len: config.pool.prefix_len(),
         policy: ike::Policy::default(),
