@@ -187,6 +187,7 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
         page: Vec::new(),
         sign_in: SignIn::default(),
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
+        reload: None,
     };
     let daemon = engine::start(config).unwrap();
     let mut tunnel = gateway::Tunnel::accept(&listener, &tls::server_config(&issued)).unwrap();

@@ -7,7 +7,8 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use crate::engine;
 
 use super::args::{Destination, Ikev2Args};
-use super::{Failure, ikev2, settings};
+use super::settings::{self, Loaded};
+use super::{Failure, ikev2, logging};
 
 /// What was found, and how bad it is.
 enum Finding {
@@ -49,7 +50,7 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
 fn findings(args: &Ikev2Args) -> Vec<Finding> {
     let mut found = Vec::new();
     match ikev2::load(args) {
-        Ok((config, warnings)) => {
+        Ok((Loaded { config, warnings, .. }, _)) => {
             found.extend(warnings.iter().map(|warning| Finding::Warning(warning.to_string())));
             found.extend(page(&config.page));
         }
@@ -58,6 +59,11 @@ fn findings(args: &Ikev2Args) -> Vec<Finding> {
     let ports = [args.ike_port.get(), args.nat_port.get()];
     if let Err(error) = engine::try_ports(&settings::listen(args), ports) {
         found.push(Finding::Fault(ikev2::start_failure(error).parts().1.to_owned()));
+    }
+    if let Some(path) = &args.log_file
+        && let Err(text) = logging::try_file(path)
+    {
+        found.push(Finding::Fault(text));
     }
     found.extend(resolution(&args.destination));
     found

@@ -76,7 +76,7 @@ impl Helper {
                             return Ok(());
                         }
                     }
-                    Ok(Reply::Accepted) => {}
+                    Ok(Reply::Accepted | Reply::Done { .. }) => {}
                     Ok(Reply::Refused { reason }) => self.refused(reason)?,
                     Err(_) => return Err(Failure::Runtime("the daemon has ended".to_owned())),
                 },

@@ -3,6 +3,7 @@
 mod files;
 mod uplink;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,7 +16,7 @@ use crate::engine::{Config, Identity, Split};
 use crate::fortivpn::cookie;
 
 use super::args::Ikev2Args;
-use files::{Files, certificates};
+use files::Files;
 
 pub use uplink::{control_of_daemon, controls_to_try};
 
@@ -167,12 +168,31 @@ pub struct System {
     pub control: Option<PathBuf>,
 }
 
+/// Digests of what options read, by their long names: to see later whether it is still the same.
+pub type Contents = BTreeMap<String, [u8; 32]>;
+
+/// A configuration with all that its options name.
+#[derive(Debug)]
+pub struct Loaded {
+    /// It.
+    pub config: Config,
+    /// What deserves a look.
+    pub warnings: Vec<Warning>,
+    /// What was read.
+    pub contents: Contents,
+}
+
 /// Turns options into the daemon's configuration. `stdin` is read only for an option that says so.
 ///
 /// # Errors
 /// The first rule that is broken.
-pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Config, Vec<Warning>), Error> {
-    let mut files = Files { credentials: system.credentials.as_deref(), stdin, warnings: Vec::new() };
+pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<Loaded, Error> {
+    let mut files = Files {
+        credentials: system.credentials.as_deref(),
+        stdin,
+        warnings: Vec::new(),
+        contents: Contents::new(),
+    };
     let config = Config {
         listen: listen(args),
         ike_port: args.ike_port.get(),
@@ -185,8 +205,9 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Conf
         page: uplink::page(&args.uplink, system, &mut files.warnings),
         sign_in: uplink::sign_in(&args.uplink, system, &mut files)?,
         split: split(args, &mut files.warnings),
+        reload: None,
     };
-    Ok((config, files.warnings))
+    Ok(Loaded { config, warnings: files.warnings, contents: files.contents })
 }
 
 /// The addresses to serve on. The engine falls back to 0.0.0.0 where the system has no IPv6.
@@ -207,10 +228,10 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
 }
 
 fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Result<Identity, Error> {
-    let authorities = certificates("--cacert", &args.cacert)?;
+    let authorities = files.certificates("--cacert", &args.cacert)?;
     let anchors = TrustAnchors::new(&authorities)
         .map_err(|why| Error::NotAnAuthority { path: args.cacert.clone(), why })?;
-    let chain = certificates("--cert", &args.cert)?;
+    let chain = files.certificates("--cert", &args.cert)?;
     let (key, key_path) = files.private_key("--key", &args.key)?;
     let warnings = &mut files.warnings;
     let Some((own, intermediates)) = chain.split_first() else {
@@ -320,7 +341,8 @@ mod tests {
         fn load(&self, more: &[&str]) -> Result<(Config, Vec<Warning>), Error> {
             let mut system = system();
             system.credentials = Some(self.0.path().to_owned());
-            load(&self.args(more), &system, &b"from stdin\r\nmore"[..])
+            let loaded = load(&self.args(more), &system, &b"from stdin\r\nmore"[..])?;
+            Ok((loaded.config, loaded.warnings))
         }
     }
 

@@ -12,6 +12,7 @@ use crate::ike::Identity;
 use crate::nat::Prefix96;
 
 use super::desk::Request;
+use super::reload::ReloadRequest;
 use super::transport::Transport;
 
 /// Settings of one daemon.
@@ -39,6 +40,8 @@ pub struct Config {
     pub sign_in: SignIn,
     /// What takes the tunnel.
     pub split: Split,
+    /// Gets the wish to have the configuration read again, and answers with `Reloader::finish`.
+    pub reload: Option<Sender<ReloadRequest>>,
 }
 
 /// Who helps where a sign-in needs a person.
@@ -59,7 +62,7 @@ pub struct SignIn {
 }
 
 /// What takes the tunnel: everything, unless one of these says otherwise.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
     /// Clients get IPv6, and the company is reached inside this prefix.
     pub nat64: Option<Prefix96>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
 
 use crate::base::{DeviceId, Path, Reason};
-use crate::ike::{ClientPlan, Input, Output, Responder};
+use crate::ike::{ClientPlan, Identity, Input, Output, Responder};
 
 use super::Clock;
 use super::worker::LoopWaker;
@@ -31,6 +31,8 @@ pub enum Notice {
     NearlyExhausted(u32),
     /// What clients get from now on.
     Plan(ClientPlan),
+    /// Who we are and whom we let in from now on.
+    Identity(Box<Identity>),
     /// Delete every SA and take no new ones.
     Shutdown,
 }
@@ -171,6 +173,7 @@ fn input(notice: Notice) -> Input<'static> {
         Notice::Moved(device, path) => Input::Moved { device, path },
         Notice::NearlyExhausted(spi_in) => Input::NearlyExhausted { spi_in },
         Notice::Plan(plan) => Input::Plan(plan),
+        Notice::Identity(identity) => Input::Identity(identity),
         Notice::Shutdown => Input::Shutdown,
     }
 }

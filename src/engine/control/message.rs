@@ -32,6 +32,8 @@ pub enum Command {
     },
     /// Try again.
     Retry,
+    /// Read the configuration again.
+    Reload,
 }
 
 /// What the daemon says.
@@ -42,6 +44,11 @@ pub enum Reply {
     SignIn(SignInState),
     /// What was brought goes to the gateway.
     Accepted,
+    /// It is done.
+    Done {
+        /// What was done, in lines for people.
+        text: String,
+    },
     /// It is of no use.
     Refused {
         /// One sentence.
@@ -173,6 +180,7 @@ mod tests {
         for (text, expected) in [
             (r#"{"command":"login"}"#, "Login"),
             (r#"{"command":"retry"}"#, "Retry"),
+            (r#"{"command":"reload"}"#, "Reload"),
             (r#"{"command":"paste","text":"id=abc"}"#, "Paste { text: [redacted] }"),
             (
                 r#"{"command":"answer","question":3,"text":"1\"2"}"#,
