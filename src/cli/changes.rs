@@ -90,7 +90,10 @@ impl Changes {
                 _ => old.options.get(option) != new.options.get(option),
             }
         };
-        let all: BTreeSet<&String> = old.options.keys().chain(new.options.keys()).collect();
+        let all: BTreeSet<&String> = [old, new]
+            .into_iter()
+            .flat_map(|known| known.options.keys().chain(known.contents.keys()))
+            .collect();
         let changed: Vec<&String> = all.into_iter().filter(is_changed).collect();
         let is_elsewhere = changed.iter().any(|option| *option == GATEWAY);
         let effect = |option: &str| match effect(option) {
@@ -187,5 +190,74 @@ impl fmt::Display for Authorities {
             1 => f.write_str("1 authority"),
             count => write!(f, "{count} authorities"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args;
+    use super::*;
+
+    fn known(options: &[(&str, &str)], contents: &[(&str, u8)]) -> Known {
+        let options = options.iter().map(|(option, value)| ((*option).to_owned(), vec![value.into()]));
+        let contents = contents.iter().map(|(option, digest)| ((*option).to_owned(), [*digest; 32]));
+        Known { options: options.collect(), contents: contents.collect() }
+    }
+
+    fn changes(old: &Known, new: &Known) -> Vec<(String, Effect)> {
+        Changes::between(old, new).0
+    }
+
+    #[test]
+    fn the_table_names_options_that_there_are() {
+        let definition = args::definition();
+        let exists = |option: &str| definition.get_arguments().any(|arg| arg.get_long() == Some(option));
+        for option in ["cert", "key", "id-hostname", "log-file", "log-level", "gateway-routes"] {
+            assert!(exists(option) && effect(option) == Effect::AtOnce, "{option}");
+        }
+        for option in CREDENTIALS {
+            assert!(exists(option) && effect(option) != Effect::Restart, "{option}");
+        }
+        for option in [GATEWAY, "ike-port", "nat-port", "listen-ip", "client-pool", "nat64-prefix", "workers"]
+        {
+            assert!(exists(option) && effect(option) == Effect::Restart, "{option}");
+        }
+        assert_eq!(effect("an option of tomorrow"), Effect::Restart);
+    }
+
+    #[test]
+    fn contents_count_where_there_are_some() {
+        let old = known(&[("cert", "a.pem"), ("realm", "staff")], &[("cert", 1)]);
+        let moved = known(&[("cert", "b.pem"), ("realm", "staff")], &[("cert", 1)]);
+        assert_eq!(changes(&old, &moved), [], "the same certificate somewhere else");
+        let renewed = known(&[("cert", "a.pem")], &[("cert", 2)]);
+        let expected = [("cert".to_owned(), Effect::AtOnce), ("realm".to_owned(), Effect::NextSignIn)];
+        assert_eq!(changes(&old, &renewed), expected);
+        let first = known(&[("cert", "a.pem"), ("realm", "staff"), ("otp", "x")], &[("cert", 1), ("otp", 1)]);
+        assert_eq!(changes(&old, &first), [("otp".to_owned(), Effect::NextSignIn)]);
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_a_change_until_then() {
+        let old = known(&[("workers", "1"), ("realm", "a")], &[]);
+        let new = known(&[("workers", "2"), ("realm", "b")], &[]);
+        let changes = Changes::between(&old, &new);
+        let settled = changes.settle(&old, new.clone());
+        assert_eq!(super::tests::changes(&settled, &new), [("workers".to_owned(), Effect::Restart)]);
+        assert!(super::tests::changes(&settled, &known(&[("workers", "1"), ("realm", "b")], &[])).is_empty());
+    }
+
+    #[test]
+    fn secrets_for_another_gateway_wait_with_it() {
+        let old =
+            known(&[("destination", "a"), ("username", "x"), ("id-hostname", "h")], &[("password-file", 1)]);
+        let new =
+            known(&[("destination", "b"), ("username", "y"), ("id-hostname", "i")], &[("password-file", 2)]);
+        let changes = Changes::between(&old, &new);
+        assert!(!changes.of_sign_in() && !changes.of_credentials() && !changes.of_way());
+        assert!(changes.of("id-hostname"));
+        let settled = changes.settle(&old, new);
+        assert_eq!(settled.options["username"], ["x"]);
+        assert_eq!(settled.contents["password-file"], [1; 32]);
     }
 }
