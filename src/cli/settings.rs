@@ -462,7 +462,7 @@ mod tests {
         );
         assert_eq!(files.load(&["--control=none"]).unwrap().0.sign_in.control, None);
         let no_v6 = System { loopback_v6: false, ..system() };
-        assert_eq!(load(&files.args(&[]), &no_v6, &b""[..]).unwrap().0.page.len(), 1);
+        assert_eq!(load(&files.args(&[]), &no_v6, &b""[..]).unwrap().config.page.len(), 1);
         let refused =
             load(&files.args(&["--username=a", "--otp=credential:x"]), &system(), &b""[..]).unwrap_err();
         assert!(refused.to_string().contains("LoadCredential=x:FILE"), "{refused}");
