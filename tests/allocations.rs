@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pterodapter::crypto::{Aead, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
+use pterodapter::crypto::{Cipher, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
 use pterodapter::demo::probe::{ClientConfig, RawTunnel};
 use pterodapter::engine::job::{Batch, Direction, Origin, Tunnel, Verdict};
 use pterodapter::engine::{self, Config, Identity, Pool, SignIn, Split, Transport};
@@ -98,7 +98,8 @@ const NOW: Duration = Duration::from_secs(1000);
 #[test]
 fn the_steps_of_the_packet_path_allocate_nothing() {
     let prefix = Some(packets::prefix());
-    let tunnel = std::sync::Arc::new(Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, prefix).unwrap());
+    let tunnel =
+        std::sync::Arc::new(Tunnel::new(&child_sa(Cipher::Aes256Gcm), Pool::DEFAULT, prefix).unwrap());
     let mut flows = Flows::new(1024, Pool::DEFAULT.host(), &mut SystemRandom::new());
     flows.set_external(Some(EXTERNAL));
     let (mut window, mut sequence) = (ReplayWindow::new(), Sequence::new());
@@ -152,13 +153,13 @@ const BURSTS: usize = 8;
 
 #[test]
 fn the_running_engine_allocates_nothing_per_packet() {
-    run_engine(0, Aead::Aes256Gcm, false);
-    run_engine(0, Aead::Aes256Gcm, true);
+    run_engine(0, Cipher::Aes256Gcm, false);
+    run_engine(0, Cipher::Aes256Gcm, true);
     // A cipher that is given to the worker.
-    run_engine(1, Aead::ChaCha20Poly1305, false);
+    run_engine(1, Cipher::ChaCha20Poly1305, false);
 }
 
-fn run_engine(workers: usize, aead: Aead, nat64: bool) {
+fn run_engine(workers: usize, cipher: Cipher, nat64: bool) {
     let (authority, issued) = tls::certificates();
     let listener = gateway::listen().unwrap();
     let destination = listener.local_addr().unwrap();
@@ -195,7 +196,7 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
     let mut wanted = ClientConfig::new(ike, nat.port(), "vpn.test");
     (wanted.ca_pem, wanted.cert_pem, wanted.key_pem) =
         (authority.cert_pem().into(), client.cert_pem, client.key_pem);
-    wanted.esp = vec![aead];
+    wanted.esp = vec![cipher];
     wanted.ipv6 = nat64;
     let mut client = RawTunnel::connect(&wanted).unwrap();
     client.socket.set_read_timeout(Some(gateway::PATIENCE)).unwrap();
@@ -223,7 +224,7 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
     }
     let packets = 2 * BURST * BURSTS;
     println!(
-        "{aead:?}, NAT64 {nat64}, {packets} packets, {records} TLS records: allocations of rustls {}, ours {}",
+        "{cipher:?}, NAT64 {nat64}, {packets} packets, {records} TLS records: allocations of rustls {}, ours {}",
         of_rustls.len(),
         ours.len()
     );
