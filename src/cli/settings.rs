@@ -109,6 +109,8 @@ pub enum Warning {
     SamlListenPublic(IpAddr),
     /// The NAT64 prefix is the one for public addresses.
     WellKnownPrefix,
+    /// Clients may agree on a key exchange that can be broken.
+    WeakGroups,
 }
 
 impl fmt::Display for Warning {
@@ -131,6 +133,10 @@ impl fmt::Display for Warning {
             Self::WellKnownPrefix => f.write_str(
                 "--nat64-prefix 64:ff9b::/96 is reserved for public addresses (RFC 6052): some systems refuse private \
                  ones in it; take a /96 inside 64:ff9b:1::/48, say 64:ff9b:1::/96",
+            ),
+            Self::WeakGroups => f.write_str(
+                "--allow-weak-windows-defaults: a client may agree on 1024-bit MODP, which states can break; better give \
+                 Windows the settings that 'pterodapter setup device' writes",
             ),
             Self::SamlListenPublic(ip) => {
                 write!(f, "--saml-listen {ip} is not a loopback address: other machines can answer the login")
@@ -185,7 +191,11 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Conf
         page: uplink::page(&args.uplink, system, &mut files.warnings),
         sign_in: uplink::sign_in(&args.uplink, system, &mut files)?,
         split: split(args, &mut files.warnings),
+        weak_groups: args.allow_weak_windows_defaults,
     };
+    if config.weak_groups {
+        files.warnings.push(Warning::WeakGroups);
+    }
     Ok((config, files.warnings))
 }
 
@@ -463,6 +473,7 @@ mod tests {
         let found = warnings(&["--cert=@short.pem", "--key=@short.key", "--cacert=@both.pem"]);
         assert_eq!(found, [Warning::ExpiresSoon(Duration::from_secs(3 * DAY))]);
 
+        assert_eq!(warnings(&["--allow-weak-windows-defaults"]), [Warning::WeakGroups]);
         assert_eq!(warnings(&["--id-hostname=192.0.2.1"]), []);
         assert_eq!(warnings(&["--id-hostname=other"]), [Warning::NameNotInCertificate("other".into())]);
         assert_eq!(

@@ -22,7 +22,7 @@ pub struct CipherKey {
 
 enum Keys {
     Aead(LessSafeKey, [u8; SALT_LEN]),
-    Cbc(Box<CbcKey>),
+    Cbc(CbcKey),
 }
 
 impl CipherKey {
@@ -36,7 +36,7 @@ impl CipherKey {
             Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
             Cipher::Aes128Cbc(integrity) | Cipher::Aes256Cbc(integrity) => {
                 let (key, mac_key) = keymat.split_at_checked(alg.encryption_len()).ok_or(wrong)?;
-                let keys = Keys::Cbc(Box::new(CbcKey::new(key, integrity, mac_key)?));
+                let keys = Keys::Cbc(CbcKey::new(key, integrity, mac_key)?);
                 return Ok(Self { alg, keys });
             }
         };

@@ -30,8 +30,8 @@ impl KeyPair {
     }
 
     fn from_exponent(group: Group, exponent: Zeroizing<Vec<u8>>) -> Result<Self, Error> {
-        let mut generator = vec![0; group.public_len()];
-        generator.last_mut().map(|last| *last = 2);
+        let mut generator = vec![0; group.public_len() - 1];
+        generator.push(2);
         let public = power(group, &generator, &exponent)?.to_vec();
         Ok(Self { exponent, public })
     }
