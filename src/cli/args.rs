@@ -178,6 +178,10 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub cacert: PathBuf,
 
+    /// Certificates that the CA took back (revocation lists, PEM or DER), repeatable
+    #[arg(long, value_name = "FILE")]
+    pub crl: Vec<PathBuf>,
+
     /// Our certificate, then its intermediates (PEM)
     #[arg(long, required = true, value_name = "FILE")]
     pub cert: PathBuf,
