@@ -18,7 +18,7 @@ use super::args::Ikev2Args;
 use super::changes::{Known, Options};
 use super::console::Console;
 use super::reconfigure::Reconfigurer;
-use super::settings::{self, Loaded, System};
+use super::settings::{self, Faults, Loaded, System};
 use super::terminal::{self, Input};
 
 /// Exit code after Ctrl-C before there was anything to end, as shells have it.
@@ -33,7 +33,8 @@ pub(super) fn run(args: &Ikev2Args, typed: Vec<OsString>, options: Options) -> R
     let manager = ServiceManager::from_environment().map_err(|e| start_failure(e.into()))?;
     let handles = Arc::new(OnceLock::new());
     heed_signals(Arc::clone(&handles))?;
-    let (Loaded { mut config, warnings, contents }, stdin) = load(args)?;
+    let (Loaded { mut config, warnings, contents }, stdin) =
+        load(args, &system()).map_err(|faults| Failure::Configuration(faults.to_string()))?;
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -67,29 +68,28 @@ pub(super) fn run(args: &Ikev2Args, typed: Vec<OsString>, options: Options) -> R
     }
 }
 
+/// What the checks need to know of this system.
+pub(super) fn system() -> System {
+    System {
+        wall: Clock::start().now().wall,
+        cores: thread::available_parallelism().map_or(1, usize::from),
+        loopback_v6: UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok(),
+        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
+        control: settings::control_of_daemon(),
+    }
+}
+
 /// The configuration with all that it names, and what was on standard input.
-pub(super) fn load(args: &Ikev2Args) -> Result<(Loaded, Stdin), Failure> {
+pub(super) fn load(args: &Ikev2Args, system: &System) -> Result<(Loaded, Stdin), Box<Faults>> {
     // Whoever types a secret there must not show it to the room.
     if let Some(input) = Input::open(false).filter(|input| reads_stdin(args) && input.is_terminal()) {
         terminal::say("waiting for a line on standard input; what you type is not shown: ");
         input.hide();
     }
     let mut stdin = Stdin { option: args.reader_of_stdin(), content: Zeroizing::default() };
-    let loaded = load_from(args, Keep { from: io::stdin(), kept: &mut stdin.content });
+    let loaded = settings::load(args, system, Keep { from: io::stdin(), kept: &mut stdin.content });
     terminal::show();
-    Ok((loaded.map_err(|error| Failure::Configuration(error.to_string()))?, stdin))
-}
-
-/// The same, with this for standard input.
-pub(super) fn load_from(args: &Ikev2Args, stdin: impl Read) -> Result<Loaded, settings::Error> {
-    let system = System {
-        wall: Clock::start().now().wall,
-        cores: thread::available_parallelism().map_or(1, usize::from),
-        loopback_v6: UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok(),
-        credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
-        control: settings::control_of_daemon(),
-    };
-    settings::load(args, &system, stdin)
+    Ok((loaded?, stdin))
 }
 
 /// What was read from standard input: it comes only once, and the configuration may be read again.

@@ -12,7 +12,7 @@ use super::args::{Command, Ikev2Args, Invocation, Source};
 use super::changes::{Changes, Known};
 use super::ikev2;
 use super::logging;
-use super::settings::{Error, Loaded};
+use super::settings::{self, Error, Faults, Loaded};
 
 /// What a running daemon was started with.
 #[derive(Debug)]
@@ -48,8 +48,9 @@ impl Reconfigurer {
             return Err("the configuration is not one of ikev2 any more".to_owned());
         };
         self.stdin.check(&args)?;
-        let Loaded { config, contents, warnings } = ikev2::load_from(&args, self.stdin.content())
-            .map_err(|error| format!("{error}{}", hint(&args, &error)))?;
+        let Loaded { config, contents, warnings } =
+            settings::load(&args, &ikev2::system(), self.stdin.content())
+                .map_err(|faults| format!("{faults}{}", hint(&args, &faults)))?;
         let known = Known { options, contents };
         let changes = Changes::between(&self.known, &known);
         let mut update = Update {
@@ -77,9 +78,9 @@ impl Reconfigurer {
 }
 
 /// systemd hands over a new key only to a new process.
-fn hint(args: &Ikev2Args, error: &Error) -> &'static str {
-    match (error, &args.key) {
-        (Error::KeyMismatch { option: "--key", .. }, Source::Credential(_)) => {
+fn hint(args: &Ikev2Args, faults: &Faults) -> &'static str {
+    match (faults.faults.first(), &args.key) {
+        (Some(Error::KeyMismatch { option: "--key", .. }), Source::Credential(_)) => {
             "; systemd hands over a new key only at a restart: systemctl restart pterodapter"
         }
         _ => "",

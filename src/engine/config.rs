@@ -42,6 +42,8 @@ pub struct Config {
     pub split: Split,
     /// Gets the wish to have the configuration read again, and answers with `Reloader::finish`.
     pub reload: Option<Sender<ReloadRequest>>,
+    /// Take 1024-bit MODP for IKE: all that Windows has by default.
+    pub weak_groups: bool,
 }
 
 /// Who helps where a sign-in needs a person.

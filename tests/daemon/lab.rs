@@ -117,6 +117,7 @@ impl Lab {
             sign_in: SignIn { console: Some(console), ..SignIn::default() },
             split,
             reload: None,
+            weak_groups: false,
         };
         configure(&mut config);
         let daemon = engine::start(config).unwrap();

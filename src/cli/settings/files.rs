@@ -9,12 +9,15 @@ use zeroize::Zeroizing;
 
 use crate::cli::args::Source;
 use crate::crypto::hash::sha256;
+use crate::crypto::pki::Crl;
 use crate::crypto::{Certificate, PrivateKey, Secret, pem};
 
 use super::{Contents, Error, Warning};
 
-/// No file that we read is larger than this.
+/// No file that we read is larger than this,
 const MAX_FILE: u64 = 1 << 20;
+/// except for revocation lists.
+const MAX_LIST: u64 = 32 << 20;
 /// A secret that is one line.
 const MAX_LINE: usize = 4096;
 
@@ -28,6 +31,15 @@ pub struct Files<'a, R> {
     pub warnings: Vec<Warning>,
     /// What was read.
     pub contents: Contents,
+    /// What is broken.
+    pub faults: Vec<Error>,
+}
+
+impl<R> Files<'_, R> {
+    /// What there is; what is broken is noted, so that the rest can be looked at as well.
+    pub fn keep<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        result.map_err(|fault| self.faults.push(fault)).ok()
+    }
 }
 
 impl<R: Read> Files<'_, R> {
@@ -55,7 +67,8 @@ impl<R: Read> Files<'_, R> {
         let path = self.path(option, source)?;
         let content = match source {
             Source::Stdin => {
-                let content = read_all(&mut self.stdin).map_err(|why| unreadable(option, &path, why))?;
+                let content =
+                    read_all(&mut self.stdin, MAX_FILE).map_err(|why| unreadable(option, &path, why))?;
                 self.note(option, &content);
                 content
             }
@@ -87,16 +100,22 @@ impl<R: Read> Files<'_, R> {
         })
     }
 
-    /// A file that may be read by all.
-    pub fn public_file(&mut self, option: &'static str, path: &Path) -> Result<Secret, Error> {
-        self.file(option, path).map(|(content, _)| content)
+    /// All revocation lists of a file.
+    pub fn lists(&mut self, path: &Path) -> Result<Vec<Crl>, Error> {
+        let (content, _) = self.file("--crl", path, MAX_LIST)?;
+        Crl::parse_file(content.expose()).map_err(|why| Error::BadList { path: path.to_owned(), why })
     }
 
-    fn file(&mut self, option: &'static str, path: &Path) -> Result<(Secret, Metadata), Error> {
+    /// A file that may be read by all.
+    pub fn public_file(&mut self, option: &'static str, path: &Path) -> Result<Secret, Error> {
+        self.file(option, path, MAX_FILE).map(|(content, _)| content)
+    }
+
+    fn file(&mut self, option: &'static str, path: &Path, max: u64) -> Result<(Secret, Metadata), Error> {
         let read = || {
             let file = File::open(path)?;
             let metadata = file.metadata()?;
-            Ok((read_all(file)?, metadata))
+            Ok((read_all(file, max)?, metadata))
         };
         let (content, metadata) = read().map_err(|why| unreadable(option, path, why))?;
         self.note(option, &content);
@@ -123,7 +142,7 @@ impl<R: Read> Files<'_, R> {
 
     /// systemd alone decides who can read a credential, so its mode says nothing.
     fn secret_file(&mut self, option: &'static str, path: &Path, source: &Source) -> Result<Secret, Error> {
-        let (content, metadata) = self.file(option, path)?;
+        let (content, metadata) = self.file(option, path, MAX_FILE)?;
         let is_file = matches!(source, Source::File(_)) && metadata.is_file();
         if is_file && metadata.permissions().mode() & 0o004 != 0 {
             self.warnings.push(Warning::WorldReadable(path.to_owned()));
@@ -146,11 +165,12 @@ fn unreadable(option: &'static str, path: &Path, why: io::Error) -> Error {
     Error::Unreadable { option, path: path.to_owned(), why }
 }
 
-fn read_all(from: impl Read) -> io::Result<Secret> {
+fn read_all(from: impl Read, max: u64) -> io::Result<Secret> {
     let mut content = Zeroizing::new(Vec::new());
-    from.take(MAX_FILE + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    from.take(max + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > max {
+        let text = format!("larger than {} MiB", max >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(Secret::from(content.as_slice()))
 }
