@@ -7,7 +7,7 @@ mod common;
 mod program;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -314,10 +314,13 @@ fn a_closed_terminal_ends_the_daemon_in_order() {
         fs::write(directory.path().join(name), text).unwrap();
     }
     let (place, log) = (directory.path().display(), directory.path().join("log"));
+    let [ike, nat] = [(); 2]
+        .map(|()| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .map(|socket| socket.local_addr().unwrap().port());
     let command = format!(
         "exec {PROGRAM} ikev2 --destination=127.0.0.1:1 --cacert={place}/ca.pem --cert={place}/server.pem \
-         --key={place}/server.key --listen-ip=127.0.0.1 --ike-port=15500 --nat-port=15501 \
-         --saml-listen=127.0.0.1:15502 --control=none --log-file={place}/log"
+         --key={place}/server.key --listen-ip=127.0.0.1 --ike-port={ike} --nat-port={nat} \
+         --saml-listen=127.0.0.1:0 --control=none --log-file={place}/log"
     );
     let mut terminal = Command::new("script")
         .args(["--quiet", "--command", &command, "/dev/null"])
