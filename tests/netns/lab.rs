@@ -271,6 +271,11 @@ impl Process {
         writeln!(input, "{line}").unwrap_or_else(|e| panic!("{}: {e}", self.name));
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Still running?
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
