@@ -62,7 +62,7 @@ impl<'a> Container<'a> {
             &format!("--network-namespace-path=/run/netns/{namespace}"),
             &format!("--directory={}", self.root.display()),
         ];
-        self.running = Some(self.lab.start(SRV, &log, &[], &line));
+        self.running = Some(self.lab.start_outside(&log, &line));
         wait_for("the container to have booted", BOOT, || {
             self.leader()?;
             (self.sh(5, "systemctl is-system-running").text.trim() == "running").then_some(())
@@ -117,7 +117,7 @@ impl<'a> Container<'a> {
     /// Waits until the service says in its status that the tunnel is up.
     pub fn wait_tunnel(&self) {
         wait_for("the tunnel", Duration::from_secs(30), || {
-            self.property("StatusText").starts_with("signed in").then_some(())
+            self.property("StatusText").starts_with("the tunnel is up").then_some(())
         });
     }
 
@@ -131,5 +131,13 @@ impl<'a> Container<'a> {
         let pid = self.running.as_ref()?.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok()
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.leader().is_some() {
+            println!("{}", self.journal());
+        }
     }
 }
