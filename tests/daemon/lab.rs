@@ -116,6 +116,7 @@ impl Lab {
             page: vec![page],
             sign_in: SignIn { console: Some(console), ..SignIn::default() },
             split,
+            weak_groups: false,
         };
         configure(&mut config);
         let daemon = engine::start(config).unwrap();
