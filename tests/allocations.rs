@@ -185,6 +185,7 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
         ),
         transport: Transport { roots: vec![authority.cert_der().to_vec().into()], ..Transport::default() },
         page: Vec::new(),
+        metrics: false,
         sign_in: SignIn::default(),
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
     };

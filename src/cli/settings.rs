@@ -183,6 +183,7 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Conf
         uplink: uplink::session(&args.uplink, &args.destination, &mut files)?,
         transport: uplink::transport(&args.uplink, &mut files)?,
         page: uplink::page(&args.uplink, system, &mut files.warnings),
+        metrics: args.uplink.metrics,
         sign_in: uplink::sign_in(&args.uplink, system, &mut files)?,
         split: split(args, &mut files.warnings),
     };

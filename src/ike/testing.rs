@@ -116,6 +116,7 @@ impl World {
                     );
                     self.log.push("use".to_owned());
                 }
+                Output::Heard { .. } | Output::IkeRekeyed { .. } => {}
                 Output::Connected { identity, address, .. } => {
                     self.log.push(format!("connected {identity} {address}"))
                 }
