@@ -1,5 +1,6 @@
 //! The event loop: owns everything that changes per packet, and all sockets.
 
+mod requests;
 mod start;
 
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ use super::ike_thread::{IkeThread, Notice, Report};
 use super::network::NetworkWatch;
 use super::page::{self, Listener, Page, Visit, Visitor};
 use super::service_manager::ServiceManager;
-use super::state::{Device, State};
+use super::state::State;
 use super::status::{Sources, Status};
 use super::udp::Receiver;
 use super::uplink::{self, Uplink};
@@ -292,9 +293,10 @@ impl EventLoop {
             ike::Output::Remove { spi_in } => self.data.remove(spi_in),
             ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
             ike::Output::Moved { device, path } => self.data.moved(device, path),
-            ike::Output::Connected { identity, address, path, suite, .. } => {
+            ike::Output::Connected { identity, system, address, path, suite, .. } => {
                 self.manager.device_came();
-                log::info!("{identity} connected from {}, has {address}, {suite}", path.remote);
+                let system = system.map(|system| format!(" ({system})")).unwrap_or_default();
+                log::info!("{identity} connected from {}{system}, has {address}, {suite}", path.remote);
                 if std::mem::take(&mut self.browser_missed) {
                     self.uplink.handle(now, fortivpn::Input::Retry);
                 }
@@ -379,30 +381,6 @@ impl EventLoop {
             Ok(()) => Reply::Accepted,
             Err(refusal) => Reply::Refused { reason: refusal.to_string() },
         }
-    }
-
-    /// The whole picture.
-    fn status(&self, now: Now) -> Status {
-        let Self { state, desk, data, uplink, ike, counters, .. } = self;
-        Status::new(&Sources { now, state, desk, data, uplink, ike, counters })
-    }
-
-    /// Ends the connections that a person means by `name`.
-    fn disconnect(&self, name: &str) -> Reply {
-        let found: Vec<_> = self.state.find(name).collect();
-        for device in &found {
-            self.ike.notice(Notice::Disconnect(device.id));
-        }
-        if found.is_empty() {
-            let connected = match listed(self.state.devices.iter()) {
-                Some(list) => format!("connected: {list}"),
-                None => "none is connected".to_owned(),
-            };
-            return Reply::Refused {
-                reason: format!("no device has the number or identity '{name}'; {connected}"),
-            };
-        }
-        Reply::Done { text: format!("disconnected {}", listed(found.into_iter()).unwrap_or_default()) }
     }
 
     /// Hands on what the desk has for the session, for programs and for people.
@@ -527,10 +505,4 @@ impl EventLoop {
             _ => {}
         }
     }
-}
-
-/// Devices with their numbers, as one types them; `None` where there are none.
-fn listed<'a>(devices: impl Iterator<Item = &'a Device>) -> Option<String> {
-    let all: Vec<String> = devices.map(|device| format!("{} ({})", device.identity, device.id.0)).collect();
-    (!all.is_empty()).then(|| all.join(", "))
 }

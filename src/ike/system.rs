@@ -76,15 +76,15 @@ impl Hints {
     pub(super) fn guess(self, payloads: &[Payload<'_>], request: &Configuration<'_>) -> Option<System> {
         let has = |kind| notifies(payloads).any(|notify| notify.kind == kind);
         let asks = |kinds: [u16; 2]| kinds.iter().any(|kind| request.asks(*kind));
+        let asks_dhcp = asks([attribute::INTERNAL_IP4_DHCP, attribute::INTERNAL_IP6_DHCP]);
         if self.windows || asks([attribute::INTERNAL_IP4_SERVER, attribute::INTERNAL_IP6_SERVER]) {
             Some(System::Windows)
-        } else if (asks([attribute::INTERNAL_IP4_DHCP, attribute::INTERNAL_IP6_DHCP])
-            && request.asks(attribute::INTERNAL_DNS_DOMAIN))
-            || (self.redirect && !self.hashes)
-        {
+        } else if asks_dhcp && request.asks(attribute::INTERNAL_DNS_DOMAIN) {
             Some(System::Apple)
         } else if has(notify_type::MULTIPLE_AUTH_SUPPORTED) || has(notify_type::MESSAGE_ID_SYNC_SUPPORTED) {
             Some(System::StrongSwan)
+        } else if self.redirect && !self.hashes {
+            Some(System::Apple)
         } else if self.hashes && self.modp_only {
             Some(System::Android)
         } else {
@@ -206,7 +206,8 @@ mod tests {
     #[test]
     fn strongswan_in_all_its_forms() {
         let all: [&[u16]; 2] = [&[31, 19, 20, 21, 15, 16, 14]; 2];
-        // Of Linux; of NetworkManager, which asks for both families; its app, by its own lists; without redirection.
+        // Of Linux; of NetworkManager, which asks for both families; without redirection; with
+        // signature_authentication = no.
         for (init, auth, asked) in [
             (
                 &[NAT[0], NAT[1], FRAGMENTS, HASHES, REDIRECT][..],
@@ -215,6 +216,7 @@ mod tests {
             ),
             (&[NAT[0], NAT[1], FRAGMENTS, HASHES, REDIRECT], &[16396, 16404, 16417, 16420], &[1, 8, 3, 10]),
             (&[NAT[0], NAT[1], FRAGMENTS, HASHES], &AUTH_ONLY, &[1, 8, 3, 10]),
+            (&[NAT[0], NAT[1], FRAGMENTS, REDIRECT], &AUTH_ONLY, &[1, 3]),
         ] {
             let strongswan = Sends { init, vendors: &[], groups: &all, auth, asked };
             assert_eq!(guess(&strongswan), Some(System::StrongSwan));

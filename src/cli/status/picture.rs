@@ -135,8 +135,7 @@ impl Picture {
         let mut lines = vec![String::new()];
         for word in clean(text).split_whitespace() {
             let mut word: Vec<char> = word.chars().collect();
-            loop {
-                let Some(line) = lines.last_mut() else { break };
+            while let Some(line) = lines.last_mut() {
                 let used = line.chars().count();
                 let gap = usize::from(used > 0);
                 if used + gap + word.len() <= columns || (used == 0 && !self.look.is_watching) {

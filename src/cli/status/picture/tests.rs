@@ -96,7 +96,7 @@ fn all_of_it_fits_80_columns() {
             && text.contains("rekeyed: 2 times the Child SA, 1 times the IKE SA"),
         "{text}"
     );
-    assert!(text.contains("long... (strongSwan)"), "{text}");
+    assert!(text.contains("longlo... (strongSwan)"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert!(!text.contains('\u{1b}'));
 }
