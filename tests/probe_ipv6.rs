@@ -183,8 +183,8 @@ impl Server {
 
     fn seal(&mut self, packet: &[u8]) {
         let (sa, sequence) = self.sas.last_mut().unwrap();
-        let mut buffer = vec![0; esp::sealed_len(packet.len())];
-        buffer[esp::HEADROOM..][..packet.len()].copy_from_slice(packet);
+        let mut buffer = vec![0; sa.sealed_len(packet.len())];
+        buffer[sa.headroom()..][..packet.len()].copy_from_slice(packet);
         esp::seal(sa, sequence.reserve(1).unwrap(), &mut buffer, packet.len()).unwrap();
         self.sockets[1].send_to(&buffer, self.peer).unwrap();
     }

@@ -428,14 +428,14 @@ fn check_names_every_fault_with_a_way_to_mend_it() {
     assert_eq!(faults.len(), 3, "{text}");
     for says in ["TCP), where the browser", &*in_use, "no.such.name.invalid cannot be looked up"] {
         assert!(
-            faults.iter().any(|fault| fault.starts_with("fault: ") && fault.contains(says)),
+            faults.iter().any(|fault| fault.starts_with("error: ") && fault.contains(says)),
             "{says}: {text}"
         );
     }
     fs::remove_file(place.path("etc/server.key")).unwrap();
     let (code, text) = check(&place, free_ports(), &[]);
     assert_eq!(code, 78);
-    assert!(text.starts_with("fault: --key: cannot read"), "{text}");
+    assert!(text.starts_with("error: --key: cannot read"), "{text}");
 }
 
 #[test]

@@ -194,6 +194,10 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub cacert: PathBuf,
 
+    /// Certificates that the CA took back (revocation lists, PEM or DER), repeatable
+    #[arg(long, value_name = "FILE")]
+    pub crl: Vec<PathBuf>,
+
     /// Our certificate, then its intermediates (PEM)
     #[arg(long, required = true, value_name = "FILE")]
     pub cert: PathBuf,
@@ -221,6 +225,10 @@ pub struct Ikev2Args {
     /// Inner addresses of clients
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS)]
     pub client_pool: Pool,
+
+    /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
+    #[arg(long, help_heading = CLIENTS)]
+    pub allow_weak_windows_defaults: bool,
 
     /// Worker threads for ESP; 0 uses none [default: cores - 1]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]

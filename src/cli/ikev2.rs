@@ -14,7 +14,7 @@ use crate::engine::{self, Clock, ServiceManager, StartError, Stopper};
 use super::Failure;
 use super::args::{Ikev2Args, Source};
 use super::console::Console;
-use super::settings::{self, System, Warning};
+use super::settings::{self, Faults, System, Warning};
 use super::terminal::{self, Input};
 
 /// Exit code after Ctrl-C before there was anything to end, as shells have it.
@@ -28,7 +28,8 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     let manager = ServiceManager::from_environment().map_err(|e| start_failure(e.into()))?;
     let stopper = Arc::new(OnceLock::new());
     stop_on_signal(Arc::clone(&stopper))?;
-    let (mut config, warnings) = load(args)?;
+    let (mut config, warnings) =
+        load(args, &system()).map_err(|faults| Failure::Configuration(faults.to_string()))?;
     for warning in warnings {
         log::warn!("{warning}");
     }
@@ -56,23 +57,27 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
     }
 }
 
-/// The configuration with all that it names, and what deserves a look.
-pub(super) fn load(args: &Ikev2Args) -> Result<(engine::Config, Vec<Warning>), Failure> {
-    let system = System {
+/// What the checks need to know of this system.
+pub(super) fn system() -> System {
+    System {
         wall: Clock::start().now().wall,
         cores: thread::available_parallelism().map_or(1, usize::from),
         loopback_v6: UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok(),
         credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(Into::into),
         control: settings::control_of_daemon(),
-    };
+    }
+}
+
+/// The configuration with all that it names, and what deserves a look.
+pub(super) fn load(args: &Ikev2Args, system: &System) -> Result<(engine::Config, Vec<Warning>), Box<Faults>> {
     // Whoever types a secret there must not show it to the room.
     if let Some(input) = Input::open(false).filter(|input| reads_stdin(args) && input.is_terminal()) {
         terminal::say("waiting for a line on standard input; what you type is not shown: ");
         input.hide();
     }
-    let loaded = settings::load(args, &system, io::stdin());
+    let loaded = settings::load(args, system, io::stdin());
     terminal::show();
-    loaded.map_err(|error| Failure::Configuration(error.to_string()))
+    loaded
 }
 
 fn reads_stdin(args: &Ikev2Args) -> bool {

@@ -192,6 +192,7 @@ fn start_daemon(
     };
     let config = Config {
         split: Split::default(),
+        weak_groups: false,
         listen: vec![IpAddr::V4(listen)],
         ike_port,
         nat_port,

@@ -40,6 +40,8 @@ pub struct Config {
     pub sign_in: SignIn,
     /// What takes the tunnel.
     pub split: Split,
+    /// Take 1024-bit MODP for IKE: all that Windows has by default.
+    pub weak_groups: bool,
 }
 
 /// Who helps where a sign-in needs a person.

@@ -21,7 +21,7 @@ use super::counters::add;
 use super::device::Table;
 use super::host::Host;
 use super::ike_thread::{IkeThread, Notice};
-use super::job::{self, BATCH_PACKETS, Batch, Direction, ESP_ROOM, Origin, Slot, Verdict};
+use super::job::{self, BATCH_PACKETS, Batch, Direction, Origin, SMALLEST_ROOM, Slot, Verdict};
 use super::reassembly::Reassembly;
 use super::status::{Level, Queues};
 use super::udp::{Receiver, Udp};
@@ -110,7 +110,7 @@ impl DataPath {
             workers,
             counters,
             pool,
-            mtu: ESP_ROOM,
+            mtu: SMALLEST_ROOM,
             under_way: 0,
             free: std::iter::repeat_with(Box::<Batch>::default).take(batches).collect(),
             dirty_up: Vec::with_capacity(batches),

@@ -336,7 +336,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::{Aead, Secret};
+    use crate::crypto::{Cipher, Secret};
 
     #[test]
     fn a_device_goes_with_its_last_sa_and_brings_its_batch_back() {
@@ -345,7 +345,7 @@ mod tests {
             device: DeviceId(1),
             spi_in,
             spi_out: spi_in,
-            aead: Aead::Aes256Gcm,
+            cipher: Cipher::Aes256Gcm,
             key_in: Secret::new(vec![0; 36]),
             key_out: Secret::new(vec![0; 36]),
             address,

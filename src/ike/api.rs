@@ -58,6 +58,8 @@ pub struct Policy {
     pub ike_lifetime: Duration,
     /// How long a shutdown may wait for answers.
     pub shutdown_wait: Duration,
+    /// Take 1024-bit MODP (group 2), all that Windows has by default.
+    pub weak_groups: bool,
 }
 
 impl Default for Policy {
@@ -75,6 +77,7 @@ impl Default for Policy {
             child_lifetime: Duration::from_secs(4 * 3600),
             ike_lifetime: Duration::from_secs(24 * 3600),
             shutdown_wait: Duration::from_secs(2),
+            weak_groups: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::exchange::{notifies, required};
 use super::fragment::Channel;
 use super::half_open::Verdict;
 use super::keymat::{IkeKeys, Nonces};
-use super::proposal::{Chosen, IkeSuite, choose_ike};
+use super::proposal::{Chosen, IkeSuite, choose_ike, groups};
 use super::sa::{Admitted, IkeSa, Init, State};
 use super::signature::HASHES;
 use super::system::Hints;
@@ -93,7 +93,7 @@ impl Responder {
                 return Ok(());
             }
         }
-        let hello = Hello::parse(&payloads, ni)?;
+        let hello = Hello::parse(&payloads, ni, groups(self.config.policy.weak_groups))?;
         self.open_ike_sa(now, path, header, bytes, request_hash, hello)
     }
 
@@ -146,7 +146,7 @@ impl Responder {
             (spi_i, spi_r),
             suite,
             keys.sk_d,
-            Channel::new(suite.aead, &keys.sk_ei, &keys.sk_er)?,
+            Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?,
             path,
             now.mono,
         );
@@ -198,10 +198,10 @@ impl Responder {
 }
 
 impl<'a> Hello<'a> {
-    fn parse(payloads: &[Payload<'a>], ni: &'a [u8]) -> Result<Self, Refusal> {
+    fn parse(payloads: &[Payload<'a>], ni: &'a [u8], groups: &[Group]) -> Result<Self, Refusal> {
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
-        let chosen = choose_ike(&proposals, 0, Some(ke.group)).ok_or(Refusal::NoProposal)?;
+        let chosen = choose_ike(&proposals, 0, Some(ke.group), groups).ok_or(Refusal::NoProposal)?;
         let public = check_group(chosen.suite.group, &ke)?;
         let has = |kind| notifies(payloads).any(|notify| notify.kind == kind);
         let hashes = notifies(payloads).find(|notify| notify.kind == notify_type::SIGNATURE_HASH_ALGORITHMS);

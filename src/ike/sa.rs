@@ -9,7 +9,7 @@ use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
 use super::system::{Hints, System};
 use crate::base::{DeviceId, Path, TrafficSelector};
-use crate::crypto::{Aead, Secret};
+use crate::crypto::{Cipher, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
 
 /// Times between sendings of our own request; after the last one the peer is dead.
@@ -121,7 +121,7 @@ pub(super) struct Admitted {
 pub(super) struct Child {
     pub(super) spi_in: u32,
     pub(super) spi_out: u32,
-    pub(super) aead: Aead,
+    pub(super) cipher: Cipher,
     pub(super) ts_local: Vec<TrafficSelector>,
     pub(super) ts_remote: Vec<TrafficSelector>,
     /// The selectors of our side when this was negotiated, before narrowing.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Config, Event, Input, Output, Policy, Responder, System};
 use crate::base::{ChildSa, Now, Path, TrafficSelector};
-use crate::crypto::aead::AeadKey;
+use crate::crypto::cipher::CipherKey;
 use crate::crypto::dh::KeyPair;
 use crate::crypto::hash::sha1;
 use crate::crypto::method14;
@@ -14,7 +14,7 @@ use crate::crypto::pki::{Certificate, TrustAnchors};
 use crate::crypto::prf::{prf, prf_plus};
 use crate::crypto::rng::SystemRandom;
 use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme, ecdsa_der_to_fixed};
-use crate::crypto::{Aead, Group, Prf};
+use crate::crypto::{Cipher, Group, Prf};
 use crate::provision::{Authority, Issued, Role, Validity};
 use crate::wire::ike::*;
 
@@ -239,7 +239,7 @@ impl Opened {
     }
 }
 
-type OldSa = ((u64, u64), (AeadKey, AeadKey), (u32, u64));
+type OldSa = ((u64, u64), (CipherKey, CipherKey), (u32, u64));
 
 pub(super) struct Initiator {
     pub(super) path: Path,
@@ -253,8 +253,10 @@ pub(super) struct Initiator {
     pub(super) id_i: (IdType, Vec<u8>),
     pub(super) id_r: Option<(IdType, Vec<u8>)>,
     pub(super) cert: Issued,
-    pub(super) aead: Aead,
+    pub(super) cipher: Cipher,
     pub(super) prf: Prf,
+    /// Cipher of its Child SAs.
+    pub(super) esp: Cipher,
     ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
@@ -266,7 +268,7 @@ pub(super) struct Initiator {
     sk_d: Vec<u8>,
     sk_pi: Vec<u8>,
     sk_pr: Vec<u8>,
-    keys: Option<(AeadKey, AeadKey)>,
+    keys: Option<(CipherKey, CipherKey)>,
     iv: u64,
     pub(super) next_id: u32,
     next_esp_spi: u32,
@@ -309,8 +311,9 @@ impl Initiator {
             id_i: (kind, name.into_bytes()),
             id_r: Some((IdType::Fqdn, b"vpn.example".to_vec())),
             cert,
-            aead: Aead::Aes256Gcm,
+            cipher: Cipher::Aes256Gcm,
             prf: Prf::HmacSha256,
+            esp: Cipher::Aes128Gcm,
             ca: world.authority.cert_der().to_vec(),
             spi_i,
             spi_r: 0,
@@ -361,12 +364,14 @@ impl Initiator {
     }
 
     pub(super) fn ike_proposal(&self, number: u8, spi: &[u8]) -> Proposal {
-        let mut transforms = vec![
-            encr(Aead::ChaCha20Poly1305),
-            encr(self.aead),
+        let mut transforms = protection(self.cipher);
+        if self.cipher.integrity().is_none() {
+            transforms.push(encr(Cipher::ChaCha20Poly1305));
+        }
+        transforms.extend([
             Transform::new(transform_type::PRF, self.prf.transform_id()),
-            Transform::new(transform_type::KE, 14),
-        ];
+            Transform::new(transform_type::KE, 1),
+        ]);
         transforms.extend(self.groups.iter().map(|g| Transform::new(transform_type::KE, g.transform_id())));
         Proposal { number, protocol: protocol::IKE, spi: spi.to_vec(), transforms }
     }
@@ -412,8 +417,9 @@ impl Initiator {
             return InitAnswer::Notify(notify.kind, notify.data.to_vec());
         };
         let proposal = &parse_proposals(sa).unwrap()[0];
-        assert_eq!((proposal.number, proposal.transforms.len(), &proposal.spi[..]), (3, 3, &[][..]));
-        assert!(proposal.transforms.contains(&encr(self.aead)), "its preference, not our order");
+        let transforms = 2 + protection(self.cipher).len();
+        assert_eq!((proposal.number, proposal.transforms.len(), &proposal.spi[..]), (3, transforms, &[][..]));
+        assert!(proposal.transforms.contains(&encr(self.cipher)), "its preference, not our order");
         let ke = Ke::parse(body(Kind::Ke).unwrap()).unwrap();
         assert_eq!(ke.group, self.guess.transform_id());
         self.spi_r = header.spi_r;
@@ -444,14 +450,16 @@ impl Initiator {
     }
 
     fn derive(&mut self, skeyseed: &[u8]) {
-        let (p, k) = (self.prf.output_len(), self.aead.keymat_len());
+        let (p, k) = (self.prf.output_len(), self.cipher.keymat_len());
+        let (a, e) = (self.cipher.integrity_len(), self.cipher.encryption_len());
         let seed = [&self.ni[..], &self.nr, &self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes()].concat();
         let keymat = prf_plus(self.prf, skeyseed, &[&seed], 3 * p + 2 * k).unwrap();
         let keymat = keymat.expose();
         self.sk_d = keymat[..p].to_vec();
-        let ei = AeadKey::new(self.aead, &keymat[p..p + k]).unwrap();
-        let er = AeadKey::new(self.aead, &keymat[p + k..p + 2 * k]).unwrap();
-        self.keys = Some((ei, er));
+        let (sk_a, sk_e) = (&keymat[p..p + 2 * a], &keymat[p + 2 * a..p + 2 * k]);
+        let key =
+            |encryption: &[u8], mac: &[u8]| CipherKey::new(self.cipher, &[encryption, mac].concat()).unwrap();
+        self.keys = Some((key(&sk_e[..e], &sk_a[..a]), key(&sk_e[e..], &sk_a[a..])));
         self.sk_pi = keymat[p + 2 * k..2 * p + 2 * k].to_vec();
         self.sk_pr = keymat[2 * p + 2 * k..].to_vec();
     }
@@ -500,14 +508,17 @@ impl Initiator {
         payloads: &[u8],
     ) -> Vec<u8> {
         self.iv += 1;
-        let mut plaintext = [payloads, &[0, 0, 0, 3]].concat();
-        let mut message = emit_protected_head(header, first, fragment, 8 + plaintext.len() + 16);
-        let iv = self.iv.to_be_bytes();
-        let tag = self.keys.as_ref().unwrap().0.seal(iv, &message, &mut plaintext).unwrap();
-        message.extend(iv);
-        message.extend(plaintext);
-        message.extend(tag);
-        message
+        let cipher = self.cipher;
+        // One block of padding more than needed.
+        let len = (payloads.len() + 1).next_multiple_of(cipher.block_len()) + cipher.block_len().max(3);
+        let mut plaintext = payloads.to_vec();
+        plaintext.resize(len, 0);
+        *plaintext.last_mut().unwrap() = u8::try_from(len - payloads.len() - 1).unwrap();
+        let (mut iv, mut tag) = (vec![0; cipher.iv_len()], vec![0; cipher.tag_len()]);
+        let head = emit_protected_head(header, first, fragment, iv.len() + len + tag.len());
+        let key = &self.keys.as_ref().unwrap().0;
+        key.seal(self.iv, &head, &mut iv, &mut plaintext, &mut tag).unwrap();
+        [head, iv, plaintext, tag].concat()
     }
 
     /// Opens a message of the responder, whole or in fragments (in order).
@@ -522,8 +533,9 @@ impl Initiator {
                 protected.fragment.map(|f| usize::from(f.number)),
                 (datagrams.len() > 1).then_some(index + 1)
             );
-            let mut sealed = protected.sealed.to_vec();
-            let len = self.keys.as_ref().unwrap().1.open(protected.iv, protected.aad, &mut sealed).unwrap();
+            let (iv, sealed) = protected.sealed.split_at(self.cipher.iv_len());
+            let mut sealed = sealed.to_vec();
+            let len = self.keys.as_ref().unwrap().1.open(iv, protected.aad, &mut sealed).unwrap();
             bytes.extend(Protected::strip_padding(&sealed[..len]).unwrap());
             first = first.max(protected.first);
         }
@@ -585,7 +597,8 @@ impl Initiator {
         let proposals: Vec<_> = (5..)
             .zip(groups)
             .map(|(number, group)| {
-                let mut transforms = vec![encr(Aead::Aes128Gcm), Transform::new(transform_type::ESN, 0)];
+                let mut transforms = protection(self.esp);
+                transforms.push(Transform::new(transform_type::ESN, 0));
                 transforms.extend(group.map(|g| Transform::new(transform_type::KE, g.transform_id())));
                 Proposal { number, protocol: protocol::ESP, spi: spi.clone(), transforms }
             })
@@ -712,7 +725,7 @@ impl Initiator {
         let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
         let [proposal] = proposals.as_slice() else { panic!("one proposal") };
         let peer_spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().unwrap());
-        assert!(proposal.transforms.contains(&encr(Aead::Aes128Gcm)));
+        assert!(protection(self.esp).iter().all(|wanted| proposal.transforms.contains(wanted)));
         let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
         let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));
         self.children.push(HisChild { spi: self.next_esp_spi, peer_spi, ts_i, ts_r });
@@ -721,7 +734,7 @@ impl Initiator {
 
     /// KEYMAT of a Child SA in which we are the initiator: our outbound key, then the inbound one.
     pub(super) fn child_keymat(&self, shared: &[u8], ni: &[u8], nr: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let len = Aead::Aes128Gcm.keymat_len();
+        let len = self.esp.keymat_len();
         let keymat = prf_plus(self.prf, &self.sk_d, &[shared, ni, nr], 2 * len).unwrap();
         (keymat.expose()[..len].to_vec(), keymat.expose()[len..].to_vec())
     }
@@ -818,9 +831,15 @@ pub(super) fn everything6() -> TrafficSelector {
     super::selector::any_between(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from_bits(u128::MAX))
 }
 
-pub(super) fn encr(aead: Aead) -> Transform {
-    let key_length = aead.key_bits().map_or(KeyLength::Absent, KeyLength::Bits);
-    Transform { kind: transform_type::ENCR, id: aead.transform_id(), key_length }
+/// ENCR, and INTEG where the cipher has a MAC.
+pub(super) fn protection(cipher: Cipher) -> Vec<Transform> {
+    let integrity = cipher.integrity().map(|mac| Transform::new(transform_type::INTEG, mac.transform_id()));
+    [encr(cipher)].into_iter().chain(integrity).collect()
+}
+
+pub(super) fn encr(cipher: Cipher) -> Transform {
+    let key_length = cipher.key_bits().map_or(KeyLength::Absent, KeyLength::Bits);
+    Transform { kind: transform_type::ENCR, id: cipher.transform_id(), key_length }
 }
 
 pub(super) fn random<const N: usize>() -> [u8; N] {

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::cli::args::Source;
+use crate::crypto::pki::Crl;
 use crate::crypto::{Certificate, PrivateKey, Secret, pem};
 
 use super::{Error, Warning};
 
-/// No file that we read is larger than this.
+/// No file that we read is larger than this,
 const MAX_FILE: u64 = 1 << 20;
+/// except for revocation lists.
+const MAX_LIST: u64 = 32 << 20;
 /// A secret that is one line.
 const MAX_LINE: usize = 4096;
 
@@ -25,6 +28,15 @@ pub struct Files<'a, R> {
     pub stdin: R,
     /// What was found.
     pub warnings: Vec<Warning>,
+    /// What is broken.
+    pub faults: Vec<Error>,
+}
+
+impl<R> Files<'_, R> {
+    /// What there is; what is broken is noted, so that the rest can be looked at as well.
+    pub fn keep<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        result.map_err(|fault| self.faults.push(fault)).ok()
+    }
 }
 
 impl<R: Read> Files<'_, R> {
@@ -47,7 +59,9 @@ impl<R: Read> Files<'_, R> {
     pub fn whole(&mut self, option: &'static str, source: &Source) -> Result<(Secret, PathBuf), Error> {
         let path = self.path(option, source)?;
         let content = match source {
-            Source::Stdin => read_all(&mut self.stdin).map_err(|why| unreadable(option, &path, why))?,
+            Source::Stdin => {
+                read_all(&mut self.stdin, MAX_FILE).map_err(|why| unreadable(option, &path, why))?
+            }
             _ => self.secret_file(option, &path, source)?,
         };
         Ok((content, path))
@@ -80,7 +94,7 @@ impl<R: Read> Files<'_, R> {
 
     /// systemd alone decides who can read a credential, so its mode says nothing.
     fn secret_file(&mut self, option: &'static str, path: &Path, source: &Source) -> Result<Secret, Error> {
-        let (content, metadata) = file(option, path)?;
+        let (content, metadata) = file(option, path, MAX_FILE)?;
         let is_file = matches!(source, Source::File(_)) && metadata.is_file();
         if is_file && metadata.permissions().mode() & 0o004 != 0 {
             self.warnings.push(Warning::WorldReadable(path.to_owned()));
@@ -105,16 +119,22 @@ pub fn certificates(option: &'static str, path: &Path) -> Result<Vec<Certificate
     pem::certificates(content.expose()).map_err(|why| Error::Unusable { option, path: path.to_owned(), why })
 }
 
-/// A file that may be read by all.
-pub fn public_file(option: &'static str, path: &Path) -> Result<Secret, Error> {
-    file(option, path).map(|(content, _)| content)
+/// All revocation lists of a file.
+pub fn lists(path: &Path) -> Result<Vec<Crl>, Error> {
+    let (content, _) = file("--crl", path, MAX_LIST)?;
+    Crl::parse_file(content.expose()).map_err(|why| Error::BadList { path: path.to_owned(), why })
 }
 
-fn file(option: &'static str, path: &Path) -> Result<(Secret, Metadata), Error> {
+/// A file that may be read by all.
+pub fn public_file(option: &'static str, path: &Path) -> Result<Secret, Error> {
+    file(option, path, MAX_FILE).map(|(content, _)| content)
+}
+
+fn file(option: &'static str, path: &Path, max: u64) -> Result<(Secret, Metadata), Error> {
     let read = || {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
-        Ok((read_all(file)?, metadata))
+        Ok((read_all(file, max)?, metadata))
     };
     read().map_err(|why| unreadable(option, path, why))
 }
@@ -123,11 +143,12 @@ fn unreadable(option: &'static str, path: &Path, why: io::Error) -> Error {
     Error::Unreadable { option, path: path.to_owned(), why }
 }
 
-fn read_all(from: impl Read) -> io::Result<Secret> {
+fn read_all(from: impl Read, max: u64) -> io::Result<Secret> {
     let mut content = Zeroizing::new(Vec::new());
-    from.take(MAX_FILE + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB"));
+    from.take(max + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > max {
+        let text = format!("larger than {} MiB", max >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(Secret::from(content.as_slice()))
 }

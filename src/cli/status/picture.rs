@@ -281,15 +281,15 @@ impl Picture {
             counters.drops.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let drops = if drops.is_empty() { "nothing".to_owned() } else { drops.join(", ") };
         self.field("Dropped", Style::Plain, &drops);
-        let Queues { workers, batches, uplink_octets, ike_datagrams, dns_queries, nat_flows } = status.queues;
-        let level = |Level { used, limit }: Level| format!("{used} of {limit}");
+        let Queues { batches, uplink_octets, ike_datagrams, dns_queries, nat_flows, .. } = status.queues;
+        let level = |Level { used, limit }: Level| format!("{used}/{limit}");
         let uplink =
             [uplink_octets.used, uplink_octets.limit].map(|octets| Octets(octets as u64).to_string());
         self.field(
             "Queues",
             Style::Plain,
             &format!(
-                "uplink {} of {}, IKE {}, DNS {}, NAT flows {}, batches {} (workers: {workers})",
+                "uplink {} of {}, IKE {}, DNS {}, flows {}, batches {}",
                 uplink[0],
                 uplink[1],
                 level(ike_datagrams),

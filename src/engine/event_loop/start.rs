@@ -189,7 +189,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         anchors: config.identity.anchors,
         pool: config.pool.network(),
         pool_prefix_len: config.pool.prefix_len(),
-        policy: ike::Policy::default(),
+        policy: ike::Policy { weak_groups: config.weak_groups, ..ike::Policy::default() },
     };
     let random = || Box::new(SystemRandom::new());
     let responder = ike::Responder::new(ike_config, random(), clock.now());

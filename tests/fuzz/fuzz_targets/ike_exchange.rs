@@ -7,11 +7,11 @@ use std::sync::{LazyLock, Once};
 
 use libfuzzer_sys::fuzz_target;
 use pterodapter::base::{DeviceId, Path, TrafficSelector};
-use pterodapter::crypto::aead::AeadKey;
+use pterodapter::crypto::cipher::CipherKey;
 use pterodapter::crypto::dh::KeyPair;
 use pterodapter::crypto::prf::{prf, prf_plus};
 use pterodapter::crypto::sign::{SignatureScheme, ecdsa_der_to_fixed};
-use pterodapter::crypto::{Aead, Certificate, Group, Prf, PrivateKey, Secret, TrustAnchors};
+use pterodapter::crypto::{Cipher, Certificate, Group, Prf, PrivateKey, Secret, TrustAnchors};
 use pterodapter::ike::{Config, Input, Output, Policy, Responder};
 use pterodapter::provision::{Authority, Issued};
 use pterodapter::wire::ike::{
@@ -21,7 +21,7 @@ use pterodapter::wire::ike::{
 };
 use pterodapter_fuzz::{Counter, Events, WALL, now};
 
-const AEAD: Aead = Aead::Aes256Gcm;
+const AEAD: Cipher = Cipher::Aes256Gcm;
 const PRF: Prf = Prf::HmacSha256;
 const GROUP: Group = Group::X25519;
 const SPI_I: u64 = 0x1122_3344_5566_7788;
@@ -79,7 +79,7 @@ struct Run {
 /// The client's side of an IKE SA.
 struct Session {
     spi_r: u64,
-    seal: AeadKey,
+    seal: CipherKey,
     sk_pi: Secret,
     /// What the client signs: its first message and the responder's nonce.
     signed: Vec<u8>,
@@ -226,7 +226,7 @@ impl Session {
         let (keys, sk_p) = keymat.expose()[prf_len..].split_at(2 * key_len);
         Some(Self {
             spi_r: header.spi_r,
-            seal: AeadKey::new(AEAD, &keys[..key_len]).expect("key"),
+            seal: CipherKey::new(AEAD, &keys[..key_len]).expect("key"),
             sk_pi: Secret::from(&sk_p[..prf_len]),
             signed: [request, nr].concat(),
             next_id: 1,
@@ -237,7 +237,7 @@ impl Session {
     fn seal(&mut self, exchange: Exchange, response: bool, first: u8, payloads: &[u8]) -> Vec<u8> {
         let id = if response { 0 } else { self.next_id };
         let mut plaintext = [payloads, &[0]].concat();
-        let sealed_len = Aead::IV_LEN + plaintext.len() + Aead::TAG_LEN;
+        let sealed_len = Cipher::IV_LEN + plaintext.len() + Cipher::TAG_LEN;
         let mut message =
             emit_protected_head(header(self.spi_r, exchange, response, id), first, None, sealed_len);
         assert_eq!(message.len(), protected_head_len(false));
