@@ -2,7 +2,6 @@
 //! strongSwan, reloaded, killed, upgraded, rebooted, removed, purged. Needs root and what `tests/setup --ci` installs.
 //! The sample configuration, its manual page and the completions need neither.
 
-#[allow(dead_code, reason = "shared with the tests of the documents")]
 #[path = "../documents/blocks.rs"]
 mod blocks;
 mod container;
