@@ -16,6 +16,7 @@ use log::LevelFilter;
 
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
+use super::completions::CompletionsArgs;
 use super::setup::SetupArgs;
 
 pub use uplink::{Source, UplinkArgs};
@@ -67,6 +68,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Help a running daemon to sign in.
     Login(LoginArgs),
+    /// Print what a shell needs to complete our command lines.
+    Completions(CompletionsArgs),
 }
 
 /// Parses `argv` (the first element is the program's name).
@@ -96,6 +99,7 @@ where
         (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
         (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (Some(Sub::Login(login)), _) => Command::Login(login),
+        (Some(Sub::Completions(completions)), _) => Command::Completions(completions),
         (None, Some(mut ikev2)) => {
             ikev2.uplink = typed.uplink;
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
@@ -161,6 +165,9 @@ enum Sub {
     /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
     #[command(hide = true)]
     Login(LoginArgs),
+    /// Prints what bash, zsh or fish needs to complete the command lines of pterodapter
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
 }
 
 /// The options of `ikev2`.

@@ -4,6 +4,7 @@
 
 mod args;
 mod check;
+mod completions;
 mod config_file;
 mod console;
 mod control;
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Login(args) => login::run(&args),
+        Command::Completions(args) => completions::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
