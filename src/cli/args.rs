@@ -17,11 +17,13 @@ use log::LevelFilter;
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
 use super::completions::CompletionsArgs;
+use super::disconnect::DisconnectArgs;
 use super::setup::SetupArgs;
+use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID>\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -33,6 +35,8 @@ Commands:
   check  Say what is wrong with the options and the files they name, without starting
   setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
+  status, disconnect
+         Show how a running pterodapter is, or end the connection of a device
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
 Examples:
@@ -70,6 +74,10 @@ pub enum Command {
     Login(LoginArgs),
     /// Print what a shell needs to complete our command lines.
     Completions(CompletionsArgs),
+    /// Show how a running daemon is.
+    Status(StatusArgs),
+    /// End the connection of a device.
+    Disconnect(DisconnectArgs),
 }
 
 /// Parses `argv` (the first element is the program's name).
@@ -100,6 +108,8 @@ where
         (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (Some(Sub::Login(login)), _) => Command::Login(login),
         (Some(Sub::Completions(completions)), _) => Command::Completions(completions),
+        (Some(Sub::Status(status)), _) => Command::Status(status),
+        (Some(Sub::Disconnect(disconnect)), _) => Command::Disconnect(disconnect),
         (None, Some(mut ikev2)) => {
             ikev2.uplink = typed.uplink;
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
@@ -109,7 +119,7 @@ where
             }
         }
         (None, None) => {
-            let text = "give a command: ikev2, check, setup, login or demo";
+            let text = "give a command: ikev2, check, setup, login, status, disconnect or demo";
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
@@ -168,6 +178,12 @@ enum Sub {
     /// Prints what bash, zsh or fish needs to complete the command lines of pterodapter
     #[command(hide = true)]
     Completions(CompletionsArgs),
+    /// Shows how a running pterodapter is: uplink, devices, drops, queues
+    #[command(hide = true)]
+    Status(StatusArgs),
+    /// Ends the connection of a device of a running pterodapter
+    #[command(hide = true)]
+    Disconnect(DisconnectArgs),
 }
 
 /// The options of `ikev2`.
@@ -547,7 +563,7 @@ mod tests {
         let error = parse(["pterodapter", "ikev2", "--help"]).unwrap_err();
         assert_eq!(error.exit_code(), 0);
         let text = error.to_string();
-        assert!(text.lines().count() <= 90, "{} lines:\n{text}", text.lines().count());
+        assert!(text.lines().count() <= 100, "{} lines:\n{text}", text.lines().count());
         for part in [
             "\nOptions:",
             "\nIKEv2 clients:",

@@ -9,12 +9,14 @@ mod config_file;
 mod console;
 mod control;
 mod demo;
+mod disconnect;
 mod ikev2;
 mod logging;
 mod login;
 mod prompt;
 mod settings;
 mod setup;
+mod status;
 mod terminal;
 
 use std::process::ExitCode;
@@ -30,7 +32,7 @@ enum Failure {
     Usage(String),
     /// It broke while running: 1.
     Runtime(String),
-    /// No daemon runs that could be helped: 69 (EX_UNAVAILABLE).
+    /// No daemon runs that could be asked: 69 (EX_UNAVAILABLE).
     NoDaemon(String),
     /// The system does not permit it: 77 (EX_NOPERM).
     Permission(String),
@@ -68,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Login(args) => login::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Disconnect(args) => disconnect::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -263,6 +263,7 @@ pub fn load(
                 uplink,
                 transport,
                 page,
+                metrics: args.uplink.metrics,
                 sign_in,
                 split,
                 weak_groups,

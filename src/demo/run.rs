@@ -210,6 +210,7 @@ fn start_daemon(
             ..engine::Transport::default()
         },
         page: Vec::new(),
+        metrics: false,
         sign_in: SignIn::default(),
     };
     Ok(engine::start(config)?)

@@ -7,6 +7,7 @@ use super::exchange::{notifies, required, single};
 use super::keymat::Nonces;
 use super::sa::{IkeSa, Init, OwnRequest, Pending, State};
 use super::signature::{belongs, display_id, own_id, sign, verify};
+use super::system::Hints;
 use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
 use crate::crypto::pki::Certificate;
@@ -24,8 +25,8 @@ pub(super) struct Peer {
     pub(super) identity: String,
     /// When its certificate ends, in monotonic time.
     pub(super) valid_until: Duration,
-    /// Its vendor IDs are those of Windows.
-    pub(super) windows: bool,
+    /// What it shows of its system.
+    pub(super) hints: Hints,
     /// Bodies of our payloads.
     id_r: Vec<u8>,
     auth: Vec<u8>,
@@ -85,7 +86,7 @@ impl Responder {
         let auth = sign(&self.config.key, init.hashes.as_deref(), scheme, &octets)?;
         let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
         let identity = display_id(&id, Some(&certificate));
-        Ok(Peer { identity, valid_until, windows: init.windows, id_r, auth })
+        Ok(Peer { identity, valid_until, hints: init.hints, id_r, auth })
     }
 
     /// The peer is authenticated: it gets an address and a Child SA, or is told why not.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
+use super::system::{Hints, System};
 use crate::base::{DeviceId, Path, TrafficSelector};
 use crate::crypto::{Cipher, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
@@ -55,6 +56,8 @@ pub(super) struct IkeSa {
 pub(super) struct Client {
     pub(super) device: DeviceId,
     pub(super) identity: String,
+    /// Its system, as far as it shows.
+    pub(super) system: Option<System>,
     /// Its pool address, whether or not it uses IPv4.
     pub(super) address: Ipv4Addr,
     /// Its inner IPv6 address, if it asked for one and there are any.
@@ -99,8 +102,8 @@ pub(super) struct Init {
     pub(super) sk_pr: Secret,
     /// SIGNATURE_HASH_ALGORITHMS of the peer.
     pub(super) hashes: Option<Vec<u16>>,
-    /// Its vendor IDs are those of Windows.
-    pub(super) windows: bool,
+    /// What it shows of the peer's system.
+    pub(super) hints: Hints,
     pub(super) admitted: Admitted,
 }
 

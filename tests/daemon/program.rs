@@ -172,6 +172,12 @@ impl Program {
         child.wait_with_output().unwrap()
     }
 
+    /// Runs another command of the program against this daemon.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let control = format!("--control={}", self.control().display());
+        Command::new(PROGRAM).args(arguments).arg(control).stdin(Stdio::null()).output().unwrap()
+    }
+
     /// What the local page answers, with its head.
     pub fn page(&self, target: &str) -> String {
         let mut stream = TcpStream::connect(self.page).unwrap();

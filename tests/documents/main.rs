@@ -38,7 +38,15 @@ fn every_option_is_documented() {
         ("docs/options.md", read("docs/options.md")),
         ("the manual page", read("packaging/man/pterodapter.8")),
     ];
-    for command in [&["ikev2"][..], &["login"], &["demo"], &["setup"], &["setup", "device"]] {
+    for command in [
+        &["ikev2"][..],
+        &["login"],
+        &["status"],
+        &["disconnect"],
+        &["demo"],
+        &["setup"],
+        &["setup", "device"],
+    ] {
         let program = env!("CARGO_BIN_EXE_pterodapter");
         let help = Command::new(program).args(command).arg("--help").output().unwrap();
         let help = String::from_utf8(help.stdout).unwrap();
