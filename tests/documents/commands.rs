@@ -19,7 +19,7 @@ fn every_block_has_its_mark() {
             ("sh", None) => "neither 'run' nor 'not run' on the line before",
             ("sh", Some(Mark::Run { place, .. })) if !PLACES.contains(&place.as_str()) => "an unknown place",
             ("sh", Some(Mark::NotRun(reason))) if reason.len() < 10 => "no reason",
-            ("sh" | "text" | "toml" | "powershell" | "ini" | "json", _) => continue,
+            ("sh" | "text" | "toml" | "powershell" | "ini" | "json" | "yaml", _) => continue,
             _ => "a language that no test reads",
         };
         faults.push(format!("{}: {fault}", block.at()));

@@ -95,6 +95,9 @@ assert service["cap_drop"] == ["ALL"] and service["read_only"] is True
 assert service["ports"][:2] == ["500:5500/udp", "4500:5501/udp"], service["ports"]
 "#;
     passes("compose.yaml", &python, compose, &packaging("container/compose.yaml"));
+    for block in in_language("yaml") {
+        passes(&block.at(), &python, "import sys, yaml; yaml.safe_load(sys.stdin)", &block.text);
+    }
 }
 
 fn packaging(name: &str) -> String {

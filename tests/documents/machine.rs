@@ -195,7 +195,7 @@ impl Daemon {
         setup(&["--destination=vpn.example.com", "--name=pterodapter.example.com"]);
         setup(&["device", "alice-laptop", "--os=strongswan", "--out=/run"]);
         let toml = dir.join("pterodapter.toml");
-        let more = "username = \"alice\"\npassword-file = \"password\"\ngateway-ca = \"/run/gateway.pem\"\n";
+        let more = "username = \"alice\"\npassword-file = \"password\"\ngateway-ca = \"/run/gateway.pem\"\nmetrics = true\n";
         fs::write(&toml, fs::read_to_string(&toml).unwrap() + more).unwrap();
         fs::write(dir.join("password"), "secret\n").unwrap();
         fs::create_dir("/run/pterodapter").unwrap();

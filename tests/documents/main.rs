@@ -7,6 +7,7 @@ mod commands;
 mod common;
 mod formats;
 mod links;
+mod log_lines;
 mod machine;
 mod shell;
 
