@@ -167,7 +167,7 @@ fn esp_and_jobs(len: usize) -> [Arm; 4] {
             }
         }
     };
-    let slot = |range, seq| Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending };
+    let slot = |range, seq| Slot { range, seq, origin: Origin::Company, inner: 0, verdict: Verdict::Pending };
 
     let (seal_sa, open_sa, seal_tunnel, open_tunnel) = (sa(), sa(), tunnel(), tunnel());
     let (mut numbers, mut job_numbers) = (esp::Sequence::new(), esp::Sequence::new());

@@ -194,6 +194,7 @@ fn run_engine(workers: usize, cipher: Cipher, nat64: bool) {
         ),
         transport: Transport { roots: vec![authority.cert_der().to_vec().into()], ..Transport::default() },
         page: Vec::new(),
+        metrics: false,
         sign_in: SignIn::default(),
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
         reload: None,

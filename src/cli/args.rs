@@ -17,11 +17,14 @@ use log::LevelFilter;
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
 use super::changes::Options;
+use super::completions::CompletionsArgs;
+use super::disconnect::DisconnectArgs;
 use super::setup::SetupArgs;
+use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter reload [--control <FILE>]\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -33,6 +36,8 @@ Commands:
   check  Say what is wrong with the options and the files they name, without starting
   setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
+  status, disconnect
+         Show how a running pterodapter is, or end the connection of a device
   reload
          Let a running pterodapter read its configuration again
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
@@ -49,8 +54,13 @@ FILE of a secret: a file, - for standard input, or credential:NAME for what syst
 Exit codes: 0 done, or ended by a signal; 1 broken while running; 2 wrong usage; 69 no daemon runs; 77 not permitted;
 78 wrong configuration; 130 interrupted";
 
-/// Behind commands and examples on the first screen.
-const MORE: &str = "\n
+/// Behind the commands on the first screen.
+const FIRST_STEPS: &str = "
+Examples:
+  pterodapter demo
+  sudo pterodapter setup
+  pterodapter check && pterodapter ikev2
+
 More: 'pterodapter COMMAND --help'; 'pterodapter --help' for all options of ikev2 and check";
 
 const LOGIN_EXAMPLES: &str = "\
@@ -66,7 +76,7 @@ Examples:
 
 0: done, and what has changed is printed. 78: the configuration will not do, and nothing has changed.";
 
-const FIRST_SCREEN: &str = "{about}\n\n{usage-heading} {usage}\n\n{after-help}";
+const FIRST_SCREEN: &str = "{about}\n\n{usage-heading} {usage}{after-help}";
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// A parsed command line.
@@ -93,6 +103,12 @@ pub enum Command {
     Demo(DemoArgs),
     /// Help a running daemon to sign in.
     Login(LoginArgs),
+    /// Print what a shell needs to complete our command lines.
+    Completions(CompletionsArgs),
+    /// Show how a running daemon is.
+    Status(StatusArgs),
+    /// End the connection of a device.
+    Disconnect(DisconnectArgs),
     /// Let a running daemon read its configuration again.
     Reload(ReloadArgs),
 }
@@ -129,6 +145,9 @@ where
         (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
         (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (Some(Sub::Login(login)), _) => Command::Login(login),
+        (Some(Sub::Completions(completions)), _) => Command::Completions(completions),
+        (Some(Sub::Status(status)), _) => Command::Status(status),
+        (Some(Sub::Disconnect(disconnect)), _) => Command::Disconnect(disconnect),
         (Some(Sub::Reload(reload)), _) => Command::Reload(reload),
         (None, Some(mut ikev2)) => {
             ikev2.uplink = typed.uplink;
@@ -139,7 +158,7 @@ where
             }
         }
         (None, None) => {
-            let text = "give a command: ikev2, check, setup, login, reload or demo";
+            let text = "give a command: ikev2, check, setup, login, status, disconnect, reload or demo";
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
@@ -155,11 +174,13 @@ fn options(command: &clap::Command, matches: &ArgMatches) -> Options {
     command.get_arguments().filter(takes_value).filter_map(value).collect()
 }
 
-/// What is shown to who asks for nothing yet: commands and examples, without the many options of `ikev2`.
+/// What is shown to who asks for nothing yet: commands and first steps, without the many options of `ikev2`.
 fn first_screen() -> clap::Command {
-    let commands = EXAMPLES.split_once("\n\nFILE").map_or(EXAMPLES, |(commands, _)| commands);
+    let (commands, _) = EXAMPLES.split_once("\nExamples:").unwrap_or((EXAMPLES, ""));
+    // Where to read on is said once, below.
+    let without_hint = |line: &str| format!("{}\n", line.split(" (see '").next().unwrap_or_default());
+    let text: String = commands.lines().map(without_hint).collect::<String>() + FIRST_STEPS;
     let usage = "pterodapter COMMAND [OPTIONS]";
-    let text = format!("{commands}{MORE}");
     Typed::command().help_template(FIRST_SCREEN).override_usage(usage).after_help(text)
 }
 
@@ -212,6 +233,15 @@ enum Sub {
     /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
     #[command(hide = true, after_help = LOGIN_EXAMPLES)]
     Login(LoginArgs),
+    /// Prints what bash, zsh or fish needs to complete the command lines of pterodapter
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
+    /// Shows how a running pterodapter is: uplink, devices, drops, queues
+    #[command(hide = true)]
+    Status(StatusArgs),
+    /// Ends the connection of a device of a running pterodapter
+    #[command(hide = true)]
+    Disconnect(DisconnectArgs),
     /// Lets a running pterodapter read its configuration again, and says what has changed; no device is disconnected,
     /// unless its certificate is not trusted any more
     #[command(hide = true, after_help = RELOAD_EXAMPLES)]

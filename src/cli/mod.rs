@@ -5,10 +5,12 @@
 mod args;
 mod changes;
 mod check;
+mod completions;
 mod config_file;
 mod console;
 mod control;
 mod demo;
+mod disconnect;
 mod ikev2;
 mod logging;
 mod login;
@@ -17,6 +19,7 @@ mod reconfigure;
 mod reload;
 mod settings;
 mod setup;
+mod status;
 mod terminal;
 
 use std::ffi::OsString;
@@ -33,7 +36,7 @@ enum Failure {
     Usage(String),
     /// It broke while running: 1.
     Runtime(String),
-    /// No daemon runs that could be helped: 69 (EX_UNAVAILABLE).
+    /// No daemon runs that could be asked: 69 (EX_UNAVAILABLE).
     NoDaemon(String),
     /// The system does not permit it: 77 (EX_NOPERM).
     Permission(String),
@@ -77,6 +80,9 @@ pub fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Login(args) => login::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Disconnect(args) => disconnect::run(&args),
         Command::Reload(args) => reload::run(&args),
     };
     match outcome {

@@ -275,6 +275,7 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<Loade
                 uplink,
                 transport,
                 page,
+                metrics: args.uplink.metrics,
                 sign_in,
                 split,
                 weak_groups,

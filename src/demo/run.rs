@@ -211,6 +211,7 @@ fn start_daemon(
             ..engine::Transport::default()
         },
         page: Vec::new(),
+        metrics: false,
         sign_in: SignIn::default(),
     };
     Ok(engine::start(config)?)

@@ -36,6 +36,8 @@ pub struct Config {
     pub transport: Transport,
     /// Where the local page listens, and the browser comes back to; empty for none. Port 0 lets the system choose.
     pub page: Vec<SocketAddr>,
+    /// The local page also serves `/metrics`.
+    pub metrics: bool,
     /// Who helps where a sign-in needs a person.
     pub sign_in: SignIn,
     /// What takes the tunnel.

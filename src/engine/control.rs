@@ -1,5 +1,5 @@
-//! The control socket: a Unix socket over which `pterodapter login` helps the daemon to sign in. Who may use it is a
-//! matter of the file's mode.
+//! The control socket: a Unix socket over which `pterodapter login` helps the daemon to sign in, and other commands
+//! look at it and steer it. Who may use it is a matter of the file's mode.
 
 pub mod message;
 
@@ -20,8 +20,10 @@ use message::{Command, Reply, SignInState};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 8;
-/// A line may have so many octets, and so many may wait to be taken.
+/// A line may have so many octets.
 const MAX_LINE: usize = 64 << 10;
+/// So many octets may wait to be taken: the status of a pool full of devices.
+const MAX_WAITING: usize = 4 << 20;
 /// Octets of one `read`.
 const READ: usize = 4096;
 /// A line, a first command, and the taking of an answer may each last so long.
@@ -288,7 +290,7 @@ impl Connection {
         self.output.extend(serde_json::to_vec(reply).ok()?);
         self.output.push_back(b'\n');
         self.write()?;
-        (self.output.len() <= MAX_LINE).then_some(())
+        (self.output.len() <= MAX_WAITING).then_some(())
     }
 
     fn write(&mut self) -> Option<()> {
@@ -430,7 +432,7 @@ mod tests {
         }
         assert_eq!((sent > MAX_LINE - READ, lab.open()), (true, 0));
         let sleeper = lab.connect();
-        let many = Reply::Refused { reason: "x".repeat(MAX_LINE / 4) };
+        let many = Reply::Refused { reason: "x".repeat(MAX_WAITING / 4) };
         for _ in 0..100 {
             lab.control.reply(Duration::ZERO, 0, &many);
         }

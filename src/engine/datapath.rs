@@ -24,6 +24,7 @@ use super::host::Host;
 use super::ike_thread::{IkeThread, Notice};
 use super::job::{self, BATCH_PACKETS, Batch, Direction, Origin, SMALLEST_ROOM, Slot, Verdict};
 use super::reassembly::Reassembly;
+use super::status::{Level, Queues};
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::{Counters, Pool, Split, worker};
@@ -265,7 +266,7 @@ impl DataPath {
         if opening > 0 || (sa.tunnel.is_dear() && self.workers.len() > 0) {
             return self.collect_up(key, path, packet, seq);
         }
-        let mut slot = Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending };
+        let mut slot = Slot { range, seq, origin: Origin::Company, inner: 0, verdict: Verdict::Pending };
         job::open(&sa.tunnel, buffer, &mut slot, self.mtu);
         if let Some(frame) = self.finish_open(now, key, path, buffer, &slot, ike)? {
             self.frames.push(Frame { buffer: index, range: frame });
@@ -340,6 +341,8 @@ impl DataPath {
         let (sa, device) = self.table.sa_and_device(key).ok_or(Reason::EspUnknownSpi)?;
         let newest = slot.seq > sa.window.highest();
         sa.window.commit(slot.seq)?;
+        device.seen = Some(now.boot);
+        device.traffic_up.add(1, u64::from(slot.inner));
         if newest {
             device.path = path;
         }
@@ -362,7 +365,7 @@ impl DataPath {
             Verdict::Forward => match self.flows.translate_outbound(now.mono, packet) {
                 Ok(()) => {
                     add(&self.counters.up_packets, 1);
-                    add(&self.counters.up_bytes, packet.len() as u64);
+                    add(&self.counters.up_bytes, u64::from(slot.inner));
                     return Ok(Some(slot.range.start - forti::DATA_HEADER_LEN..slot.range.end));
                 }
                 Err(reason) => {
@@ -537,6 +540,18 @@ impl DataPath {
     /// True if `expire_flows` and `report_exhaustion` have something to look after.
     pub fn needs_housekeeping(&self) -> bool {
         !self.flows.is_empty() || !self.table.is_empty()
+    }
+
+    /// How full the workers, the flows and the in-tunnel host are.
+    pub fn queues(&self) -> Queues {
+        let workers = self.workers.len();
+        Queues {
+            workers,
+            batches: Level { used: self.under_way, limit: batches(workers) },
+            dns_queries: self.host.dns_queries(),
+            nat_flows: Level { used: self.flows.len(), limit: FLOWS },
+            ..Queues::default()
+        }
     }
 
     /// True if the workers have so much to do that nothing more should be taken in.

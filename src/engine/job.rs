@@ -106,6 +106,8 @@ pub struct Slot {
     pub seq: u32,
     /// What it is.
     pub origin: Origin,
+    /// Octets of the packet inside ESP, once opened or sealed.
+    pub inner: u32,
     /// The result.
     pub verdict: Verdict,
 }
@@ -187,7 +189,7 @@ impl Batch {
         }
         room.copy_from_slice(packet);
         self.used = range.end;
-        self.slots.push(Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending });
+        self.slots.push(Slot { range, seq, origin: Origin::Company, inner: 0, verdict: Verdict::Pending });
         true
     }
 
@@ -205,7 +207,7 @@ impl Batch {
         let Some(room) = self.buf.get_mut(range.clone()) else { return false };
         room.copy_from_slice(packet);
         self.used = end;
-        self.slots.push(Slot { range, seq: 0, origin, verdict: Verdict::Pending });
+        self.slots.push(Slot { range, seq: 0, origin, inner: 0, verdict: Verdict::Pending });
         true
     }
 
@@ -231,6 +233,7 @@ fn open_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
     let start = slot.range.start;
     let sealed = buf.get_mut(slot.range.clone()).ok_or(Reason::EspMalformed)?;
     let opened = esp::open(&tunnel.esp, sealed)?;
+    slot.inner = opened.inner.len() as u32;
     slot.range = start + opened.inner.start..start + opened.inner.end;
     let verdict = match opened.next_header {
         esp::NextHeader::Ipv4 => admit_v4(tunnel, sealed, opened.inner, slot, mtu)?,
@@ -372,6 +375,7 @@ fn seal_checked(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> R
     }
     let start = slot.range.start.checked_sub(tunnel.esp.headroom()).ok_or(Reason::InnerMalformed)?;
     let room = buf.get_mut(start..).ok_or(Reason::InnerMalformed)?;
+    slot.inner = slot.range.len() as u32;
     let sealed = esp::seal(&tunnel.esp, slot.seq, room, slot.range.len())?;
     slot.range = start..start + sealed;
     Ok(Verdict::Forward)

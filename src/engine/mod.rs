@@ -20,6 +20,7 @@ mod reassembly;
 mod reload;
 mod service_manager;
 mod state;
+pub mod status;
 pub mod sys;
 mod transport;
 mod udp;
@@ -39,4 +40,5 @@ pub use event_loop::{Handle, StartError, Stopper, Submitter, start, start_under,
 pub use reload::{NewSignIn, ReloadRequest, Reloader, Update};
 pub use service_manager::{HandoverError, ServiceManager};
 pub use state::{Device, State, Uplink};
+pub use status::Status;
 pub use transport::{ClientCertificate, Pin, PinError, Proxy, ProxyError, ProxyKind, Transport};

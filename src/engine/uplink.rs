@@ -27,6 +27,7 @@ use crate::base::{Now, Random, Reason};
 use crate::fortivpn::{self, CloseReason, Input, Output, Session};
 use crate::wire::{forti, ppp};
 
+use super::status::Level;
 use super::transport::Transport;
 use super::worker::LoopWaker;
 use connect::Race;
@@ -195,6 +196,14 @@ impl Uplink {
     /// When the gateway ends the session (boot clock), where that is known.
     pub fn session_ends(&self) -> Option<Duration> {
         self.session.session_ends()
+    }
+
+    /// Octets that the socket has not taken yet.
+    pub fn queue(&self) -> Level {
+        match &self.link {
+            Link::Open(tls) => tls.queue(),
+            _ => Level { used: 0, limit: tls::QUEUE_LIMIT },
+        }
     }
 
     /// True if a read may find something.

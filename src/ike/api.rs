@@ -1,10 +1,13 @@
 //! What goes into the responder and what comes out.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::error::{Event, GoneReason};
 use super::plan::ClientPlan;
+use super::system::System;
 use crate::base::{ChildSa, DeviceId, Path};
 use crate::crypto::pki::{Certificate, TrustAnchors};
 use crate::crypto::sign::PrivateKey;
@@ -158,8 +161,12 @@ pub enum Output {
         device: DeviceId,
         /// Its authenticated identity.
         identity: String,
-        /// Its inner address.
+        /// Its system, as far as its messages tell.
+        system: Option<System>,
+        /// Its address in the pool; its inner IPv4 address, where it uses IPv4.
         address: Ipv4Addr,
+        /// Its inner IPv6 address, where it has one.
+        address6: Option<Ipv6Addr>,
         /// Where it is.
         path: Path,
         /// The algorithms, for people.
@@ -174,6 +181,16 @@ pub enum Output {
         /// Why.
         why: GoneReason,
     },
+    /// A client was heard: an authentic IKE message.
+    Heard {
+        /// Its number.
+        device: DeviceId,
+    },
+    /// A client has replaced its IKE SA.
+    IkeRekeyed {
+        /// Its number.
+        device: DeviceId,
+    },
     /// A client's IKE came from a new address.
     Moved {
         /// Its number.
@@ -186,7 +203,7 @@ pub enum Output {
 }
 
 /// Gauges and counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Half-open IKE SAs now.
     pub half_open: usize,

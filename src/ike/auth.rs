@@ -8,6 +8,7 @@ use super::exchange::{notifies, required, single};
 use super::keymat::Nonces;
 use super::sa::{IkeSa, Init, OwnRequest, Pending, State};
 use super::signature::{belongs, display_id, own_id, sign, verify};
+use super::system::Hints;
 use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
 use crate::crypto::pki::Certificate;
@@ -27,8 +28,8 @@ pub(super) struct Peer {
     pub(super) chain: Arc<[Certificate]>,
     /// When its certificate ends, in monotonic time.
     pub(super) valid_until: Duration,
-    /// Its vendor IDs are those of Windows.
-    pub(super) windows: bool,
+    /// What it shows of its system.
+    pub(super) hints: Hints,
     /// Bodies of our payloads.
     id_r: Vec<u8>,
     auth: Vec<u8>,
@@ -87,7 +88,7 @@ impl Responder {
         let auth = sign(&identity.key, init.hashes.as_deref(), scheme, &octets)?;
         let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
         let identity = display_id(&id, Some(certificate));
-        Ok(Peer { identity, chain: chain.into(), valid_until, windows: init.windows, id_r, auth })
+        Ok(Peer { identity, chain: chain.into(), valid_until, hints: init.hints, id_r, auth })
     }
 
     /// The peer is authenticated: it gets an address and a Child SA, or is told why not.

@@ -10,6 +10,7 @@ use super::keymat::{Nonces, child_keys};
 use super::proposal::{Chosen, EspSuite, choose_esp, groups};
 use super::sa::{Child, Client, IkeSa, OwnRequest, Pending, State};
 use super::selector::{any_between, keep_common_families, narrow};
+use super::system::System;
 use super::{Output, Responder, Timer};
 use crate::base::{ChildSa, DeviceId, Now, TrafficSelector};
 use crate::crypto::Secret;
@@ -71,22 +72,18 @@ impl Responder {
         let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
         self.next_device = self.next_device.wrapping_add(1);
         self.devices.insert(device, sa.spi_r);
-        let (identity, chain_of_peer, valid_until) =
-            (peer.identity.clone(), Arc::clone(&peer.chain), peer.valid_until);
-        let windows = peer.windows
-            || request.asks(attribute::INTERNAL_IP4_SERVER)
-            || request.asks(attribute::INTERNAL_IP6_SERVER);
-        let (takes_rekey, announced) = (!windows, false);
+        let system = peer.hints.guess(payloads, &request);
         let client = Client {
             device,
-            identity,
-            chain: chain_of_peer,
+            identity: peer.identity.clone(),
+            chain: Arc::clone(&peer.chain),
+            system,
             address,
             address6,
             selectors,
-            takes_rekey,
-            valid_until,
-            announced,
+            takes_rekey: system != Some(System::Windows),
+            valid_until: peer.valid_until,
+            announced: false,
         };
         chain.push(Kind::Cp, &self.plan.configuration(self.leases.host(), &request, &client));
         sa.client = Some(client);
@@ -276,7 +273,9 @@ impl Responder {
             self.outputs.push_back(Output::Connected {
                 device: client.device,
                 identity: client.identity.clone(),
+                system: client.system,
                 address: client.address,
+                address6: client.address6,
                 path: sa.path,
                 suite,
             });

@@ -133,7 +133,7 @@ impl Responder {
         let Some((first, payloads)) = self.open(now, sa, (header.message_id, true), protected) else {
             return;
         };
-        sa.heard = now.mono;
+        self.hear(now, sa);
         let Some(own) = sa.outstanding.take() else { return };
         self.timers.cancel(Timer::Retransmit(sa.spi_r));
         let payloads = parse_chain(first, &payloads).unwrap_or_default();

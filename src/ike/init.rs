@@ -10,6 +10,7 @@ use super::keymat::{IkeKeys, Nonces};
 use super::proposal::{Chosen, IkeSuite, choose_ike, groups};
 use super::sa::{Admitted, IkeSa, Init, State};
 use super::signature::HASHES;
+use super::system::Hints;
 use super::{Responder, Timer};
 use crate::base::{Now, Path};
 use crate::crypto::dh::KeyPair;
@@ -23,13 +24,6 @@ use crate::wire::ike::{
 /// Longest initial request: it is kept until the peer is authenticated.
 const MAX_INIT_LEN: usize = 8 * 1024;
 
-/// Vendor IDs of Windows (each is an MD5 of a text, the first is followed by a version): "MS NT5 ISAKMPOAKLEY" and
-/// "MS-Negotiation Discovery Capable".
-const WINDOWS: [[u8; 16]; 2] = [
-    0x1e2b_5169_0599_1c7d_7c96_fcbf_b587_e461_u128.to_be_bytes(),
-    0xfb1d_e3cd_f341_b7ea_16b7_e5be_0855_f120_u128.to_be_bytes(),
-];
-
 /// The acceptable parts of an initial request.
 struct Hello<'a> {
     chosen: Chosen<IkeSuite>,
@@ -37,7 +31,7 @@ struct Hello<'a> {
     ni: &'a [u8],
     fragmentation: bool,
     hashes: Option<Vec<u16>>,
-    windows: bool,
+    hints: Hints,
 }
 
 impl Responder {
@@ -145,7 +139,7 @@ impl Responder {
             sk_pi: keys.sk_pi,
             sk_pr: keys.sk_pr,
             hashes: hello.hashes,
-            windows: hello.windows,
+            hints: hello.hints,
             admitted: Admitted { request_hash, remote: path.remote.ip() },
         };
         let mut sa = IkeSa::new(
@@ -213,10 +207,9 @@ impl<'a> Hello<'a> {
         let hashes = notifies(payloads).find(|notify| notify.kind == notify_type::SIGNATURE_HASH_ALGORITHMS);
         let hashes =
             hashes.map(|n| n.data.as_chunks().0.iter().map(|hash| u16::from_be_bytes(*hash)).collect());
-        let mut vendors = payloads.iter().filter(|payload| payload.kind == Kind::Vendor);
-        let windows = vendors.any(|vendor| WINDOWS.iter().any(|id| vendor.body.starts_with(id)));
+        let hints = Hints::new(payloads, &proposals);
         let fragmentation = has(notify_type::FRAGMENTATION_SUPPORTED);
-        Ok(Self { chosen, public, ni, fragmentation, hashes, windows })
+        Ok(Self { chosen, public, ni, fragmentation, hashes, hints })
     }
 }
 

@@ -75,6 +75,7 @@ impl Responder {
         }
         if let Some(client) = &new.client {
             self.devices.insert(client.device, new.spi_r);
+            self.outputs.push_back(Output::IkeRekeyed { device: client.device });
         }
         old.state = State::Rekeyed;
         self.stats.ike_rekeys += 1;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
+use super::system::{Hints, System};
 use crate::base::{DeviceId, Path, TrafficSelector};
 use crate::crypto::pki::Certificate;
 use crate::crypto::{Cipher, Secret};
@@ -56,6 +57,8 @@ pub(super) struct IkeSa {
 pub(super) struct Client {
     pub(super) device: DeviceId,
     pub(super) identity: String,
+    /// Its system, as far as it shows.
+    pub(super) system: Option<System>,
     /// Its certificate, then the intermediates that it sent: whether they still do is asked when authorities change.
     pub(super) chain: Arc<[Certificate]>,
     /// Its pool address, whether or not it uses IPv4.
@@ -102,8 +105,8 @@ pub(super) struct Init {
     pub(super) sk_pr: Secret,
     /// SIGNATURE_HASH_ALGORITHMS of the peer.
     pub(super) hashes: Option<Vec<u16>>,
-    /// Its vendor IDs are those of Windows.
-    pub(super) windows: bool,
+    /// What it shows of the peer's system.
+    pub(super) hints: Hints,
     pub(super) admitted: Admitted,
 }
 

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::{Config, Event, Identity, Input, Output, Policy, Responder};
+use super::{Config, Event, Identity, Input, Output, Policy, Responder, System};
 use crate::base::{ChildSa, Now, Path, TrafficSelector};
 use crate::crypto::cipher::CipherKey;
 use crate::crypto::dh::KeyPair;
@@ -35,6 +35,11 @@ pub(super) struct World {
     pub(super) notes: Vec<Event>,
     /// What was said about clients and Child SAs, in order.
     pub(super) log: Vec<String>,
+    /// How often a connected client was heard, and how often one replaced its IKE SA.
+    pub(super) heard: usize,
+    pub(super) ike_rekeyed: usize,
+    /// The system of the last client.
+    pub(super) system: Option<System>,
     /// Datagrams not taken yet.
     pub(super) sent: Vec<(Path, Vec<u8>)>,
     /// Whether the data path acknowledges at once.
@@ -69,6 +74,9 @@ impl World {
             installed: vec![],
             notes: vec![],
             log: vec![],
+            heard: 0,
+            ike_rekeyed: 0,
+            system: None,
             sent: vec![],
             auto_install: true,
         }
@@ -111,7 +119,10 @@ impl World {
                     );
                     self.log.push("use".to_owned());
                 }
-                Output::Connected { identity, address, .. } => {
+                Output::Heard { .. } => self.heard += 1,
+                Output::IkeRekeyed { .. } => self.ike_rekeyed += 1,
+                Output::Connected { identity, system, address, .. } => {
+                    self.system = system;
                     self.log.push(format!("connected {identity} {address}"))
                 }
                 Output::Gone { identity, why, .. } => self.log.push(format!("gone {identity}: {why}")),

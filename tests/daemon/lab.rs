@@ -114,6 +114,7 @@ impl Lab {
             uplink: fortivpn::Config::new("127.0.0.1", gateway.addr().port(), credentials),
             transport: Transport { roots: vec![web.cert_der().to_vec().into()], ..Transport::default() },
             page: vec![page],
+            metrics: false,
             sign_in: SignIn { console: Some(console), ..SignIn::default() },
             split,
             reload: None,

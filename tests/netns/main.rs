@@ -127,6 +127,9 @@ fn clients_of_many_systems_connect_with_ecdsa_certificates() {
         client.must("--terminate --ike vpn");
         client.wait_gone(Duration::from_secs(3));
     }
+    // None of these clothes hides what it is.
+    let recognised = service.log().matches(" (strongSwan), has ").count();
+    assert!(service.is_reference() || recognised == SYSTEMS.len(), "{}", service.log());
 }
 
 /// Windows without any setting, which only an option lets in.

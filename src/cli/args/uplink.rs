@@ -84,9 +84,13 @@ pub struct UplinkArgs {
     #[arg(long, value_name = "CMD", help_heading = PEOPLE)]
     pub login_hook: Option<String>,
 
-    /// Socket for 'pterodapter login', or none
+    /// Socket for 'pterodapter login', status and others, or none
     #[arg(long, value_name = "FILE", help_heading = PEOPLE)]
     pub control: Option<PathBuf>,
+
+    /// Serve /metrics for Prometheus at the local page
+    #[arg(long, help_heading = PEOPLE)]
+    pub metrics: bool,
 
     /// More CA certificates to trust for the FortiGate (PEM)
     #[arg(long, value_name = "FILE", help_heading = WAY)]

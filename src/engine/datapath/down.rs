@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::DataPath;
 use crate::base::{Now, Path, Reason};
 use crate::engine::counters::add;
+use crate::engine::device::Traffic;
 use crate::engine::job::{self, Batch, Direction, Origin, SMALLEST_ROOM, Tunnel, Verdict};
 use crate::nat::icmp::{self, Kind};
 use crate::nat::mtu;
@@ -220,7 +221,10 @@ impl DataPath {
     pub(super) fn finish_seal(&mut self, now: Now, batch: Box<Batch>) {
         if let Some((_, device)) = self.table.sa_and_device(batch.sa) {
             let (path, address) = (device.path, device.address);
-            self.send_sealed(&path, &batch);
+            let sent = self.send_sealed(&path, &batch);
+            if let Some((_, device)) = self.table.sa_and_device(batch.sa) {
+                device.traffic_down.add(sent.packets, sent.octets);
+            }
             self.answer_refused(now, address, &batch);
         }
         self.free.push(batch);
@@ -239,8 +243,10 @@ impl DataPath {
         }
     }
 
-    fn send_sealed(&mut self, path: &Path, batch: &Batch) {
-        let Some(udp) = self.udp.get(usize::from(path.socket)) else { return };
+    /// What was sent, as inner packets.
+    fn send_sealed(&mut self, path: &Path, batch: &Batch) -> Traffic {
+        let mut total = Traffic::default();
+        let Some(udp) = self.udp.get(usize::from(path.socket)) else { return total };
         let mut slots = batch.slots.iter().peekable();
         while let Some(slot) = slots.next() {
             if slot.verdict != Verdict::Forward {
@@ -250,7 +256,7 @@ impl DataPath {
                 continue;
             }
             let segment = slot.range.len();
-            let (mut run, mut count) = (slot.range.clone(), 1);
+            let (mut run, mut count, mut octets) = (slot.range.clone(), 1, u64::from(slot.inner));
             let mut last = segment;
             while let Some(next) = slots.next_if(|next| {
                 next.verdict == Verdict::Forward
@@ -261,15 +267,17 @@ impl DataPath {
                 last = next.range.len();
                 run.end = next.range.end;
                 count += 1;
+                octets += u64::from(next.inner);
             }
-            let bytes = run.len() as u64;
             let sent = batch.buf.get(run).is_some_and(|run| udp.send(path, run, segment).is_ok());
             if sent {
-                add(&self.counters.down_packets, count);
-                add(&self.counters.down_bytes, bytes);
+                total.add(count, octets);
             } else {
                 self.counters.count_drops(Reason::UdpSend, count);
             }
         }
+        add(&self.counters.down_packets, total.packets);
+        add(&self.counters.down_bytes, total.octets);
+        total
     }
 }

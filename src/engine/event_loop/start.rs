@@ -1,5 +1,6 @@
 //! Starting the daemon: its sockets and threads, and the handle by which others reach it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -235,6 +236,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         ike,
         listener,
         page,
+        metrics: config.metrics,
         submissions,
         reload: config.reload,
         reloads,
@@ -251,7 +253,7 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         browser_missed: false,
         phase: Phase::Running,
         housekeeping: Duration::ZERO,
-        summary: (Duration::ZERO, Vec::new()),
+        summary: (Duration::ZERO, BTreeMap::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
     Ok(Handle { stopper, submitter, reloader, thread, counters, state: shown, addresses, page_addresses })

@@ -7,6 +7,7 @@ use super::{Visit, Visitor};
 use crate::base::Date;
 use crate::engine::desk::Request;
 use crate::engine::state::{Device, State, Uplink};
+use crate::engine::status::Span;
 use crate::fortivpn::{Question, QuestionKind};
 
 /// The looks, for light and dark, and for narrow screens.
@@ -29,7 +30,7 @@ pub struct Notice<'a> {
 
 /// The whole page.
 pub fn page(visit: &Visit<'_>, request: Option<&Request>, token: &str, notice: Option<Notice<'_>>) -> String {
-    let Visit { now, state, visitor } = *visit;
+    let Visit { now, state, visitor, .. } = *visit;
     let view = View { now: now.wall, mono: now.mono, state, visitor, request, token };
     let pending =
         request.is_none() && matches!(state.uplink, Uplink::Connecting | Uplink::Waiting | Uplink::Down);
@@ -354,21 +355,6 @@ impl fmt::Display for Escaped<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// How long something takes, in its two largest units.
-struct Span(Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60) {
-            (0, 0, 0) => write!(f, "{seconds} s"),
-            (0, 0, minutes) => write!(f, "{minutes} min"),
-            (0, hours, minutes) => write!(f, "{hours} h {minutes} min"),
-            (days, hours, _) => write!(f, "{days} d {hours} h"),
-        }
     }
 }
 

@@ -47,6 +47,29 @@ fn goodbye_in_both_forms() {
 }
 
 #[test]
+fn who_is_heard_and_renews_its_ike_sa_is_told() {
+    let mut world = World::new();
+    let mut client = world.connect("alice@example.com", 4500);
+    assert_eq!((world.heard, world.ike_rekeyed), (0, 0), "coming is said otherwise");
+    let mut forged = client.protected_request(Exchange::Informational, &[]);
+    forged.iter_mut().for_each(|bytes| *bytes.last_mut().unwrap() ^= 1);
+    world.exchange(client.path, &forged);
+    assert_eq!((world.heard, world.responder.stats().bad_tag), (0, 1));
+    client.next_id -= 1;
+    client.request(&mut world, Exchange::Informational, &[]);
+    assert_eq!(world.heard, 1);
+    client.rekey_ike(&mut world, 1).unwrap();
+    assert_eq!((world.heard, world.ike_rekeyed), (2, 1));
+    let device = world.installed[0].device;
+    world.handle(Input::Disconnect(device));
+    let ours = client.open(&world.take_sent());
+    assert_eq!(Delete::parse(ours.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
+    client.answer(&mut world, &ours, &[]);
+    assert_eq!(world.heard, 2, "a device that is gone is not heard");
+    assert_eq!(world.responder.stats().devices, 0);
+}
+
+#[test]
 fn a_silent_peer_is_asked_and_then_dead() {
     let mut world = World::new();
     let mut client = world.connect("alice@example.com", 4500);

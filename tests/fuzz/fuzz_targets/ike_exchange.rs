@@ -11,7 +11,7 @@ use pterodapter::crypto::cipher::CipherKey;
 use pterodapter::crypto::dh::KeyPair;
 use pterodapter::crypto::prf::{prf, prf_plus};
 use pterodapter::crypto::sign::{SignatureScheme, ecdsa_der_to_fixed};
-use pterodapter::crypto::{Cipher, Certificate, Group, Prf, PrivateKey, Secret, TrustAnchors};
+use pterodapter::crypto::{Certificate, Cipher, Group, Prf, PrivateKey, Secret, TrustAnchors};
 use pterodapter::ike::{Config, Identity, Input, Output, Policy, Responder};
 use pterodapter::provision::{Authority, Issued};
 use pterodapter::wire::ike::{
@@ -239,15 +239,13 @@ impl Session {
     fn seal(&mut self, exchange: Exchange, response: bool, first: u8, payloads: &[u8]) -> Vec<u8> {
         let id = if response { 0 } else { self.next_id };
         let mut plaintext = [payloads, &[0]].concat();
-        let sealed_len = Cipher::IV_LEN + plaintext.len() + Cipher::TAG_LEN;
-        let mut message =
-            emit_protected_head(header(self.spi_r, exchange, response, id), first, None, sealed_len);
-        assert_eq!(message.len(), protected_head_len(false));
+        let (mut iv, mut tag) = (vec![0; AEAD.iv_len()], vec![0; AEAD.tag_len()]);
+        let sealed_len = iv.len() + plaintext.len() + tag.len();
+        let head = emit_protected_head(header(self.spi_r, exchange, response, id), first, None, sealed_len);
+        assert_eq!(head.len(), protected_head_len(false));
         self.ivs += 1;
-        let iv = self.ivs.to_be_bytes();
-        let tag = self.seal.seal(iv, &message, &mut plaintext).expect("sealed");
-        message.extend(iv.iter().chain(&plaintext).chain(&tag));
-        message
+        self.seal.seal(self.ivs, &head, &mut iv, &mut plaintext, &mut tag).expect("sealed");
+        [head, iv, plaintext, tag].concat()
     }
 
     fn authentication(&self) -> Chain {
