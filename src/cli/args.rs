@@ -36,10 +36,8 @@ Commands:
   check  Say what is wrong with the options and the files they name, without starting
   setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
-  status, disconnect
-         Show how a running pterodapter is, or end the connection of a device
-  reload
-         Let a running pterodapter read its configuration again
+  status, disconnect, reload
+         Show how a running pterodapter is, end the connection of a device, read the configuration again
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
 Examples:
@@ -662,7 +660,9 @@ mod tests {
             let text = error.to_string();
             assert_eq!(error.exit_code(), code);
             assert!(text.lines().count() <= 30 && !text.contains("--listen-ip"), "{text}");
-            for part in ["Usage: pterodapter COMMAND", "\n  reload", "\nExamples:", "\nMore: "] {
+            for part in
+                ["Usage: pterodapter COMMAND", "\n  status, disconnect, reload", "\nExamples:", "\nMore: "]
+            {
                 assert!(text.contains(part), "{part} in\n{text}");
             }
         }
