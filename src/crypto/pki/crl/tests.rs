@@ -245,7 +245,7 @@ fn forms_and_what_is_not_supported() {
         let error = one(&openssl.list("root", more)).unwrap_err().to_string();
         assert!(error.contains(says), "{more}: {error}");
     }
-    for content in [&b""[..], b"text", b"\x30", &openssl.read("root.pem"), &openssl.cert("root").der()[..]] {
+    for content in [&b""[..], b"text", b"\x30", &openssl.read("root.pem"), openssl.cert("root").der()] {
         assert!(matches!(one(content), Err(CrlError::Malformed(_) | CrlError::Unusable(_))), "{content:?}");
     }
 }
