@@ -11,16 +11,19 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
+use super::changes::Options;
+use super::disconnect::DisconnectArgs;
 use super::setup::SetupArgs;
+use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID>\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -32,6 +35,8 @@ Commands:
   check  Say what is wrong with the options and the files they name, without starting
   setup  Make a configuration with certificates, and profiles of devices (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
+  status, disconnect
+         Show how a running pterodapter is, or end the connection of a device
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
 Examples:
@@ -52,6 +57,8 @@ pub struct Invocation {
     pub log_level: LevelFilter,
     /// What to do.
     pub command: Command,
+    /// The options of `ikev2` by their long names, with the values that hold.
+    pub options: Options,
 }
 
 /// What to do.
@@ -67,6 +74,12 @@ pub enum Command {
     Demo(DemoArgs),
     /// Help a running daemon to sign in.
     Login(LoginArgs),
+    /// Show how a running daemon is.
+    Status(StatusArgs),
+    /// End the connection of a device.
+    Disconnect(DisconnectArgs),
+    /// Let a running daemon read its configuration again.
+    Reload(ReloadArgs),
 }
 
 /// Parses `argv` (the first element is the program's name).
@@ -96,6 +109,9 @@ where
         (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
         (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (Some(Sub::Login(login)), _) => Command::Login(login),
+        (Some(Sub::Status(status)), _) => Command::Status(status),
+        (Some(Sub::Disconnect(disconnect)), _) => Command::Disconnect(disconnect),
+        (Some(Sub::Reload(reload)), _) => Command::Reload(reload),
         (None, Some(mut ikev2)) => {
             ikev2.uplink = typed.uplink;
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
@@ -105,11 +121,20 @@ where
             }
         }
         (None, None) => {
-            let text = "give a command: ikev2, check, setup, login or demo";
+            let text = "give a command: ikev2, check, setup, login, status, disconnect or demo";
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
-    Ok(Invocation { log_level: typed.log_level, command: run })
+    Ok(Invocation { log_level: typed.log_level, command: run, options: options(&command, &matches) })
+}
+
+fn options(command: &clap::Command, matches: &ArgMatches) -> Options {
+    let value = |arg: &Arg| {
+        let values = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
+        Some((arg.get_long()?.to_owned(), values.map(OsString::from).collect()))
+    };
+    let takes_value = |arg: &&Arg| !matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
+    command.get_arguments().filter(takes_value).filter_map(value).collect()
 }
 
 /// What clap knows of the program.
@@ -161,6 +186,16 @@ enum Sub {
     /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
     #[command(hide = true)]
     Login(LoginArgs),
+    /// Shows how a running pterodapter is: uplink, devices, drops, queues
+    #[command(hide = true)]
+    Status(StatusArgs),
+    /// Ends the connection of a device of a running pterodapter
+    #[command(hide = true)]
+    Disconnect(DisconnectArgs),
+    /// Lets a running pterodapter read its configuration again, and says what has changed; no device is disconnected,
+    /// unless its certificate is not trusted any more
+    #[command(hide = true)]
+    Reload(ReloadArgs),
 }
 
 /// The options of `ikev2`.
@@ -190,6 +225,10 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub key: Source,
 
+    /// Append log lines to this file, too
+    #[arg(long, value_name = "FILE", display_order = 91)]
+    pub log_file: Option<PathBuf>,
+
     /// Our name, as in our certificate
     #[arg(long, value_name = "NAME", default_value = "pterodapter", help_heading = CLIENTS)]
     pub id_hostname: String,
@@ -209,6 +248,10 @@ pub struct Ikev2Args {
     /// Inner addresses of clients
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS)]
     pub client_pool: Pool,
+
+    /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
+    #[arg(long, help_heading = CLIENTS)]
+    pub allow_weak_windows_defaults: bool,
 
     /// Worker threads for ESP; 0 uses none [default: cores - 1]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
@@ -236,6 +279,11 @@ pub struct Ikev2Args {
 }
 
 impl Ikev2Args {
+    /// The option that reads standard input; there is one at most.
+    pub fn reader_of_stdin(&self) -> Option<&'static str> {
+        if self.key == Source::Stdin { Some("--key") } else { self.uplink.reader_of_stdin() }
+    }
+
     /// Refuses what clap cannot see.
     fn check_contradictions(&self) -> Result<(), String> {
         if self.ike_port == self.nat_port {
@@ -264,6 +312,14 @@ pub struct LoginArgs {
     #[arg(value_name = "TEXT", value_parser = not_secret)]
     pub text: Option<String>,
 
+    /// The control socket of the daemon
+    #[arg(long, value_name = "FILE")]
+    pub control: Option<PathBuf>,
+}
+
+/// The options of `reload`.
+#[derive(Args, Clone, Debug)]
+pub struct ReloadArgs {
     /// The control socket of the daemon
     #[arg(long, value_name = "FILE")]
     pub control: Option<PathBuf>,

@@ -141,13 +141,19 @@ pub fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Columns and lines of the terminal at `out`.
+pub fn size(out: impl AsFd) -> Option<(usize, usize)> {
+    let size = tcgetwinsize(out).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0)?;
+    Some((size.ws_col.into(), size.ws_row.into()))
+}
+
 /// A QR code of `text` for the terminal at `out`; `None` where it would not fit, or `out` is none.
 pub fn qr_code(out: impl AsFd, text: &str) -> Option<String> {
-    let columns = tcgetwinsize(out).ok()?.ws_col;
+    let (columns, _) = size(out)?;
     if std::env::var_os("TERM").is_none_or(|name| name == "dumb") {
         return None;
     }
-    draw_qr_code(text, usize::from(columns))
+    draw_qr_code(text, columns)
 }
 
 /// Two rows of the code in each line; black on white, whatever the terminal's colours are.

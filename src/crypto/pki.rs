@@ -161,6 +161,12 @@ impl Certificate {
         &self.subject
     }
 
+    /// Whether `name`, a Name in DER as in an ID payload of type ID_DER_ASN1_DN, is the subject: octet by octet, or the
+    /// same text in another kind of string. Clients that make a name from text choose the kind themselves.
+    pub fn has_subject(&self, name: &[u8]) -> bool {
+        name == self.subject || names::same_text(name, &self.subject).unwrap_or(false)
+    }
+
     /// The issuer, a Name in DER.
     pub fn issuer_der(&self) -> &[u8] {
         &self.issuer

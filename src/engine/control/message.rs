@@ -8,6 +8,7 @@ use crate::base::Now;
 use crate::crypto::Secret;
 use crate::engine::desk::Request;
 use crate::engine::state::{State, Uplink};
+use crate::engine::status::Status;
 use crate::fortivpn;
 
 /// What the daemon is asked.
@@ -32,6 +33,15 @@ pub enum Command {
     },
     /// Try again.
     Retry,
+    /// Tell how everything is.
+    Status,
+    /// End the connection of a device.
+    Disconnect {
+        /// Its number, or an identity: then all of its devices.
+        device: String,
+    },
+    /// Read the configuration again.
+    Reload,
 }
 
 /// What the daemon says.
@@ -42,6 +52,13 @@ pub enum Reply {
     SignIn(SignInState),
     /// What was brought goes to the gateway.
     Accepted,
+    /// How everything is.
+    Status(Box<Status>),
+    /// It was done.
+    Done {
+        /// What, in lines for the person.
+        text: String,
+    },
     /// It is of no use.
     Refused {
         /// One sentence.
@@ -53,7 +70,6 @@ pub enum Reply {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct SignInState {
     /// How the uplink is.
-    #[serde(with = "Phase")]
     pub uplink: Uplink,
     /// The address in the company's network, while the tunnel is up.
     pub address: Option<std::net::Ipv4Addr>,
@@ -68,18 +84,10 @@ pub struct SignInState {
 impl SignInState {
     /// As it is now.
     pub fn new(now: Now, state: &State, request: Option<&Request>) -> Self {
-        let wanted = request.map(|request| match request {
-            Request::Link { url, until } => Wanted::Link {
-                url: url.clone(),
-                left: until.map(|until| until.saturating_sub(now.mono).as_secs()),
-            },
-            Request::Question(question) => Wanted::Question(question.clone()),
-        });
-        let tunnel = state.tunnel.as_ref().filter(|_| state.uplink == Uplink::Up);
         Self {
             uplink: state.uplink,
-            address: tunnel.map(|tunnel| tunnel.address),
-            wanted,
+            address: state.present_tunnel().map(|tunnel| tunnel.address),
+            wanted: request.map(|request| Wanted::new(now, request)),
             error: state.errors.front().map(|(_, text)| text.clone()),
         }
     }
@@ -99,6 +107,19 @@ pub enum Wanted {
     },
     /// Answer a question.
     Question(#[serde(with = "Question")] fortivpn::Question),
+}
+
+impl Wanted {
+    /// As it is now.
+    pub fn new(now: Now, request: &Request) -> Self {
+        match request {
+            Request::Link { url, until } => Self::Link {
+                url: url.clone(),
+                left: until.map(|until| until.saturating_sub(now.mono).as_secs()),
+            },
+            Request::Question(question) => Self::Question(question.clone()),
+        }
+    }
 }
 
 impl From<Wanted> for Request {
@@ -136,18 +157,6 @@ enum QuestionKind {
     NewPassword { may_skip: bool },
 }
 
-/// The form of [`Uplink`].
-#[derive(Deserialize, Serialize)]
-#[serde(remote = "Uplink", rename_all = "kebab-case")]
-enum Phase {
-    Connecting,
-    Waiting,
-    Up,
-    Down,
-    Failed,
-    Stopped,
-}
-
 /// Secrets as JSON strings.
 mod text {
     use super::{Deserialize, Deserializer, Secret, Serialize, Serializer};
@@ -173,6 +182,9 @@ mod tests {
         for (text, expected) in [
             (r#"{"command":"login"}"#, "Login"),
             (r#"{"command":"retry"}"#, "Retry"),
+            (r#"{"command":"status"}"#, "Status"),
+            (r#"{"command":"disconnect","device":"7"}"#, "Disconnect { device: \"7\" }"),
+            (r#"{"command":"reload"}"#, "Reload"),
             (r#"{"command":"paste","text":"id=abc"}"#, "Paste { text: [redacted] }"),
             (
                 r#"{"command":"answer","question":3,"text":"1\"2"}"#,
