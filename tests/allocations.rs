@@ -197,6 +197,7 @@ fn run_engine(workers: usize, cipher: Cipher, nat64: bool) {
         metrics: false,
         sign_in: SignIn::default(),
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
+        reload: None,
         weak_groups: false,
     };
     let daemon = engine::start(config).unwrap();

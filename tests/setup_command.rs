@@ -175,7 +175,7 @@ fn setup_without_a_terminal_says_what_is_missing() {
 #[test]
 fn keys_are_for_their_owner_and_nothing_is_overwritten_unasked() {
     let place = Place::set_up(&[]);
-    assert_eq!(mode(&place.path("etc")), 0o700);
+    assert_eq!(mode(&place.path("etc")), 0o755, "the service has a user of its own");
     for (file, expected) in
         [("ca.key", 0o600), ("server.key", 0o600), ("ca.pem", 0o644), ("pterodapter.toml", 0o644)]
     {

@@ -11,11 +11,12 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
+use super::changes::Options;
 use super::completions::CompletionsArgs;
 use super::disconnect::DisconnectArgs;
 use super::setup::SetupArgs;
@@ -57,6 +58,8 @@ pub struct Invocation {
     pub log_level: LevelFilter,
     /// What to do.
     pub command: Command,
+    /// The options of `ikev2` by their long names, with the values that hold.
+    pub options: Options,
 }
 
 /// What to do.
@@ -78,6 +81,8 @@ pub enum Command {
     Status(StatusArgs),
     /// End the connection of a device.
     Disconnect(DisconnectArgs),
+    /// Let a running daemon read its configuration again.
+    Reload(ReloadArgs),
 }
 
 /// Parses `argv` (the first element is the program's name).
@@ -110,6 +115,7 @@ where
         (Some(Sub::Completions(completions)), _) => Command::Completions(completions),
         (Some(Sub::Status(status)), _) => Command::Status(status),
         (Some(Sub::Disconnect(disconnect)), _) => Command::Disconnect(disconnect),
+        (Some(Sub::Reload(reload)), _) => Command::Reload(reload),
         (None, Some(mut ikev2)) => {
             ikev2.uplink = typed.uplink;
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
@@ -123,7 +129,16 @@ where
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
-    Ok(Invocation { log_level: typed.log_level, command: run })
+    Ok(Invocation { log_level: typed.log_level, command: run, options: options(&command, &matches) })
+}
+
+fn options(command: &clap::Command, matches: &ArgMatches) -> Options {
+    let value = |arg: &Arg| {
+        let values = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
+        Some((arg.get_long()?.to_owned(), values.map(OsString::from).collect()))
+    };
+    let takes_value = |arg: &&Arg| !matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
+    command.get_arguments().filter(takes_value).filter_map(value).collect()
 }
 
 /// What clap knows of the program.
@@ -184,6 +199,10 @@ enum Sub {
     /// Ends the connection of a device of a running pterodapter
     #[command(hide = true)]
     Disconnect(DisconnectArgs),
+    /// Lets a running pterodapter read its configuration again, and says what has changed; no device is disconnected,
+    /// unless its certificate is not trusted any more
+    #[command(hide = true)]
+    Reload(ReloadArgs),
 }
 
 /// The options of `ikev2`.
@@ -212,6 +231,10 @@ pub struct Ikev2Args {
     /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1)
     #[arg(long, required = true, value_name = "FILE")]
     pub key: Source,
+
+    /// Append log lines to this file, too
+    #[arg(long, value_name = "FILE", display_order = 91)]
+    pub log_file: Option<PathBuf>,
 
     /// Our name, as in our certificate
     #[arg(long, value_name = "NAME", default_value = "pterodapter", help_heading = CLIENTS)]
@@ -263,6 +286,11 @@ pub struct Ikev2Args {
 }
 
 impl Ikev2Args {
+    /// The option that reads standard input; there is one at most.
+    pub fn reader_of_stdin(&self) -> Option<&'static str> {
+        if self.key == Source::Stdin { Some("--key") } else { self.uplink.reader_of_stdin() }
+    }
+
     /// Refuses what clap cannot see.
     fn check_contradictions(&self) -> Result<(), String> {
         if self.ike_port == self.nat_port {
@@ -291,6 +319,14 @@ pub struct LoginArgs {
     #[arg(value_name = "TEXT", value_parser = not_secret)]
     pub text: Option<String>,
 
+    /// The control socket of the daemon
+    #[arg(long, value_name = "FILE")]
+    pub control: Option<PathBuf>,
+}
+
+/// The options of `reload`.
+#[derive(Args, Clone, Debug)]
+pub struct ReloadArgs {
     /// The control socket of the daemon
     #[arg(long, value_name = "FILE")]
     pub control: Option<PathBuf>,

@@ -8,7 +8,7 @@ use crate::engine;
 
 use super::args::Ikev2Args;
 use super::settings::{self, Error, Faults};
-use super::{Failure, ikev2};
+use super::{Failure, ikev2, logging};
 
 /// What was found, and how bad it is.
 enum Finding {
@@ -54,7 +54,7 @@ fn findings(args: &Ikev2Args) -> Vec<Finding> {
     let mut found = Vec::new();
     let system = ikev2::system();
     let (faults, warnings) = match ikev2::load(args, &system) {
-        Ok((_, warnings)) => (Vec::new(), warnings),
+        Ok((loaded, _)) => (Vec::new(), loaded.warnings),
         Err(broken) => {
             let Faults { faults, warnings } = *broken;
             (faults, warnings)
@@ -71,6 +71,11 @@ fn findings(args: &Ikev2Args) -> Vec<Finding> {
     let ports = [args.ike_port.get(), args.nat_port.get()];
     if let Err(error) = engine::try_ports(&settings::listen(args), ports) {
         found.push(Finding::Fault(ikev2::start_failure(error).parts().1.to_owned()));
+    }
+    if let Some(path) = &args.log_file
+        && let Err(text) = logging::try_file(path)
+    {
+        found.push(Finding::Fault(text));
     }
     // Where there is a proxy, it looks up the gateway.
     found.extend(match &args.uplink.uplink_proxy {

@@ -3,6 +3,7 @@
 mod files;
 mod uplink;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -15,7 +16,7 @@ use crate::engine::{Config, Identity, Split};
 use crate::fortivpn::cookie;
 
 use super::args::Ikev2Args;
-use files::{Files, certificates};
+use files::Files;
 
 pub use uplink::{control_of_daemon, controls_to_try, page};
 
@@ -211,6 +212,20 @@ pub struct System {
     pub control: Option<PathBuf>,
 }
 
+/// Digests of what options read, by their long names: to see later whether it is still the same.
+pub type Contents = BTreeMap<String, [u8; 32]>;
+
+/// A configuration with all that its options name.
+#[derive(Debug)]
+pub struct Loaded {
+    /// It.
+    pub config: Config,
+    /// What deserves a look.
+    pub warnings: Vec<Warning>,
+    /// What was read.
+    pub contents: Contents,
+}
+
 /// Everything that is wrong with the options and the files they name; at least one thing.
 #[derive(Debug)]
 pub struct Faults {
@@ -233,13 +248,10 @@ impl fmt::Display for Faults {
 ///
 /// # Errors
 /// Every rule that is broken.
-pub fn load(
-    args: &Ikev2Args,
-    system: &System,
-    stdin: impl Read,
-) -> Result<(Config, Vec<Warning>), Box<Faults>> {
+pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<Loaded, Box<Faults>> {
     let credentials = system.credentials.as_deref();
-    let mut files = Files { credentials, stdin, warnings: Vec::new(), faults: Vec::new() };
+    let mut files =
+        Files { credentials, stdin, warnings: Vec::new(), contents: Contents::new(), faults: Vec::new() };
     let identity = identity(args, system, &mut files);
     let uplink = uplink::session(&args.uplink, &args.destination, &mut files);
     let transport = uplink::transport(&args.uplink, &mut files);
@@ -250,7 +262,7 @@ pub fn load(
     let split = split(args, &mut files.warnings);
     let weak_groups = args.allow_weak_windows_defaults;
     files.warnings.extend(weak_groups.then_some(Warning::WeakGroups));
-    let Files { warnings, faults, .. } = files;
+    let Files { warnings, contents, faults, .. } = files;
     match (identity, uplink, transport, sign_in) {
         (Some(identity), Some(uplink), Some(transport), Some(sign_in)) if faults.is_empty() => {
             let config = Config {
@@ -267,8 +279,9 @@ pub fn load(
                 sign_in,
                 split,
                 weak_groups,
+                reload: None,
             };
-            Ok((config, warnings))
+            Ok(Loaded { config, warnings, contents })
         }
         _ => Err(Box::new(Faults { faults, warnings })),
     }
@@ -293,7 +306,8 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
 
 fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Option<Identity> {
     let anchors = anchors(args, system, files);
-    let chain = files.keep(certificates("--cert", &args.cert));
+    let chain = files.certificates("--cert", &args.cert);
+    let chain = files.keep(chain);
     let key = files.private_key("--key", &args.key);
     let key = files.keep(key);
     let (own, intermediates) = chain.as_deref()?.split_first()?;
@@ -323,7 +337,8 @@ fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>)
 
 /// The clients' authorities, with what they took back.
 fn anchors(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Option<TrustAnchors> {
-    let authorities = files.keep(certificates("--cacert", &args.cacert))?;
+    let authorities = files.certificates("--cacert", &args.cacert);
+    let authorities = files.keep(authorities)?;
     for authority in &authorities {
         let name = authority.display_name();
         match Lifetime::of(authority, system.wall) {
@@ -335,7 +350,8 @@ fn anchors(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) 
     let not_authority = |why| Error::NotAnAuthority { path: args.cacert.clone(), why };
     let mut anchors = files.keep(TrustAnchors::new(&authorities).map_err(not_authority))?;
     for path in &args.crl {
-        for list in files.keep(files::lists(path)).unwrap_or_default() {
+        let lists = files.lists(path);
+        for list in files.keep(lists).unwrap_or_default() {
             if let Some(ago) = system.wall.checked_sub(list.next_update()) {
                 files.warnings.push(Warning::OldList { path: path.clone(), ago });
             }
@@ -453,7 +469,8 @@ mod tests {
         fn load(&self, more: &[&str]) -> Result<(Config, Vec<Warning>), Box<Faults>> {
             let mut system = system();
             system.credentials = Some(self.0.path().to_owned());
-            load(&self.args(more), &system, &b"from stdin\r\nmore"[..])
+            let loaded = load(&self.args(more), &system, &b"from stdin\r\nmore"[..])?;
+            Ok((loaded.config, loaded.warnings))
         }
     }
 
@@ -573,7 +590,7 @@ mod tests {
         );
         assert_eq!(files.load(&["--control=none"]).unwrap().0.sign_in.control, None);
         let no_v6 = System { loopback_v6: false, ..system() };
-        assert_eq!(load(&files.args(&[]), &no_v6, &b""[..]).unwrap().0.page.len(), 1);
+        assert_eq!(load(&files.args(&[]), &no_v6, &b""[..]).unwrap().config.page.len(), 1);
         let refused =
             load(&files.args(&["--username=a", "--otp=credential:x"]), &system(), &b""[..]).unwrap_err();
         assert!(refused.to_string().contains("LoadCredential=x:FILE"), "{refused}");

@@ -192,6 +192,7 @@ fn start_daemon(
     };
     let config = Config {
         split: Split::default(),
+        reload: None,
         weak_groups: false,
         listen: vec![IpAddr::V4(listen)],
         ike_port,

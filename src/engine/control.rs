@@ -65,7 +65,12 @@ pub struct Control {
     connections: [Option<Connection>; CONNECTIONS],
     first_token: usize,
     commands: VecDeque<(usize, Command)>,
+    next_ticket: u64,
 }
+
+/// An answer that comes later: whom it is for, even if somebody else has the connection's place by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
 
 /// Somebody who is connected.
 #[derive(Debug)]
@@ -76,6 +81,8 @@ struct Connection {
     deadline: Option<Duration>,
     /// The state that it knows; `None` where it does not want to.
     watches: Option<Option<SignInState>>,
+    /// An answer will come.
+    waits: Option<Ticket>,
 }
 
 impl Control {
@@ -90,7 +97,8 @@ impl Control {
         fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
         registry.register(&mut listener, Token(first_token), Interest::READABLE).map_err(failed)?;
         let connections = Default::default();
-        Ok(Self { listener, path: path.to_owned(), connections, first_token, commands: VecDeque::new() })
+        let (path, commands) = (path.to_owned(), VecDeque::new());
+        Ok(Self { listener, path, connections, first_token, commands, next_ticket: 0 })
     }
 
     /// An event for `token`.
@@ -132,6 +140,27 @@ impl Control {
     /// Answers a command.
     pub fn reply(&mut self, now: Duration, connection: usize, reply: &Reply) {
         self.attend(connection, |connection| {
+            connection.say(reply)?;
+            connection.look_at_clock(now);
+            Some(())
+        });
+    }
+
+    /// The answer takes its time. `None` where nobody is connected any more.
+    pub fn wait(&mut self, connection: usize) -> Option<Ticket> {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let connection = self.connections.get_mut(connection)?.as_mut()?;
+        (connection.waits, connection.deadline) = (Some(ticket), None);
+        Some(ticket)
+    }
+
+    /// Answers the command that waits for it; who has gone is not looked for.
+    pub fn answer(&mut self, now: Duration, ticket: Ticket, reply: &Reply) {
+        let waits = |place: &Option<Connection>| place.as_ref().is_some_and(|c| c.waits == Some(ticket));
+        let Some(index) = self.connections.iter().position(waits) else { return };
+        self.attend(index, |connection| {
+            connection.waits = None;
             connection.say(reply)?;
             connection.look_at_clock(now);
             Some(())
@@ -180,6 +209,7 @@ impl Control {
                 output: VecDeque::new(),
                 deadline: Some(now + PATIENCE),
                 watches: None,
+                waits: None,
             };
             if let Some(place) = self.connections.get_mut(index) {
                 *place = Some(connection);
@@ -276,9 +306,10 @@ impl Connection {
         Some(())
     }
 
-    /// Who watches may do so for as long as they like, but must not leave a line half done.
+    /// Who watches or waits may do so for as long as it takes, but must not leave a line half done.
     fn look_at_clock(&mut self, now: Duration) {
-        let is_idle = self.watches.is_some() && self.input.is_empty() && self.output.is_empty();
+        let is_patient = self.watches.is_some() || self.waits.is_some();
+        let is_idle = is_patient && self.input.is_empty() && self.output.is_empty();
         self.deadline = if is_idle { None } else { self.deadline.or(Some(now + PATIENCE)) };
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{ChildSa, DeviceId, Now, Path, Random, Reason};
+use crate::dns::Dns64;
 use crate::esp;
 use crate::nat::icmp::{self, Kind};
 use crate::nat::limit::RateLimit;
@@ -122,6 +123,12 @@ impl DataPath {
             icmp_limit: RateLimit::new(ICMP_RATE.0, ICMP_RATE.1),
             pieces: Reassembly::default(),
         }
+    }
+
+    /// What the in-tunnel host makes of names from now on.
+    pub fn set_dns64(&mut self, dns64: Option<Dns64>) {
+        self.dns64 = dns64.is_some();
+        self.host.set_dns64(dns64);
     }
 
     /// The uplink came up with this address and MTU.

@@ -1,5 +1,6 @@
 //! The event loop: owns everything that changes per packet, and all sockets.
 
+mod reload;
 mod requests;
 mod start;
 
@@ -26,6 +27,7 @@ use super::helper::Helpers;
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::network::NetworkWatch;
 use super::page::{self, Listener, Page, Visit, Visitor};
+use super::reload::{ReloadRequest, Reloading};
 use super::service_manager::ServiceManager;
 use super::state::State;
 use super::status::{Sources, Status};
@@ -87,6 +89,9 @@ struct EventLoop {
     control: Option<Control>,
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
+    /// To who can read the configuration again, and back.
+    reload: Option<Sender<ReloadRequest>>,
+    reloads: Channel<Reloading>,
     state: State,
     /// Its copy for other threads.
     shown: Arc<Mutex<State>>,
@@ -150,6 +155,7 @@ impl EventLoop {
             || self.uplink.has_work()
             || self.ike.has_report()
             || !self.submissions.is_empty()
+            || !self.reloads.is_empty()
             || self.helpers.has_code()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
     }
@@ -211,6 +217,7 @@ impl EventLoop {
         while let Ok(submission) = self.submissions.try_recv() {
             self.submit_and_log(now, submission);
         }
+        self.serve_reloads(now);
         while let Some((question, code)) = self.helpers.poll_code() {
             self.desk.handle_code(now, question, code);
             self.serve_desk(now);
@@ -442,6 +449,10 @@ impl EventLoop {
                 Command::Retry => self.submit_and_reply(now, Submission::Retry),
                 Command::Status => Reply::Status(Box::new(self.status(now))),
                 Command::Disconnect { device } => self.disconnect(&device),
+                Command::Reload => {
+                    self.reload_for(now, connection);
+                    continue;
+                }
             };
             if let Some(control) = &mut self.control {
                 control.reply(now.mono, connection, &reply);

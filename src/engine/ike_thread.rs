@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
 
 use crate::base::{DeviceId, Path, Reason};
-use crate::ike::{ClientPlan, Input, Output, Responder, Stats};
+use crate::ike::{ClientPlan, Identity, Input, Output, Responder, Stats};
 
 use super::Clock;
 use super::status::Level;
@@ -36,6 +36,8 @@ pub enum Notice {
     Plan(ClientPlan),
     /// End the device's connection.
     Disconnect(DeviceId),
+    /// Who we are and whom we let in from now on.
+    Identity(Box<Identity>),
     /// Delete every SA and take no new ones.
     Shutdown,
 }
@@ -201,6 +203,7 @@ fn input(notice: Notice) -> Input<'static> {
         Notice::NearlyExhausted(spi_in) => Input::NearlyExhausted { spi_in },
         Notice::Plan(plan) => Input::Plan(plan),
         Notice::Disconnect(device) => Input::Disconnect(device),
+        Notice::Identity(identity) => Input::Identity(identity),
         Notice::Shutdown => Input::Shutdown,
     }
 }

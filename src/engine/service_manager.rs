@@ -89,14 +89,23 @@ impl ServiceManager {
         Ok(taken)
     }
 
-    /// The sockets are open.
+    /// The sockets are open, or a reload is done.
     pub fn ready(&self) {
-        self.tell(&NotifyState::Ready);
+        self.tell(&[NotifyState::Ready]);
+    }
+
+    /// The configuration is read again; [`ServiceManager::ready`] follows. The time tells systemd that this is about what
+    /// it asked for (Type=notify-reload).
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(time) => self.tell(&[NotifyState::Reloading, time]),
+            Err(error) => log::debug!("the service manager does not hear of the reload: {error}"),
+        }
     }
 
     /// An orderly end begins.
     pub fn stopping(&self) {
-        self.tell(&NotifyState::Stopping);
+        self.tell(&[NotifyState::Stopping]);
     }
 
     /// How the uplink is now.
@@ -128,17 +137,17 @@ impl ServiceManager {
             && *next <= now
         {
             *next = now + *interval;
-            self.tell(&NotifyState::Watchdog);
+            self.tell(&[NotifyState::Watchdog]);
         }
         if self.told != Some((self.uplink, self.devices)) {
             self.told = Some((self.uplink, self.devices));
-            self.tell(&NotifyState::Status(&format!("{}; devices: {}", self.uplink, self.devices)));
+            self.tell(&[NotifyState::Status(&format!("{}; devices: {}", self.uplink, self.devices))]);
         }
     }
 
-    fn tell(&self, state: &NotifyState<'_>) {
+    fn tell(&self, state: &[NotifyState<'_>]) {
         if self.listening
-            && let Err(error) = sd_notify::notify(std::slice::from_ref(state))
+            && let Err(error) = sd_notify::notify(state)
         {
             log::debug!("the service manager does not hear us: {error}");
         }

@@ -12,17 +12,24 @@ use crate::base::{ChildSa, DeviceId, Path};
 use crate::crypto::pki::{Certificate, TrustAnchors};
 use crate::crypto::sign::PrivateKey;
 
-/// Who we are, whom we trust, and what we give.
+/// Who we are towards clients, and whom we let in.
 #[derive(Debug)]
-pub struct Config {
+pub struct Identity {
     /// Our default identity: the host name (or address) that users type into their client.
-    pub id_hostname: String,
+    pub hostname: String,
     /// Our certificate, then its intermediates.
     pub chain: Vec<Certificate>,
-    /// The key of the first certificate.
+    /// The private key of the first certificate.
     pub key: PrivateKey,
     /// Authorities of client certificates.
     pub anchors: TrustAnchors,
+}
+
+/// Who we are, and what we give.
+#[derive(Debug)]
+pub struct Config {
+    /// Who we are, and whom we let in.
+    pub identity: Identity,
     /// Network of the address pool; its first host address is the in-tunnel host and never leased.
     pub pool: Ipv4Addr,
     /// Prefix length of the pool.
@@ -117,6 +124,9 @@ pub enum Input<'a> {
     /// What clients get from now on; connected ones at the next rekey of their Child SA, which we begin at once where
     /// the client takes it. Until then they keep what they have.
     Plan(ClientPlan),
+    /// Who we are and whom we let in from now on. Connected clients whose certificate will not do any more are sent a
+    /// Delete; the others notice nothing.
+    Identity(Box<Identity>),
     /// End this device's connection.
     Disconnect(DeviceId),
     /// End all connections and take no new ones.

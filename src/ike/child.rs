@@ -72,17 +72,17 @@ impl Responder {
         let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
         self.next_device = self.next_device.wrapping_add(1);
         self.devices.insert(device, sa.spi_r);
-        let (identity, valid_until) = (peer.identity.clone(), peer.valid_until);
         let system = peer.hints.guess(payloads, &request);
         let client = Client {
             device,
-            identity,
+            identity: peer.identity.clone(),
+            chain: Arc::clone(&peer.chain),
             system,
             address,
             address6,
             selectors,
             takes_rekey: system != Some(System::Windows),
-            valid_until,
+            valid_until: peer.valid_until,
             announced: false,
         };
         chain.push(Kind::Cp, &self.plan.configuration(self.leases.host(), &request, &client));

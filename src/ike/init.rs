@@ -120,7 +120,7 @@ impl Responder {
         chain.push(Kind::Ke, &Ke { group: suite.group.transform_id(), data: &public }.emit());
         chain.push(Kind::Nonce, &nr);
         self.push_nat_detection(&mut chain, (spi_i, spi_r), path);
-        chain.push(Kind::CertReq, &emit_cert_request(self.config.anchors.spki_hashes()));
+        chain.push(Kind::CertReq, &emit_cert_request(self.config.identity.anchors.spki_hashes()));
         if hello.fragmentation {
             chain.push(Kind::Notify, &Notify::new(notify_type::FRAGMENTATION_SUPPORTED, &[]).emit());
         }

@@ -33,7 +33,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Config, Input, Output, Policy, Stats};
+pub use api::{Config, Identity, Input, Output, Policy, Stats};
 pub use error::{AuthError, Event, GoneReason, Refusal};
 pub use plan::{ClientPlan, Nat64Plan};
 pub use system::System;
@@ -175,6 +175,7 @@ impl Responder {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
             Input::Plan(plan) => self.handle_plan(now, plan),
+            Input::Identity(identity) => self.handle_identity(now, *identity),
             Input::Disconnect(device) => {
                 self.with_device(device, |this, sa| this.close(now, sa, GoneReason::Disconnected));
             }

@@ -9,6 +9,7 @@ use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
 use super::system::{Hints, System};
 use crate::base::{DeviceId, Path, TrafficSelector};
+use crate::crypto::pki::Certificate;
 use crate::crypto::{Cipher, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
 
@@ -58,6 +59,8 @@ pub(super) struct Client {
     pub(super) identity: String,
     /// Its system, as far as it shows.
     pub(super) system: Option<System>,
+    /// Its certificate, then the intermediates that it sent: whether they still do is asked when authorities change.
+    pub(super) chain: Arc<[Certificate]>,
     /// Its pool address, whether or not it uses IPv4.
     pub(super) address: Ipv4Addr,
     /// Its inner IPv6 address, if it asked for one and there are any.

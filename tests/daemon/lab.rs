@@ -117,6 +117,7 @@ impl Lab {
             metrics: false,
             sign_in: SignIn { console: Some(console), ..SignIn::default() },
             split,
+            reload: None,
             weak_groups: false,
         };
         configure(&mut config);

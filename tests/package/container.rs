@@ -88,7 +88,7 @@ impl<'a> Container<'a> {
             "HOME=/root",
             "LC_ALL=C.UTF-8",
             "DEBIAN_FRONTEND=noninteractive",
-            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "sh",
             "-c",
             &format!("cd; {line}"),

@@ -2,6 +2,8 @@
 //! strongSwan, reloaded, killed, upgraded, rebooted, removed, purged. Needs root and what `tests/setup --ci` installs.
 //! The sample configuration, its manual page and the completions need neither.
 
+#[path = "../documents/blocks.rs"]
+mod blocks;
 mod container;
 #[allow(dead_code, reason = "shared with the tests in namespaces")]
 #[path = "../netns/lab.rs"]
@@ -27,11 +29,27 @@ use strongswan::Strongswan;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pterodapter");
 /// The name that clients dial.
-const SERVER: &str = "vpn.example.test";
+const SERVER: &str = "pterodapter.example.com";
 /// A host of the network that the gateway plays.
 const COMPANY: &str = "10.77.0.10";
 const CONFIGURATION: &str = "/etc/pterodapter/pterodapter.toml";
-const DROP_IN: &str = "/etc/systemd/system/pterodapter.service.d/password.conf";
+/// The password in a file, so that nobody is needed, as docs/systemd.md has it; and the CA of the gateway's double.
+const ACCOUNT: &str = "\
+set -eu
+cp gateway-ca.pem /etc/pterodapter/
+cat >>/etc/pterodapter/pterodapter.toml <<'END'
+username = \"alice\"
+password-file = \"credential:password\"
+gateway-ca = \"gateway-ca.pem\"
+END
+(umask 077; echo secret >/etc/pterodapter/password)
+mkdir -p /etc/systemd/system/pterodapter.service.d
+cat >/etc/systemd/system/pterodapter.service.d/password.conf <<'END'
+[Service]
+LoadCredential=password:/etc/pterodapter/password
+END
+systemctl daemon-reload
+";
 /// What a new user may have to wait, without the time to build.
 const PATIENCE: Duration = Duration::from_secs(300);
 const LIMIT: Duration = Duration::from_secs(15);
@@ -85,15 +103,13 @@ fn a_package_lives_and_leaves_nothing_behind() {
     machine.boot();
     // A colleague, for the control socket.
     machine.must(10, "useradd --no-create-home bob && useradd --no-create-home eve");
+    let gateway = prepare(&lab, &machine, first);
     let before = traces(&machine);
 
     let began = now();
     let clock = |what: &str| println!("{:6.1} s: {what}", began.elapsed().as_secs_f32());
-    install(&machine, first);
-    clock("installed");
-    let gateway = set_up(&lab, &machine);
-    clock("set up");
-    machine.must(30, "systemctl enable --now pterodapter.socket pterodapter");
+    follow_the_readme(&machine);
+    clock("the commands of the README are done");
     machine.wait_tunnel();
     clock("the tunnel is up");
     let device = Device::with_profile(&lab, &machine);
@@ -114,6 +130,7 @@ fn a_package_lives_and_leaves_nothing_behind() {
     machine.wait_state("active", LIMIT);
     machine.wait_tunnel();
     device.connect();
+    serves_one_person_without_root(&machine);
     is_removed(&machine);
     machine.must(60, "apt-get -q -y purge pterodapter && rm -r out");
     let after = traces(&machine);
@@ -138,40 +155,39 @@ fn traces(machine: &Container) -> BTreeSet<String> {
     found.lines().filter(is_ours).map(str::to_owned).collect()
 }
 
-fn install(machine: &Container, package: &Path) {
-    let name = package.file_name().expect("a file").display().to_string();
-    machine.copy(package, &format!("/root/{name}"));
-    machine.must(90, &format!("apt-get -q -y install ./{name}"));
-    machine.must(5, &format!("rm {name}"));
-    assert_eq!(
-        machine.sh(5, "systemctl is-enabled pterodapter pterodapter.socket").text,
-        "disabled\ndisabled\n"
-    );
-    assert_eq!(
-        machine.sh(5, "systemctl is-active pterodapter pterodapter.socket").text,
-        "inactive\ninactive\n"
-    );
+/// What a new user has: the package, a company with a gateway, an account there, and a name for the machine. The result is
+/// the gateway.
+fn prepare(lab: &Lab, machine: &Container, package: &Path) -> Process {
+    let (listen, gateway_ca) = (format!("{GATEWAY}:443"), lab.path("gateway.pem"));
+    let ca_file = gateway_ca.display().to_string();
+    let gateway = [PROGRAM, "demo", "--gateway-only", "--listen", &listen, "--name", "vpn.example.com"];
+    let account = ["--user", "alice:secret", "--ca-file", &ca_file];
+    let mut gateway = lab.start(CORP, "gateway", &[], &[&gateway[..], &account].concat());
+    gateway.wait_log("ready ", LIMIT);
+    machine.copy(&gateway_ca, "/root/gateway-ca.pem");
+    machine.append("/etc/hosts", &format!("{GATEWAY} vpn.example.com\n"));
+    // Whoever runs it is root already.
+    machine.append("/usr/local/bin/sudo", "#!/bin/sh\nexec \"$@\"\n");
+    machine.must(5, "chmod 755 /usr/local/bin/sudo");
+    machine.append("/root/account", ACCOUNT);
+    machine.copy(package, "/root/pterodapter_0.1.0-1_amd64.deb");
+    fs::write(lab.hosts(CLI), format!("{SRV_FROM_CLI} {SERVER}\n")).expect("file");
+    gateway
 }
 
-/// What a person does, but with the password in a file, so that no person is needed. The result is the gateway.
-fn set_up(lab: &Lab, machine: &Container) -> Process {
-    let listen = format!("{GATEWAY}:10443");
-    machine.must(10, &format!("pterodapter setup --destination {listen} --name {SERVER}"));
-    machine.must(10, "pterodapter setup device alice-laptop --os strongswan --out /root/out");
-
-    let gateway_ca = lab.path("gateway.pem").display().to_string();
-    let gateway = [PROGRAM, "demo", "--gateway-only", "--listen", &listen, "--user", "alice:secret"];
-    let mut gateway = lab.start(CORP, "gateway", &[], &[&gateway[..], &["--ca-file", &gateway_ca]].concat());
-    gateway.wait_log("ready ", LIMIT);
-    machine.copy(Path::new(&gateway_ca), "/etc/pterodapter/gateway-ca.pem");
-    machine.append(
-        CONFIGURATION,
-        "username = \"alice\"\npassword-file = \"credential:password\"\ngateway-ca = \"gateway-ca.pem\"\n",
-    );
-    machine.must(5, "umask 077; echo secret >/etc/pterodapter/password");
-    machine.append(DROP_IN, "[Service]\nLoadCredential=password:/etc/pterodapter/password\n");
-    machine.must(10, "systemctl daemon-reload");
-    gateway
+/// The commands in README.md that are marked for a machine with the package, in their order.
+fn follow_the_readme(machine: &Container) {
+    let blocks = blocks::to_run("README.md", "package");
+    let [first, rest @ ..] = blocks.as_slice() else { panic!("README.md has no such commands") };
+    let says = |word: &str| format!("{word}\n{word}\n");
+    let units = "pterodapter pterodapter.socket";
+    machine.must(90, &format!("set -eu\n{}", first.text));
+    assert_eq!(machine.sh(5, &format!("systemctl is-enabled {units}")).text, says("disabled"));
+    assert_eq!(machine.sh(5, &format!("systemctl is-active {units}")).text, says("inactive"));
+    for block in rest {
+        machine.must(30, &format!("set -eu\n{}", block.text));
+    }
+    assert_eq!(machine.sh(5, &format!("systemctl is-enabled {units}")).text, says("enabled"), "{rest:?}");
 }
 
 fn has_no_privileges(machine: &Container) {
@@ -264,6 +280,28 @@ fn is_upgraded(machine: &Container, package: &Path, device: &Device) {
     device.connect();
 }
 
+/// The unit for a desktop, set up with the commands in its comment.
+fn serves_one_person_without_root(machine: &Container) {
+    let unit = fs::read_to_string("packaging/systemd/user/pterodapter.service").expect("file");
+    let commands: String =
+        unit.lines().filter_map(|l| l.strip_prefix("#   ")).map(|l| format!("{l}\n")).collect();
+    assert!(commands.contains("systemctl --user"), "{commands}");
+    machine.must(30, "install -d -o bob -g bob /home/bob; systemctl start user@$(id -u bob)");
+    let as_bob = "setpriv --reuid bob --regid bob --init-groups env HOME=/home/bob XDG_RUNTIME_DIR=/run/user/$(id -u bob)";
+    machine.must(30, &format!("{as_bob} sh -euc 'cd\n{}'", commands.replace('\'', "'\\''")));
+    wait_for("the unit of a person", LIMIT, || {
+        let state = machine.sh(5, &format!("{as_bob} systemctl --user is-active pterodapter")).text;
+        (state == "active\n").then_some(())
+    });
+    for port in [10500, 14500] {
+        let sockets = machine.must(5, &format!("ss -Hulpn src 127.0.0.1:{port}"));
+        assert!(sockets.contains("\"pterodapter\""), "{sockets}");
+    }
+    let profile = machine.must(5, "cat /home/bob/me-networkmanager/pterodapter.nmconnection");
+    assert!(profile.contains("server-port=14500"), "{profile}");
+    machine.must(20, "systemctl stop user@$(id -u bob); rm -r /home/bob");
+}
+
 fn is_removed(machine: &Container) {
     machine.must(60, "apt-get -q -y remove pterodapter");
     assert_ne!(
@@ -282,7 +320,7 @@ struct Device<'a> {
 
 impl<'a> Device<'a> {
     fn with_profile(lab: &'a Lab, machine: &Container) -> Self {
-        fs::write(lab.hosts(CLI), format!("{SRV_FROM_CLI} {SERVER}\n")).expect("file");
+        machine.must(10, "pterodapter setup device alice-laptop --os strongswan --out out");
         let profile = machine.path("/root/out/alice-laptop-strongswan");
         Self { lab, client: Strongswan::with_files(lab, CLI, &profile) }
     }

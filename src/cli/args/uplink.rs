@@ -161,9 +161,9 @@ impl UplinkArgs {
         all.into_iter().filter_map(|(option, source)| Some((option, source.as_ref()?)))
     }
 
-    /// True if an option reads standard input.
-    pub fn reads_stdin(&self) -> bool {
-        self.secrets().any(|(_, source)| *source == Source::Stdin)
+    /// The option that reads standard input.
+    pub(super) fn reader_of_stdin(&self) -> Option<&'static str> {
+        self.secrets().find(|(_, source)| **source == Source::Stdin).map(|(option, _)| option)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::crypto;
 use crate::engine::{ClientCertificate, SignIn, Transport};
 use crate::fortivpn::{self, Credentials, HostCheckValues, cookie};
 
-use super::files::{self, Files};
+use super::files::Files;
 use super::{Error, System};
 
 /// Where a FortiGate sends the browser, unless told otherwise.
@@ -79,7 +79,8 @@ pub fn transport(args: &UplinkArgs, files: &mut Files<'_, impl Read>) -> Option<
         }
         _ => None,
     };
-    let roots = files.keep(gateway_roots(args))?;
+    let roots = gateway_roots(args, files);
+    let roots = files.keep(roots)?;
     Some(Transport {
         roots,
         pins: args.trusted_cert.clone(),
@@ -91,9 +92,12 @@ pub fn transport(args: &UplinkArgs, files: &mut Files<'_, impl Read>) -> Option<
     })
 }
 
-fn gateway_roots(args: &UplinkArgs) -> Result<Vec<CertificateDer<'static>>, Error> {
+fn gateway_roots(
+    args: &UplinkArgs,
+    files: &mut Files<'_, impl Read>,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
     let Some(path) = &args.gateway_ca else { return Ok(Vec::new()) };
-    let roots = files::certificates("--gateway-ca", path)?;
+    let roots = files.certificates("--gateway-ca", path)?;
     Ok(roots.iter().map(|root| CertificateDer::from(root.der().to_vec())).collect())
 }
 
@@ -103,7 +107,7 @@ fn client_certificate(
     key: &Source,
     files: &mut Files<'_, impl Read>,
 ) -> Result<ClientCertificate, Error> {
-    let content = files::public_file("--user-cert", cert)?;
+    let content = files.public_file("--user-cert", cert)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content.expose()).collect();
     let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| Error::Unusable {
         option: "--user-cert",

@@ -1,8 +1,8 @@
 //! Files that are written together or not at all, and never over others unless that was asked for.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::crypto::Secret;
@@ -13,8 +13,9 @@ use super::super::Failure;
 pub const PUBLIC: u32 = 0o644;
 /// For the owner only: keys, and what holds one.
 pub const PRIVATE: u32 = 0o600;
-/// Directories that we make.
-const DIRECTORY: u32 = 0o700;
+/// A directory for files that everyone may read: a service with a user of its own looks for its configuration there.
+const PUBLIC_DIRECTORY: u32 = 0o755;
+const PRIVATE_DIRECTORY: u32 = 0o700;
 const MAX_FILE: u64 = 1 << 20;
 
 /// What is to be written below a directory.
@@ -50,8 +51,10 @@ impl Files {
 }
 
 fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(DIRECTORY).create(dir)?;
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
+        DirBuilder::new().recursive(true).create(dir)?;
+        let open = if mode == PUBLIC { PUBLIC_DIRECTORY } else { PRIVATE_DIRECTORY };
+        fs::set_permissions(dir, Permissions::from_mode(open))?;
     }
     // Beside it first: the old file stays whole until the new one is, and its mode does not matter.
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -61,7 +64,10 @@ fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
         _ => {}
     }
-    OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?.write_all(content)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    // A careful umask must not hide from the service what is public.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(content)?;
     fs::rename(&new, path)
 }
 

@@ -40,6 +40,8 @@ pub enum Command {
         /// Its number, or an identity: then all of its devices.
         device: String,
     },
+    /// Read the configuration again.
+    Reload,
 }
 
 /// What the daemon says.
@@ -182,6 +184,7 @@ mod tests {
             (r#"{"command":"retry"}"#, "Retry"),
             (r#"{"command":"status"}"#, "Status"),
             (r#"{"command":"disconnect","device":"7"}"#, "Disconnect { device: \"7\" }"),
+            (r#"{"command":"reload"}"#, "Reload"),
             (r#"{"command":"paste","text":"id=abc"}"#, "Paste { text: [redacted] }"),
             (
                 r#"{"command":"answer","question":3,"text":"1\"2"}"#,

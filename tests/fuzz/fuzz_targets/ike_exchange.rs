@@ -12,7 +12,7 @@ use pterodapter::crypto::dh::KeyPair;
 use pterodapter::crypto::prf::{prf, prf_plus};
 use pterodapter::crypto::sign::{SignatureScheme, ecdsa_der_to_fixed};
 use pterodapter::crypto::{Certificate, Cipher, Group, Prf, PrivateKey, Secret, TrustAnchors};
-use pterodapter::ike::{Config, Input, Output, Policy, Responder};
+use pterodapter::ike::{Config, Identity, Input, Output, Policy, Responder};
 use pterodapter::provision::{Authority, Issued};
 use pterodapter::wire::ike::{
     Attribute, Auth, Cert, CfgType, Chain, Configuration, Exchange, HEADER_LEN, Header, Id, IdType, Ke,
@@ -92,10 +92,12 @@ impl Run {
         let identities = &*IDENTITIES;
         let certificate = |der: &[u8]| Certificate::parse(der).expect("certificate");
         let config = Config {
-            id_hostname: "gw.example".to_owned(),
-            chain: vec![certificate(&identities.server.cert_der)],
-            key: PrivateKey::from_pem(identities.server.key_pem.as_bytes()).expect("key"),
-            anchors: TrustAnchors::new(&[certificate(&identities.ca)]).expect("anchors"),
+            identity: Identity {
+                hostname: "gw.example".to_owned(),
+                chain: vec![certificate(&identities.server.cert_der)],
+                key: PrivateKey::from_pem(identities.server.key_pem.as_bytes()).expect("key"),
+                anchors: TrustAnchors::new(&[certificate(&identities.ca)]).expect("anchors"),
+            },
             pool: Ipv4Addr::new(198, 19, 255, 0),
             pool_prefix_len: 24,
             policy: Policy::default(),
