@@ -43,6 +43,7 @@ fn every_option_is_documented() {
         &["login"],
         &["status"],
         &["disconnect"],
+        &["reload"],
         &["demo"],
         &["setup"],
         &["setup", "device"],

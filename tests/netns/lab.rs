@@ -6,6 +6,8 @@
 //! cli2 10.99.3.2 -- 10.99.3.1 /                              (company network 10.77.0.0/16)
 //! ```
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};

@@ -37,6 +37,15 @@ const LEAF_DAYS: u32 = 825;
 /// Where the company is for clients if there are suffixes: RFC 8215 keeps it for such use.
 const NAT64_PREFIX: &str = "64:ff9b:1::/96";
 
+/// At the end of the help of `setup`.
+pub const EXAMPLES: &str = "\
+Examples:
+  sudo pterodapter setup --destination vpn.example.com:443 --name gw.example.net
+  sudo pterodapter setup device alice-laptop --os macos --out .";
+const DEVICE_EXAMPLE: &str = "\
+Example:
+  sudo pterodapter setup device alice-phone --os ios --on-demand --out /tmp";
+
 /// The options of `setup`.
 #[derive(Args, Clone, Debug)]
 pub struct SetupArgs {
@@ -71,6 +80,7 @@ pub struct SetupArgs {
 #[derive(Subcommand, Clone, Debug)]
 enum Action {
     /// Make the certificate of a device, and the profile that its system reads
+    #[command(after_help = DEVICE_EXAMPLE)]
     Device(DeviceArgs),
     /// The devices that have certificates
     List,
