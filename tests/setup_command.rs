@@ -5,11 +5,12 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -112,32 +113,74 @@ fn skipped_without(command: &str, args: &[&str], package: &str) -> bool {
     true
 }
 
+/// A terminal, 100 columns wide, in which a command runs.
+struct Terminal {
+    socket: String,
+}
+
+impl Terminal {
+    fn run(name: &str, command: &str) -> Self {
+        let terminal = Self { socket: format!("pterodapter-{name}-{}", std::process::id()) };
+        let kept = format!("{command}; echo \"ended with $?\"; sleep 60");
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "50", "sh", "-c", &kept]);
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux").args(["-L", &self.socket]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn types(&self, line: &str) {
+        self.tmux(&["send-keys", "-l", line]);
+        self.tmux(&["send-keys", "Enter"]);
+    }
+
+    /// The screen, once this is on it.
+    fn shows(&self, text: &str) -> String {
+        let screen = || self.tmux(&["capture-pane", "-p", "-S", "-100"]);
+        let shown = common::happens(Duration::from_secs(20), || screen().contains(text));
+        assert!(shown, "{text:?} is not on the screen:\n{}", screen());
+        screen()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+    }
+}
+
+/// Keeps a screen for people to look at.
+fn keep_screen(name: &str, screen: &str) {
+    let screens = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screens");
+    fs::create_dir_all(&screens).unwrap();
+    fs::write(screens.join(format!("{name}.txt")), screen).unwrap();
+}
+
 #[test]
 fn setup_asks_on_a_terminal_until_the_answers_will_do() {
-    let place = Place::new();
-    let command = format!("{PROGRAM} setup --dir {}", place.path("etc").display());
-    // script gives it a terminal.
-    let mut child = Command::new("script")
-        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let answers =
-        "https://gw.example/\ngw.example:10443\nbad name_-.\nvpn.example.com, 192.0.2.1\ncorp.example\n";
-    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}");
-    for says in [
-        "The FortiGate",
-        "not a URL",
-        "clients will dial",
-        "cannot be a name",
-        "Domains that take the tunnel",
-    ] {
-        assert!(text.contains(says), "{says:?} is not in\n{text}");
+    if common::skipped_without("tmux") {
+        return;
     }
+    let place = Place::new();
+    let terminal =
+        Terminal::run("dialogue", &format!("{PROGRAM} setup --dir {}", place.path("etc").display()));
+    for (question, answer) in [
+        ("The FortiGate", "https://gw.example/"),
+        ("not a URL", "gw.example:10443"),
+        ("clients will dial", "bad name_-."),
+        ("cannot be a name", "vpn.example.com, 192.0.2.1"),
+        ("Domains that take the tunnel", "corp.example"),
+    ] {
+        terminal.shows(question);
+        terminal.types(answer);
+    }
+    let screen = terminal.shows("ended with 0");
+    keep_screen("setup", &screen);
+    assert!(screen.contains("crl.pem") && screen.contains("Next:"), "{screen}");
     let written = place.read("etc/pterodapter.toml");
     for line in [
         "destination = \"gw.example:10443\"",
@@ -146,6 +189,21 @@ fn setup_asks_on_a_terminal_until_the_answers_will_do() {
     ] {
         assert!(written.contains(line), "{line} is not in\n{written}");
     }
+
+    // A QR code, a line that counts, and an end by Ctrl-C.
+    let dir = place.path("etc").display().to_string();
+    let command = format!("{PROGRAM} setup device phone --os ios --dir {dir} --serve --listen 127.0.0.1:0");
+    let terminal = Terminal::run("serve", &command);
+    let screen = terminal.shows("waiting for the download, 9:5");
+    keep_screen("setup-serve", &screen);
+    for says in ["\u{2584}", "http://127.0.0.1:", "It asks for this password", "The link is not encrypted"] {
+        assert!(screen.contains(says), "{says:?} is not in\n{screen}");
+    }
+    terminal.tmux(&["send-keys", "C-c"]);
+    assert!(common::happens(Duration::from_secs(5), || {
+        let link = screen.split_once("http://").unwrap().1.split_once('/').unwrap().0;
+        std::net::TcpStream::connect(link).is_err()
+    }));
 }
 
 #[test]

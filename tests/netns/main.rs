@@ -4,7 +4,6 @@
 //! responder, too: what then fails is a fault of the tests.
 
 mod company;
-#[allow(dead_code, reason = "shared with the test of the package")]
 mod lab;
 mod matrix;
 mod nat64;

@@ -187,7 +187,8 @@ fn serve(written: &str, password: &str, server: &Server, offer: Offer) -> Result
     say(&format!(
         "{written}{code}\nOpen this on the device, in the same network, within {} minutes. It can be downloaded once:\n  \
          {link}\n\nIt asks for this password, which is shown only now:\n  {password}\n\n\
-         The link is not encrypted: use it in a network that you trust. The key in the file is protected by the password.\n\n",
+         The link is not encrypted: use it in a network that you trust.\n\
+         The password is what protects the key in the file.\n\n",
         serve::OFFER.as_secs() / 60
     ))?;
     let is_terminal = io::stdout().is_terminal();
