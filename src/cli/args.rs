@@ -24,7 +24,7 @@ use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -34,7 +34,7 @@ const EXAMPLES: &str = "\
 Commands:
   ikev2  Serve IKEv2 clients; options may stand before or after the word
   check  Say what is wrong with the options and the files they name, without starting
-  setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
+  setup  Make a configuration with certificates, and profiles of devices (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
   status, disconnect, reload
          Show how a running pterodapter is, end the connection of a device, read the configuration again
