@@ -49,8 +49,7 @@ Examples:
 
 FILE of a secret: a file, - for standard input, or credential:NAME for what systemd hands over (LoadCredential=).
 
-Exit codes: 0 done, or ended by a signal; 1 broken while running; 2 wrong usage; 69 no daemon runs; 77 not permitted;
-78 wrong configuration; 130 interrupted";
+Exit codes: 0 done, or ended by a signal; 1 broken while running; 2 wrong usage; 69 no daemon runs; 77 not permitted; 78 wrong configuration; 130 interrupted";
 
 /// Behind the commands on the first screen.
 const FIRST_STEPS: &str = "
@@ -640,7 +639,7 @@ mod tests {
         let error = parse(["pterodapter", "ikev2", "--help"]).unwrap_err();
         assert_eq!(error.exit_code(), 0);
         let text = error.to_string();
-        assert!(text.lines().count() <= 100, "{} lines:\n{text}", text.lines().count());
+        assert!(text.lines().count() <= 110, "{} lines:\n{text}", text.lines().count());
         for part in [
             "\nOptions:",
             "\nIKEv2 clients:",
