@@ -80,7 +80,7 @@ fn unable(tools: &[&str]) -> bool {
 }
 
 #[test]
-fn lintian_finds_no_fault() {
+fn lintian_finds_no_fault_and_all_units_are_there() {
     if unable(&["cargo-deb", "lintian"]) {
         return;
     }
@@ -89,6 +89,17 @@ fn lintian_finds_no_fault() {
     let done = run(Command::new("lintian").args(lintian).arg(package));
     println!("{}", done.text);
     assert!(done.ok, "{}", done.text);
+
+    let files = must(Command::new("dpkg-deb").arg("--contents").arg(package));
+    for unit in fs::read_dir("packaging/systemd").expect("directory").flatten() {
+        let name = unit.file_name().display().to_string();
+        if unit.path().is_file() && !name.ends_with(".sysusers") {
+            assert!(
+                files.contains(&format!("./usr/lib/systemd/system/{name}\n")),
+                "{name} is not in it:\n{files}"
+            );
+        }
+    }
 }
 
 /// One machine from the first command of the README to the purge. The order is the order of a life.
@@ -117,6 +128,8 @@ fn a_package_lives_and_leaves_nothing_behind() {
     clock("a device is connected");
     assert!(began.elapsed() < PATIENCE, "a new user waited {:?}", began.elapsed());
 
+    follow_the_other_pages(&machine);
+    device.connect();
     has_no_privileges(&machine);
     its_group_may_use_the_control_socket(&machine);
     device.pings();
@@ -188,6 +201,18 @@ fn follow_the_readme(machine: &Container) {
         machine.must(30, &format!("set -eu\n{}", block.text));
     }
     assert_eq!(machine.sh(5, &format!("systemctl is-enabled {units}")).text, says("enabled"), "{rest:?}");
+}
+
+/// The same of all other pages: each in a shell of its own, on the machine that the README made.
+fn follow_the_other_pages(machine: &Container) {
+    for page in blocks::pages().iter().filter(|page| *page != "README.md") {
+        let script: String = blocks::to_run(page, "package").into_iter().map(|block| block.text).collect();
+        if !script.is_empty() {
+            println!("{page}:\n{}", machine.must(60, &format!("set -eu\n{script}")));
+            machine.wait_state("active", LIMIT);
+            machine.wait_tunnel();
+        }
+    }
 }
 
 fn has_no_privileges(machine: &Container) {
