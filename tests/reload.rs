@@ -7,13 +7,14 @@ mod common;
 mod program;
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::{happens, skipped_without, wall};
 use program::Program;
+use pterodapter::crypto::pem;
 use pterodapter::demo::gateway::{CloseStyle, Event, LoginOutcome, Scenario, User};
 use pterodapter::demo::probe::Client;
 use pterodapter::provision::Authority;
@@ -94,6 +95,35 @@ fn new_certificates_are_served_and_only_who_is_not_trusted_any_more_must_go() {
     config.ca_pem = new.cert_pem().to_owned();
     assert!(Client::connect(config).is_err(), "the old authority is not trusted any more");
     assert_eq!(program.tunnels(), 1, "the tunnel has stayed");
+}
+
+#[test]
+fn a_revoked_device_is_disconnected_when_the_list_is_read_again() {
+    let program = daemon("username = \"alice\"\n", &[]);
+    let lost = program.client_config("lost.example");
+    let serial = |pem: &str| {
+        let certificates = pem::certificates(pem.as_bytes()).unwrap();
+        certificates[0].serial().to_vec()
+    };
+    let revoked = serial(&lost.cert_pem);
+    let list = |serials: &[&[u8]]| {
+        let entries = serials.iter().map(|serial| (*serial, wall()));
+        let until = wall() + Duration::from_secs(86_400);
+        program.authority().revocation_list(entries, None, wall(), until).unwrap()
+    };
+    write(&program, "crl.pem", &list(&[]));
+    write(&program, "conf.toml", "username = \"alice\"\ncrl = [\"crl.pem\"]\n");
+    let (code, said) = reload(&program);
+    assert!(code == Some(0) && said.starts_with("new: --crl\n"), "{said}");
+    let (lost, other) =
+        (Client::connect(lost).unwrap(), Client::connect(program.client_config("kept.example")).unwrap());
+    write(&program, "crl.pem", &list(&[&revoked]));
+    let (code, said) = reload(&program);
+    assert!(code == Some(0) && said.starts_with("new: --crl\n"), "{said}");
+    assert!(happens(PATIENCE, || lost.is_closed()), "{}", program.printed());
+    assert!(says(&program, "lost.example is gone: its certificate is not trusted any more: "));
+    other.ping(WEB_SERVER).unwrap();
+    assert!(!other.is_closed());
 }
 
 #[test]
@@ -284,10 +314,13 @@ fn a_closed_terminal_ends_the_daemon_in_order() {
         fs::write(directory.path().join(name), text).unwrap();
     }
     let (place, log) = (directory.path().display(), directory.path().join("log"));
+    let [ike, nat] = [(); 2]
+        .map(|()| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .map(|socket| socket.local_addr().unwrap().port());
     let command = format!(
         "exec {PROGRAM} ikev2 --destination=127.0.0.1:1 --cacert={place}/ca.pem --cert={place}/server.pem \
-         --key={place}/server.key --listen-ip=127.0.0.1 --ike-port=15500 --nat-port=15501 \
-         --saml-listen=127.0.0.1:15502 --control=none --log-file={place}/log"
+         --key={place}/server.key --listen-ip=127.0.0.1 --ike-port={ike} --nat-port={nat} \
+         --saml-listen=127.0.0.1:0 --control=none --log-file={place}/log"
     );
     let mut terminal = Command::new("script")
         .args(["--quiet", "--command", &command, "/dev/null"])

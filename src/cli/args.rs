@@ -17,13 +17,14 @@ use log::LevelFilter;
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
 use super::changes::Options;
+use super::completions::CompletionsArgs;
 use super::disconnect::DisconnectArgs;
 use super::setup::SetupArgs;
 use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID>\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -35,8 +36,8 @@ Commands:
   check  Say what is wrong with the options and the files they name, without starting
   setup  Make a configuration with certificates, and profiles of devices (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
-  status, disconnect
-         Show how a running pterodapter is, or end the connection of a device
+  status, disconnect, reload
+         Show how a running pterodapter is, end the connection of a device, read the configuration again
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
 Examples:
@@ -46,8 +47,29 @@ Examples:
       --username=alice --ike-port=5500 --nat-port=5501
   pterodapter login 'http://127.0.0.1:8020/?id=...'
 
-FILE of a secret: a file, - for standard input, or credential:NAME for what systemd hands over (LoadCredential=).";
+FILE of a secret: a file, - for standard input, or credential:NAME for what systemd hands over (LoadCredential=).
 
+Exit codes: 0 done, or ended by a signal; 1 broken while running; 2 wrong usage; 69 no daemon runs; 77 not permitted;
+78 wrong configuration; 130 interrupted";
+
+/// Behind commands and examples on the first screen.
+const MORE: &str = "\n
+More: 'pterodapter COMMAND --help'; 'pterodapter --help' for all options of ikev2 and check";
+
+const LOGIN_EXAMPLES: &str = "\
+Examples:
+  pterodapter login
+  pterodapter login 'http://127.0.0.1:8020/?id=...'
+  pterodapter login - < cookie.txt";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  sudo pterodapter reload
+  systemctl reload pterodapter
+
+0: done, and what has changed is printed. 78: the configuration will not do, and nothing has changed.";
+
+const FIRST_SCREEN: &str = "{about}\n\n{usage-heading} {usage}\n\n{after-help}";
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// A parsed command line.
@@ -74,6 +96,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Help a running daemon to sign in.
     Login(LoginArgs),
+    /// Print what a shell needs to complete our command lines.
+    Completions(CompletionsArgs),
     /// Show how a running daemon is.
     Status(StatusArgs),
     /// End the connection of a device.
@@ -91,7 +115,12 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let mut command = Typed::command();
+    let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
+    let mut command = match argv.as_slice() {
+        [_] => first_screen(),
+        [_, option] if option == "-h" => first_screen(),
+        _ => Typed::command(),
+    };
     let matches = command.try_get_matches_from_mut(argv)?;
     if let Some(name) = matches.subcommand_name() {
         let stray = command
@@ -109,6 +138,7 @@ where
         (Some(Sub::Demo(demo)), _) => Command::Demo(demo),
         (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (Some(Sub::Login(login)), _) => Command::Login(login),
+        (Some(Sub::Completions(completions)), _) => Command::Completions(completions),
         (Some(Sub::Status(status)), _) => Command::Status(status),
         (Some(Sub::Disconnect(disconnect)), _) => Command::Disconnect(disconnect),
         (Some(Sub::Reload(reload)), _) => Command::Reload(reload),
@@ -121,7 +151,7 @@ where
             }
         }
         (None, None) => {
-            let text = "give a command: ikev2, check, setup, login, status, disconnect or demo";
+            let text = "give a command: ikev2, check, setup, login, status, disconnect, reload or demo";
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
@@ -135,6 +165,14 @@ fn options(command: &clap::Command, matches: &ArgMatches) -> Options {
     };
     let takes_value = |arg: &&Arg| !matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
     command.get_arguments().filter(takes_value).filter_map(value).collect()
+}
+
+/// What is shown to who asks for nothing yet: commands and examples, without the many options of `ikev2`.
+fn first_screen() -> clap::Command {
+    let commands = EXAMPLES.split_once("\n\nFILE").map_or(EXAMPLES, |(commands, _)| commands);
+    let usage = "pterodapter COMMAND [OPTIONS]";
+    let text = format!("{commands}{MORE}");
+    Typed::command().help_template(FIRST_SCREEN).override_usage(usage).after_help(text)
 }
 
 /// What clap knows of the program.
@@ -178,14 +216,17 @@ struct Typed {
 #[derive(Subcommand)]
 enum Sub {
     /// A gateway, the daemon and an IKEv2 client in one process on loopback: connects, moves data, prints a table
-    #[command(hide = true)]
+    #[command(hide = true, after_help = "Example:\n  pterodapter demo --stay")]
     Demo(DemoArgs),
     /// Makes a configuration with certificates, and with 'device' the profile of a device
-    #[command(hide = true)]
+    #[command(hide = true, after_help = super::setup::EXAMPLES)]
     Setup(SetupArgs),
     /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
-    #[command(hide = true)]
+    #[command(hide = true, after_help = LOGIN_EXAMPLES)]
     Login(LoginArgs),
+    /// Prints what bash, zsh or fish needs to complete the command lines of pterodapter
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
     /// Shows how a running pterodapter is: uplink, devices, drops, queues
     #[command(hide = true)]
     Status(StatusArgs),
@@ -194,7 +235,7 @@ enum Sub {
     Disconnect(DisconnectArgs),
     /// Lets a running pterodapter read its configuration again, and says what has changed; no device is disconnected,
     /// unless its certificate is not trusted any more
-    #[command(hide = true)]
+    #[command(hide = true, after_help = RELOAD_EXAMPLES)]
     Reload(ReloadArgs),
 }
 
@@ -604,6 +645,21 @@ mod tests {
             "\nExamples:",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(text.contains("\nExit codes: 0 done"), "{text}");
+        // Nothing, and -h, show what fits on a screen.
+        for (argv, code) in [(&["pterodapter"][..], 2), (&["pterodapter", "-h"], 0)] {
+            let error = parse(argv).unwrap_err();
+            let text = error.to_string();
+            assert_eq!(error.exit_code(), code);
+            assert!(text.lines().count() <= 30 && !text.contains("--listen-ip"), "{text}");
+            for part in ["Usage: pterodapter COMMAND", "\n  reload", "\nExamples:", "\nMore: "] {
+                assert!(text.contains(part), "{part} in\n{text}");
+            }
+        }
+        for command in ["login", "reload", "demo", "setup"] {
+            let text = parse(["pterodapter", command, "--help"]).unwrap_err().to_string();
+            assert!(text.contains("\nExample") && text.lines().count() <= 40, "{text}");
         }
         assert!(
             parse(["pterodapter", "--version"]).unwrap_err().to_string().contains(env!("CARGO_PKG_VERSION"))

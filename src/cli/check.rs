@@ -8,6 +8,7 @@ use crate::engine;
 
 use super::args::Ikev2Args;
 use super::settings::{self, Error, Faults};
+use super::terminal::Progress;
 use super::{Failure, ikev2, logging};
 
 /// What was found, and how bad it is.
@@ -102,6 +103,7 @@ fn page(addresses: &[SocketAddr]) -> Vec<Finding> {
 }
 
 fn resolution(option: &str, host: &str, port: u16) -> Option<Finding> {
+    let _progress = Progress::show(&format!("looking up {host}"));
     let why = match (host, port).to_socket_addrs() {
         Ok(mut addresses) => addresses.next().is_none().then(|| "it has no address".to_owned())?,
         Err(why) => why.to_string(),

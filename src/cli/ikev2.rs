@@ -221,7 +221,29 @@ fn in_use(address: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::{self, Command};
     use super::*;
+
+    #[test]
+    fn standard_input_can_be_read_again_but_only_by_the_same_option() {
+        let args = |more: &[&str]| {
+            let argv = ["pterodapter", "ikev2", "--destination=a", "--cacert=a", "--cert=a"];
+            match args::parse(argv.iter().chain(more)).unwrap().command {
+                Command::Ikev2(args) => args,
+                other => panic!("{other:?}"),
+            }
+        };
+        let with_key = args(&["--key=-"]);
+        let mut stdin = Stdin { option: with_key.reader_of_stdin(), content: Zeroizing::default() };
+        let long = "x".repeat(10_000);
+        let mut read = String::new();
+        Keep { from: long.as_bytes(), kept: &mut stdin.content }.read_to_string(&mut read).unwrap();
+        assert_eq!((read.as_bytes(), stdin.content()), (long.as_bytes(), long.as_bytes()));
+        assert_eq!(stdin.check(&with_key), Ok(()));
+        assert_eq!(stdin.check(&args(&["--key=k"])), Ok(()));
+        let other = stdin.check(&args(&["--key=k", "--username=a", "--password-file=-"])).unwrap_err();
+        assert!(other.starts_with("--password-file: standard input is read once"), "{other}");
+    }
 
     #[test]
     fn a_port_that_cannot_be_had_is_named_with_three_ways_out() {

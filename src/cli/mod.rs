@@ -5,6 +5,7 @@
 mod args;
 mod changes;
 mod check;
+mod completions;
 mod config_file;
 mod console;
 mod control;
@@ -79,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Login(args) => login::run(&args),
+        Command::Completions(args) => completions::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Disconnect(args) => disconnect::run(&args),
         Command::Reload(args) => reload::run(&args),

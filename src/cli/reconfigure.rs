@@ -77,12 +77,40 @@ impl Reconfigurer {
     }
 }
 
-/// systemd hands over a new key only to a new process.
+/// systemd hands over a new key only to a new process, and the certificate is there already.
 fn hint(args: &Ikev2Args, faults: &Faults) -> &'static str {
     match (faults.faults.first(), &args.key) {
         (Some(Error::KeyMismatch { option: "--key", .. }), Source::Credential(_)) => {
             "; systemd hands over a new key only at a restart: systemctl restart pterodapter"
         }
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_only_a_restart_brings_is_explained() {
+        let args = |key: &str| {
+            let argv = ["pterodapter", "ikev2", "--destination=a", "--cacert=a", "--cert=a", key];
+            match super::super::args::parse(argv).unwrap().command {
+                Command::Ikev2(args) => args,
+                other => panic!("{other:?}"),
+            }
+        };
+        let faults = |option| {
+            let (key, cert) = ("k".into(), "c".into());
+            Faults { faults: vec![Error::KeyMismatch { option, key, cert }], warnings: Vec::new() }
+        };
+        for (key, option, expected) in [
+            ("--key=credential:server.key", "--key", true),
+            ("--key=server.key", "--key", false),
+            ("--key=credential:server.key", "--user-key", false),
+        ] {
+            let hint = hint(&args(key), &faults(option));
+            assert_eq!(hint.contains("systemctl restart"), expected, "{key} {option}");
+        }
     }
 }

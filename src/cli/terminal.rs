@@ -147,6 +147,33 @@ pub fn size(out: impl AsFd) -> Option<(usize, usize)> {
     Some((size.ws_col.into(), size.ws_row.into()))
 }
 
+/// Says what is going on for longer than a moment, until this is dropped. On a terminal only.
+#[derive(Debug)]
+pub struct Progress {
+    shown: usize,
+}
+
+impl Progress {
+    /// Shows the text.
+    pub fn show(text: &str) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self { shown: 0 };
+        }
+        let text = format!("{text} ...");
+        say(&text);
+        Self { shown: text.chars().count() }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown > 0 {
+            // Also terminals that know no escape sequences understand this.
+            say(&format!("\r{}\r", " ".repeat(self.shown)));
+        }
+    }
+}
+
 /// A QR code of `text` for the terminal at `out`; `None` where it would not fit, or `out` is none.
 pub fn qr_code(out: impl AsFd, text: &str) -> Option<String> {
     let (columns, _) = size(out)?;

@@ -8,7 +8,9 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use socket2::{Domain, Protocol, Socket, Type};
+#[cfg(target_os = "linux")]
+use socket2::Protocol;
+use socket2::{Socket, Type};
 
 use super::sys;
 
@@ -154,15 +156,12 @@ impl ServiceManager {
 
 fn udp_socket(fd: RawFd) -> Result<(SocketAddr, Socket), HandoverError> {
     let socket = Socket::from(sys::duplicate(fd).map_err(HandoverError::Announcement)?);
-    let is = |socket: &Socket| {
-        Some(
-            matches!(socket.domain().ok()?, Domain::IPV4 | Domain::IPV6)
-                && socket.r#type().ok()? == Type::DGRAM
-                && socket.protocol().ok()? == Some(Protocol::UDP),
-        )
-    };
+    let datagrams = socket.r#type().is_ok_and(|kind| kind == Type::DGRAM);
+    // Only systemd hands sockets over, and only Linux tells the protocol.
+    #[cfg(target_os = "linux")]
+    let datagrams = datagrams && socket.protocol().is_ok_and(|protocol| protocol == Some(Protocol::UDP));
     match socket.local_addr().ok().and_then(|address| address.as_socket()) {
-        Some(address) if is(&socket) == Some(true) => Ok((address, socket)),
+        Some(address) if datagrams => Ok((address, socket)),
         _ => Err(HandoverError::NotUdp(fd)),
     }
 }

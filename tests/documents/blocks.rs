@@ -107,8 +107,8 @@ pub fn parse(page: &str, text: &str) -> Vec<Block> {
         let indent = line.len() - trimmed.len();
         let (end, language, mark) = if let Some(language) = trimmed.strip_prefix("```") {
             ("```", language.trim(), mark(before))
-        } else if let Some(place) = trimmed.strip_prefix("<!-- prepare: ") {
-            ("-->", "sh", Some(Mark::Run { place: place.trim().to_owned(), until: None }))
+        } else if let Some(rest) = trimmed.strip_prefix("<!-- prepare: ") {
+            ("-->", "sh", Some(run(rest)))
         } else {
             before = trimmed;
             continue;
@@ -135,10 +135,13 @@ fn mark(line: &str) -> Option<Mark> {
     if let Some(reason) = inner.strip_prefix("not run: ") {
         return Some(Mark::NotRun(reason.to_owned()));
     }
-    let rest = inner.strip_prefix("run: ")?;
+    inner.strip_prefix("run: ").map(run)
+}
+
+fn run(rest: &str) -> Mark {
     let (place, until) = match rest.split_once(", until: ") {
         Some((place, until)) => (place, Some(until.to_owned())),
         None => (rest, None),
     };
-    Some(Mark::Run { place: place.to_owned(), until })
+    Mark::Run { place: place.to_owned(), until }
 }

@@ -31,6 +31,29 @@ fn links_lead_somewhere() {
     assert!(broken.is_empty(), "these links lead nowhere: {broken:#?}");
 }
 
+/// So does a file or folder of the project that a page names between backticks.
+#[test]
+fn files_that_are_named_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut missing, mut count) = (Vec::new(), 0);
+    for page in blocks::pages() {
+        let prose = prose(&root.join(&page));
+        for span in prose.split('`').skip(1).step_by(2) {
+            let ours = ["src/", "tests/", "packaging/", "docs/", "benches/"]
+                .iter()
+                .any(|start| span.starts_with(start));
+            if ours && !span.contains(['*', '<', ' ']) {
+                count += 1;
+                if !root.join(span).exists() {
+                    missing.push(format!("{page}: {span}"));
+                }
+            }
+        }
+    }
+    assert!(count > 30, "only {count} files are named");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 /// No page of docs is hidden: from the README a reader can reach all.
 #[test]
 fn every_page_can_be_reached() {

@@ -40,6 +40,15 @@ const REVOKED: &str = "revoked";
 /// No system refuses a certificate of this length.
 const LEAF_DAYS: u32 = 825;
 
+/// At the end of the help of `setup`.
+pub const EXAMPLES: &str = "\
+Examples:
+  sudo pterodapter setup --destination vpn.example.com:443 --name gw.example.net
+  sudo pterodapter setup device alice-laptop --os macos --out .";
+const DEVICE_EXAMPLE: &str = "\
+Example:
+  sudo pterodapter setup device alice-phone --os ios --on-demand --out /tmp";
+
 /// The options of `setup`.
 #[derive(Args, Clone, Debug)]
 pub struct SetupArgs {
@@ -74,6 +83,7 @@ pub struct SetupArgs {
 #[derive(Subcommand, Clone, Debug)]
 enum Action {
     /// Make the certificate of a device, and the profile that its system reads
+    #[command(after_help = DEVICE_EXAMPLE)]
     Device(DeviceArgs),
     /// The devices that have certificates, what ends soon, and what was revoked
     List,
