@@ -47,7 +47,7 @@ fn commands_work_in_an_empty_directory() {
         fs::write(&script, shell::script(&blocks)).unwrap();
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         let home = work.display().to_string();
-        let output = shell::run(&script, &work, &[("PATH", &path), ("HOME", &home)]);
+        let output = shell::run(&script, &work, &[("PATH", &path), ("HOME", &home)], 120);
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{page}: {}\n{printed}", output.status);
         assert!(printed.ends_with("== end\n"), "{page}: {printed}");
@@ -86,7 +86,7 @@ fn commands_work_in_the_source_tree() {
     let environment: Vec<(String, String)> = std::env::vars().collect();
     let environment: Vec<_> =
         environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let output = shell::run(&script, root, &environment);
+    let output = shell::run(&script, root, &environment, 1800);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && printed.ends_with("== end\n"), "{}\n{printed}", output.status);
 }

@@ -170,7 +170,7 @@ fn inside(place: &str) {
     let daemon = (place == "daemon").then(Daemon::start);
     let script = Path::new("/run/script");
     let environment = [("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root")];
-    let output = shell::run(script, Path::new("/root/work"), &environment);
+    let output = shell::run(script, Path::new("/root/work"), &environment, 120);
     println!("{}", String::from_utf8_lossy(&output.stdout));
     if !output.status.success() {
         println!("the daemon:\n{}", fs::read_to_string("/run/daemon.log").unwrap_or_default());

@@ -56,10 +56,10 @@ pub fn script(blocks: &[Block]) -> String {
     script
 }
 
-/// Runs a script in `directory` with nothing in the environment but what is named; it has two minutes.
-pub fn run(script: &Path, directory: &Path, environment: &[(&str, &str)]) -> Output {
+/// Runs a script in `directory`, for at most `seconds`, with nothing in the environment but what is named.
+pub fn run(script: &Path, directory: &Path, environment: &[(&str, &str)], seconds: u32) -> Output {
     let mut command = Command::new("timeout");
-    command.args(["-k", "10", "120", "sh"]).arg(script).current_dir(directory);
+    command.args(["-k", "10", &seconds.to_string(), "sh"]).arg(script).current_dir(directory);
     command.env_clear().envs(environment.iter().copied()).stdin(Stdio::null());
     // Into one pipe, so that errors stand where they happened.
     let (mut reader, writer) = std::io::pipe().unwrap();
