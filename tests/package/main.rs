@@ -134,6 +134,7 @@ fn a_package_lives_and_leaves_nothing_behind() {
     its_group_may_use_the_control_socket(&machine);
     device.pings();
     is_reloaded(&machine, &device);
+    renews_its_certificate(&machine, &device);
     comes_back_after_a_kill(&machine, &device);
     does_not_try_a_wrong_configuration_again(&machine);
     device.connect();
@@ -235,6 +236,10 @@ fn has_no_privileges(machine: &Container) {
         let sockets = machine.must(5, &format!("ss -Hulpn sport = :{port}"));
         assert!(sockets.contains("\"systemd\"") && sockets.contains(&format!("pid={pid},")), "{sockets}");
     }
+    assert!(
+        machine.must(5, "systemctl is-enabled pterodapter-renew.timer").contains("enabled"),
+        "docs/systemd.md"
+    );
     // The key is for root only, and the service has it all the same.
     assert_eq!(machine.must(5, "stat -c '%U %a' /etc/pterodapter/server.key"), "root 600\n");
 }
@@ -264,9 +269,28 @@ fn is_reloaded(machine: &Container, device: &Device) {
     device.pings();
 }
 
+/// What the timer does once a week, with a certificate that ends in ten days.
+fn renews_its_certificate(machine: &Container, device: &Device) {
+    assert_eq!(machine.must(5, "systemctl is-active pterodapter-renew.timer"), "active\n", "docs/systemd.md");
+    let pid = machine.property("MainPID");
+    let openssl = |args: &str| {
+        must(Command::new("openssl").args(args.split(' ')).current_dir(machine.path("/etc/pterodapter")))
+    };
+    let names = format!("-addext subjectAltName=DNS:{SERVER} -addext basicConstraints=critical,CA:FALSE");
+    openssl(&format!(
+        "req -x509 -CA ca.pem -CAkey ca.key -key server.key -days 10 -subj /CN={SERVER} {names} -out server.pem"
+    ));
+    let end = || openssl("x509 -in server.pem -noout -enddate");
+    let soon = end();
+    machine.must(30, "systemctl start pterodapter-renew");
+    assert_ne!(end(), soon, "{}", machine.sh(5, "journalctl --no-pager -u pterodapter-renew").text);
+    assert_eq!(machine.property("MainPID"), pid, "the daemon was restarted");
+    device.connect();
+}
+
 fn comes_back_after_a_kill(machine: &Container, device: &Device) {
     let pid = machine.property("MainPID");
-    machine.must(5, "systemctl kill --signal=KILL pterodapter");
+    machine.must(5, &format!("kill -s KILL {pid}"));
     wait_for("another process", LIMIT, || {
         let next = machine.property("MainPID");
         (next != pid && next != "0").then_some(())
