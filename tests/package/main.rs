@@ -80,7 +80,7 @@ fn unable(tools: &[&str]) -> bool {
 }
 
 #[test]
-fn lintian_finds_no_fault() {
+fn lintian_finds_no_fault_and_all_units_are_there() {
     if unable(&["cargo-deb", "lintian"]) {
         return;
     }
@@ -89,6 +89,17 @@ fn lintian_finds_no_fault() {
     let done = run(Command::new("lintian").args(lintian).arg(package));
     println!("{}", done.text);
     assert!(done.ok, "{}", done.text);
+
+    let files = must(Command::new("dpkg-deb").arg("--contents").arg(package));
+    for unit in fs::read_dir("packaging/systemd").expect("directory").flatten() {
+        let name = unit.file_name().display().to_string();
+        if unit.path().is_file() && !name.ends_with(".sysusers") {
+            assert!(
+                files.contains(&format!("./usr/lib/systemd/system/{name}\n")),
+                "{name} is not in it:\n{files}"
+            );
+        }
+    }
 }
 
 /// One machine from the first command of the README to the purge. The order is the order of a life.
@@ -117,10 +128,13 @@ fn a_package_lives_and_leaves_nothing_behind() {
     clock("a device is connected");
     assert!(began.elapsed() < PATIENCE, "a new user waited {:?}", began.elapsed());
 
+    follow_the_other_pages(&machine);
+    device.connect();
     has_no_privileges(&machine);
     its_group_may_use_the_control_socket(&machine);
     device.pings();
     is_reloaded(&machine, &device);
+    renews_its_certificate(&machine, &device);
     comes_back_after_a_kill(&machine, &device);
     does_not_try_a_wrong_configuration_again(&machine);
     device.connect();
@@ -190,6 +204,18 @@ fn follow_the_readme(machine: &Container) {
     assert_eq!(machine.sh(5, &format!("systemctl is-enabled {units}")).text, says("enabled"), "{rest:?}");
 }
 
+/// The same of all other pages: each in a shell of its own, on the machine that the README made.
+fn follow_the_other_pages(machine: &Container) {
+    for page in blocks::pages().iter().filter(|page| *page != "README.md") {
+        let script: String = blocks::to_run(page, "package").into_iter().map(|block| block.text).collect();
+        if !script.is_empty() {
+            println!("{page}:\n{}", machine.must(60, &format!("set -eu\n{script}")));
+            machine.wait_state("active", LIMIT);
+            machine.wait_tunnel();
+        }
+    }
+}
+
 fn has_no_privileges(machine: &Container) {
     let pid = machine.property("MainPID");
     let status = machine.must(5, &format!("cat /proc/{pid}/status"));
@@ -210,6 +236,10 @@ fn has_no_privileges(machine: &Container) {
         let sockets = machine.must(5, &format!("ss -Hulpn sport = :{port}"));
         assert!(sockets.contains("\"systemd\"") && sockets.contains(&format!("pid={pid},")), "{sockets}");
     }
+    assert!(
+        machine.must(5, "systemctl is-enabled pterodapter-renew.timer").contains("enabled"),
+        "docs/systemd.md"
+    );
     // The key is for root only, and the service has it all the same.
     assert_eq!(machine.must(5, "stat -c '%U %a' /etc/pterodapter/server.key"), "root 600\n");
 }
@@ -239,9 +269,28 @@ fn is_reloaded(machine: &Container, device: &Device) {
     device.pings();
 }
 
+/// What the timer does once a week, with a certificate that ends in ten days.
+fn renews_its_certificate(machine: &Container, device: &Device) {
+    assert_eq!(machine.must(5, "systemctl is-active pterodapter-renew.timer"), "active\n", "docs/systemd.md");
+    let pid = machine.property("MainPID");
+    let openssl = |args: &str| {
+        must(Command::new("openssl").args(args.split(' ')).current_dir(machine.path("/etc/pterodapter")))
+    };
+    let names = format!("-addext subjectAltName=DNS:{SERVER} -addext basicConstraints=critical,CA:FALSE");
+    openssl(&format!(
+        "req -x509 -CA ca.pem -CAkey ca.key -key server.key -days 10 -subj /CN={SERVER} {names} -out server.pem"
+    ));
+    let end = || openssl("x509 -in server.pem -noout -enddate");
+    let soon = end();
+    machine.must(30, "systemctl start pterodapter-renew");
+    assert_ne!(end(), soon, "{}", machine.sh(5, "journalctl --no-pager -u pterodapter-renew").text);
+    assert_eq!(machine.property("MainPID"), pid, "the daemon was restarted");
+    device.connect();
+}
+
 fn comes_back_after_a_kill(machine: &Container, device: &Device) {
     let pid = machine.property("MainPID");
-    machine.must(5, "systemctl kill --signal=KILL pterodapter");
+    machine.must(5, &format!("kill -s KILL {pid}"));
     wait_for("another process", LIMIT, || {
         let next = machine.property("MainPID");
         (next != pid && next != "0").then_some(())
