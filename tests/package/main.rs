@@ -121,6 +121,8 @@ fn a_package_lives_and_leaves_nothing_behind() {
     its_group_may_use_the_control_socket(&machine);
     device.pings();
     is_reloaded(&machine, &device);
+    follow_the_other_pages(&machine);
+    device.connect();
     comes_back_after_a_kill(&machine, &device);
     does_not_try_a_wrong_configuration_again(&machine);
     device.connect();
@@ -188,6 +190,17 @@ fn follow_the_readme(machine: &Container) {
         machine.must(30, &format!("set -eu\n{}", block.text));
     }
     assert_eq!(machine.sh(5, &format!("systemctl is-enabled {units}")).text, says("enabled"), "{rest:?}");
+}
+
+/// The commands of all other pages that are marked for a machine with the package. They leave it signed in.
+fn follow_the_other_pages(machine: &Container) {
+    let pages: Vec<String> = blocks::pages().into_iter().filter(|page| page != "README.md").collect();
+    let blocks: Vec<_> = pages.iter().flat_map(|page| blocks::to_run(page, "package")).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        println!("{}:\n{}", block.at(), machine.must(60, &format!("set -eu\n{}", block.text)));
+    }
+    machine.wait_tunnel();
 }
 
 fn has_no_privileges(machine: &Container) {
