@@ -24,7 +24,7 @@ use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -34,7 +34,7 @@ const EXAMPLES: &str = "\
 Commands:
   ikev2  Serve IKEv2 clients; options may stand before or after the word
   check  Say what is wrong with the options and the files they name, without starting
-  setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
+  setup  Make a configuration with certificates, and profiles of devices (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
   status, disconnect, reload
          Show how a running pterodapter is, end the connection of a device, read the configuration again
@@ -52,8 +52,13 @@ FILE of a secret: a file, - for standard input, or credential:NAME for what syst
 Exit codes: 0 done, or ended by a signal; 1 broken while running; 2 wrong usage; 69 no daemon runs; 77 not permitted;
 78 wrong configuration; 130 interrupted";
 
-/// Behind commands and examples on the first screen.
-const MORE: &str = "\n
+/// Behind the commands on the first screen.
+const FIRST_STEPS: &str = "
+Examples:
+  pterodapter demo
+  sudo pterodapter setup
+  pterodapter check && pterodapter ikev2
+
 More: 'pterodapter COMMAND --help'; 'pterodapter --help' for all options of ikev2 and check";
 
 const LOGIN_EXAMPLES: &str = "\
@@ -69,7 +74,7 @@ Examples:
 
 0: done, and what has changed is printed. 78: the configuration will not do, and nothing has changed.";
 
-const FIRST_SCREEN: &str = "{about}\n\n{usage-heading} {usage}\n\n{after-help}";
+const FIRST_SCREEN: &str = "{about}\n\n{usage-heading} {usage}{after-help}";
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// A parsed command line.
@@ -167,11 +172,13 @@ fn options(command: &clap::Command, matches: &ArgMatches) -> Options {
     command.get_arguments().filter(takes_value).filter_map(value).collect()
 }
 
-/// What is shown to who asks for nothing yet: commands and examples, without the many options of `ikev2`.
+/// What is shown to who asks for nothing yet: commands and first steps, without the many options of `ikev2`.
 fn first_screen() -> clap::Command {
-    let commands = EXAMPLES.split_once("\n\nFILE").map_or(EXAMPLES, |(commands, _)| commands);
+    let (commands, _) = EXAMPLES.split_once("\nExamples:").unwrap_or((EXAMPLES, ""));
+    // Where to read on is said once, below.
+    let without_hint = |line: &str| format!("{}\n", line.split(" (see '").next().unwrap_or_default());
+    let text: String = commands.lines().map(without_hint).collect::<String>() + FIRST_STEPS;
     let usage = "pterodapter COMMAND [OPTIONS]";
-    let text = format!("{commands}{MORE}");
     Typed::command().help_template(FIRST_SCREEN).override_usage(usage).after_help(text)
 }
 

@@ -16,6 +16,8 @@ use simplelog::{ConfigBuilder, WriteLogger};
 
 use crate::engine::Clock;
 
+use super::terminal;
+
 /// Our own modules; other crates speak only from `debug` on.
 const OURS: &str = "pterodapter";
 
@@ -33,7 +35,7 @@ pub fn init(level: LevelFilter, file: Option<&Path>) -> Result<(), String> {
     let stderr: Box<dyn Log> = if stderr_is_the_journal() {
         Box::new(JournalLogger { out: Mutex::new(io::stderr()) })
     } else if io::stderr().is_terminal() {
-        let is_coloured = wants_colour(env::var_os("NO_COLOR").is_some(), env::var("TERM").ok().as_deref());
+        let is_coloured = terminal::is_coloured(&io::stderr());
         Box::new(TerminalLogger { out: Mutex::new(io::stderr()), clock: Clock::start(), is_coloured })
     } else {
         plain_logger(LineWriter::new(io::stderr()))
@@ -153,11 +155,6 @@ fn stderr_is_the_journal() -> bool {
 fn stderr_id() -> io::Result<String> {
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?).metadata()?;
     Ok(format!("{}:{}", stderr.dev(), stderr.ino()))
-}
-
-/// Whether a terminal gets colours: not where the person (no-color.org) or the kind of terminal is against it.
-fn wants_colour(no_color: bool, term: Option<&str>) -> bool {
-    !no_color && !matches!(term, None | Some("" | "dumb"))
 }
 
 /// Lines for a person at a terminal: the time of day (UTC), level, message.
@@ -311,10 +308,6 @@ mod tests {
             assert_eq!(lines, ["Z [WARN] hello", "Z [DEBUG] pterodapter::engine: details"], "{text:?}");
         }
         assert_eq!(TimeOfDay(Duration::from_secs(86_400 + 43_384)).to_string(), "12:03:04Z");
-        assert!(wants_colour(false, Some("xterm-256color")));
-        for (no_color, term) in [(true, Some("xterm")), (false, Some("dumb")), (false, None)] {
-            assert!(!wants_colour(no_color, term));
-        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod picture;
 mod screen;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -70,13 +70,12 @@ fn json(status: &Status) -> Result<String, Failure> {
 
 /// What suits standard output.
 fn look(is_watching: bool) -> Look {
-    let (out, is_set) = (io::stdout(), |name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
-    let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
+    let out = io::stdout();
     let size = terminal::size(&out);
     Look {
         width: size.map_or(80, |(columns, _)| columns),
         height: size.map(|(_, lines)| lines).filter(|_| is_watching),
-        colour: out.is_terminal() && !is_set("NO_COLOR") && !is_dumb,
+        colour: terminal::is_coloured(&out),
         is_watching,
     }
 }

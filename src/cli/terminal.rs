@@ -141,10 +141,11 @@ pub fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Columns and lines of the terminal at `out`.
-pub fn size(out: impl AsFd) -> Option<(usize, usize)> {
-    let size = tcgetwinsize(out).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0)?;
-    Some((size.ws_col.into(), size.ws_row.into()))
+/// Whether colours are wanted at `out`: not where it is no terminal, or where the person (no-color.org) or the kind of
+/// terminal is against them.
+pub fn is_coloured(out: &impl IsTerminal) -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    out.is_terminal() && !no_color && std::env::var_os("TERM").is_some_and(|name| name != "dumb")
 }
 
 /// Says what is going on for longer than a moment, until this is dropped. On a terminal only.
@@ -172,6 +173,12 @@ impl Drop for Progress {
             say(&format!("\r{}\r", " ".repeat(self.shown)));
         }
     }
+}
+
+/// Columns and lines of the terminal at `out`.
+pub fn size(out: impl AsFd) -> Option<(usize, usize)> {
+    let size = tcgetwinsize(out).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0)?;
+    Some((size.ws_col.into(), size.ws_row.into()))
 }
 
 /// A QR code of `text` for the terminal at `out`; `None` where it would not fit, or `out` is none.

@@ -22,6 +22,7 @@ const SERVER_ID: &str = "vpn.example";
 pub struct Program {
     /// The gateway double.
     pub gateway: Gateway,
+    command: Command,
     child: Child,
     authority: Authority,
     directory: TempDir,
@@ -90,7 +91,13 @@ impl Program {
         let output = |name: &str| File::create(directory.path().join(name)).unwrap();
         let child =
             command.stdin(Stdio::null()).stdout(output("stdout")).stderr(output("stderr")).spawn().unwrap();
-        Self { gateway, child, authority, directory, ports, page }
+        Self { gateway, command, child, authority, directory, ports, page }
+    }
+
+    /// Ends it and starts it again as it was started.
+    pub fn restart(&mut self) {
+        assert!(self.stop().success());
+        self.child = self.command.spawn().unwrap();
     }
 
     /// Settings of a device.

@@ -5,7 +5,6 @@
 //!                              srv  10.99.2.1 -- 10.99.2.2  corp  10.77.8.1 -- 10.77.8.9  far
 //! cli2 10.99.3.2 -- 10.99.3.1 /                              (company network 10.77.0.0/16)
 //! ```
-
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::ffi::OsStr;

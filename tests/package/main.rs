@@ -5,7 +5,6 @@
 #[path = "../documents/blocks.rs"]
 mod blocks;
 mod container;
-#[allow(dead_code, reason = "shared with the tests in namespaces")]
 #[path = "../netns/lab.rs"]
 mod lab;
 #[allow(dead_code, reason = "shared with the tests in namespaces")]
@@ -61,6 +60,7 @@ fn packages() -> &'static [PathBuf; 2] {
         ["1", "2"].map(|revision| {
             let path = PathBuf::from(format!("target/package/pterodapter-{revision}.deb"));
             let mut build = Command::new("packaging/debian/build");
+            build.env("DEBFULLNAME", "Test").env("DEBEMAIL", "test@example.org");
             must(build.args(["--deb-revision", revision, "--output"]).arg(&path));
             path
         })
