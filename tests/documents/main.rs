@@ -47,6 +47,8 @@ fn every_option_is_documented() {
         &["demo"],
         &["setup"],
         &["setup", "device"],
+        &["setup", "revoke"],
+        &["setup", "renew"],
     ] {
         let program = env!("CARGO_BIN_EXE_pterodapter");
         let help = Command::new(program).args(command).arg("--help").output().unwrap();

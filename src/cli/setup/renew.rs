@@ -29,7 +29,7 @@ pub fn run(dir: &Path, force: bool, wall: Duration) -> Result<String, Failure> {
     }
     if authority.not_after() < wall + CA_SOON {
         text.push_str(&format!(
-            "the CA itself {}: all devices need profiles of a new one then (docs/certs.md)\n",
+            "the CA itself {}: all devices need profiles of a new one then (docs/certificates.md)\n",
             ends(authority.not_after(), wall)
         ));
     }
