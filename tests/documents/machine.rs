@@ -21,7 +21,20 @@ const INSIDE: &str = "PTERODAPTER_TEST_MACHINE";
 const OWN: &str = "192.0.2.10";
 /// The gateway's double.
 const GATEWAY: &str = "203.0.113.10";
-const TOOLS: [&str; 6] = ["unshare", "chroot", "ip", "setpriv", "timeout", "mount"];
+const TOOLS: [&str; 12] = [
+    "unshare",
+    "chroot",
+    "ip",
+    "setpriv",
+    "timeout",
+    "mount",
+    "nft",
+    "setcap",
+    "swanctl",
+    "charon-systemd",
+    "curl",
+    "python3",
+];
 
 /// Makes the machine, and goes there. Its arguments: an empty directory, the program, this test binary, the script, the
 /// test's name, and the source tree.
