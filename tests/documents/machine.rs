@@ -250,9 +250,9 @@ fn prints(log: &str, text: &str) {
 
 /// Why no machine can be made here, if so.
 fn unable() -> Option<String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let missing =
-        TOOLS.iter().find(|tool| !std::env::split_paths(&path).any(|place| place.join(tool).is_file()));
+        TOOLS.iter().find(|tool| !path.split(':').any(|place| Path::new(place).join(tool).is_file()));
     if let Some(tool) = missing {
         return Some(format!("{tool} is not installed"));
     }
