@@ -21,7 +21,20 @@ const INSIDE: &str = "PTERODAPTER_TEST_MACHINE";
 const OWN: &str = "192.0.2.10";
 /// The gateway's double.
 const GATEWAY: &str = "203.0.113.10";
-const TOOLS: [&str; 6] = ["unshare", "chroot", "ip", "setpriv", "timeout", "mount"];
+const TOOLS: [&str; 12] = [
+    "unshare",
+    "chroot",
+    "ip",
+    "setpriv",
+    "timeout",
+    "mount",
+    "nft",
+    "setcap",
+    "swanctl",
+    "charon-systemd",
+    "curl",
+    "python3",
+];
 
 /// Makes the machine, and goes there. Its arguments: an empty directory, the program, this test binary, the script, the
 /// test's name, and the source tree.
@@ -237,9 +250,9 @@ fn prints(log: &str, text: &str) {
 
 /// Why no machine can be made here, if so.
 fn unable() -> Option<String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
     let missing =
-        TOOLS.iter().find(|tool| !std::env::split_paths(&path).any(|place| place.join(tool).is_file()));
+        TOOLS.iter().find(|tool| !path.split(':').any(|place| Path::new(place).join(tool).is_file()));
     if let Some(tool) = missing {
         return Some(format!("{tool} is not installed"));
     }

@@ -204,16 +204,16 @@ fn follow_the_readme(machine: &Container) {
     assert_eq!(machine.sh(5, &format!("systemctl is-enabled {units}")).text, says("enabled"), "{rest:?}");
 }
 
-/// The same of all other pages: each in a shell of its own, on the machine that the README made.
+/// The commands of all other pages that are marked for a machine with the package. They leave it signed in.
 fn follow_the_other_pages(machine: &Container) {
-    for page in blocks::pages().iter().filter(|page| *page != "README.md") {
-        let script: String = blocks::to_run(page, "package").into_iter().map(|block| block.text).collect();
-        if !script.is_empty() {
-            println!("{page}:\n{}", machine.must(60, &format!("set -eu\n{script}")));
-            machine.wait_state("active", LIMIT);
-            machine.wait_tunnel();
-        }
+    let pages: Vec<String> = blocks::pages().into_iter().filter(|page| page != "README.md").collect();
+    let blocks: Vec<_> = pages.iter().flat_map(|page| blocks::to_run(page, "package")).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        println!("{}:\n{}", block.at(), machine.must(60, &format!("set -eu\n{}", block.text)));
+        machine.wait_state("active", LIMIT);
     }
+    machine.wait_tunnel();
 }
 
 fn has_no_privileges(machine: &Container) {
