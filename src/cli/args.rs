@@ -260,7 +260,7 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub cacert: PathBuf,
 
-    /// Certificates that the CA took back (revocation lists, PEM or DER), repeatable
+    /// Revocation lists of those CAs (PEM or DER), repeatable
     #[arg(long, value_name = "FILE")]
     pub crl: Vec<PathBuf>,
 
@@ -659,9 +659,7 @@ mod tests {
             let text = error.to_string();
             assert_eq!(error.exit_code(), code);
             assert!(text.lines().count() <= 30 && !text.contains("--listen-ip"), "{text}");
-            for part in
-                ["Usage: pterodapter COMMAND", "\n  status, disconnect, reload", "\nExamples:", "\nMore: "]
-            {
+            for part in ["Usage: pterodapter COMMAND", ", reload\n", "\nExamples:", "\nMore: "] {
                 assert!(text.contains(part), "{part} in\n{text}");
             }
         }

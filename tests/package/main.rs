@@ -24,6 +24,8 @@ use std::time::Duration;
 
 use container::Container;
 use lab::{CLI, CORP, GATEWAY, Lab, Process, SRV_FROM_CLI, must, now, run, wait_for};
+use pterodapter::engine::Clock;
+use pterodapter::provision::{Authority, Role, Validity};
 use strongswan::Strongswan;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pterodapter");
@@ -134,7 +136,7 @@ fn a_package_lives_and_leaves_nothing_behind() {
     its_group_may_use_the_control_socket(&machine);
     device.pings();
     is_reloaded(&machine, &device);
-    renews_its_certificate(&machine, &device);
+    is_renewed(&machine, &device);
     comes_back_after_a_kill(&machine, &device);
     does_not_try_a_wrong_configuration_again(&machine);
     device.connect();
@@ -269,23 +271,26 @@ fn is_reloaded(machine: &Container, device: &Device) {
     device.pings();
 }
 
-/// What the timer does once a week, with a certificate that ends in ten days.
-fn renews_its_certificate(machine: &Container, device: &Device) {
-    assert_eq!(machine.must(5, "systemctl is-active pterodapter-renew.timer"), "active\n", "docs/systemd.md");
-    let pid = machine.property("MainPID");
-    let openssl = |args: &str| {
-        must(Command::new("openssl").args(args.split(' ')).current_dir(machine.path("/etc/pterodapter")))
-    };
-    let names = format!("-addext subjectAltName=DNS:{SERVER} -addext basicConstraints=critical,CA:FALSE");
-    openssl(&format!(
-        "req -x509 -CA ca.pem -CAkey ca.key -key server.key -days 10 -subj /CN={SERVER} {names} -out server.pem"
-    ));
-    let end = || openssl("x509 -in server.pem -noout -enddate");
-    let soon = end();
-    machine.must(30, "systemctl start pterodapter-renew");
-    assert_ne!(end(), soon, "{}", machine.sh(5, "journalctl --no-pager -u pterodapter-renew").text);
+/// By the timer's service, only when it is time, and without a restart.
+fn is_renewed(machine: &Container, device: &Device) {
+    machine.must(10, "systemctl enable --now pterodapter-renew.timer");
+    let (pid, path) = (machine.property("MainPID"), machine.path("/etc/pterodapter"));
+    let read = |name: &str| fs::read_to_string(path.join(name)).expect("file");
+    let reloads = || machine.journal().matches("reload: new: certificate (valid until").count();
+    let (before, began) = (read("server.pem"), reloads());
+    machine.must(20, "systemctl start pterodapter-renew");
+    assert_eq!((read("server.pem"), reloads()), (before, began), "it is not time");
+
+    let ca = Authority::load(&read("ca.pem"), &read("ca.key")).expect("CA");
+    let days = Validity::days(Clock::start().now().wall, 20);
+    let short = ca.issue_with_key(Role::Server, &[SERVER], days, &read("server.key")).expect("certificate");
+    fs::write(path.join("server.pem"), &short.cert_pem).expect("file");
+    machine.must(20, "systemctl start pterodapter-renew");
+    assert_ne!(read("server.pem"), short.cert_pem);
+    wait_for("the new certificate", LIMIT, || (reloads() > began).then_some(()));
     assert_eq!(machine.property("MainPID"), pid, "the daemon was restarted");
-    device.connect();
+    assert_eq!(machine.must(5, "stat -c %a:%U /etc/pterodapter/server.pem"), "644:root\n");
+    device.pings();
 }
 
 fn comes_back_after_a_kill(machine: &Container, device: &Device) {

@@ -14,7 +14,6 @@ use crate::base::Random;
 use crate::crypto::{Secret, SystemRandom};
 use crate::engine::Clock;
 use crate::engine::page::request::{self, Fault, MAX_REQUEST, Method};
-use crate::wire::http::percent_decode;
 
 use super::super::Failure;
 
@@ -193,7 +192,7 @@ impl Stand {
                     if !matches!(request.method, Method::Get | Method::Head) {
                         return self.send(stream, &plain("405 Method Not Allowed", "GET only\n"), false);
                     }
-                    let path = percent_decode(request.path.as_bytes());
+                    let path = request.decoded_path();
                     return if path == self.file_path.as_bytes() {
                         self.hand_over(stream, head_only)
                     } else if path.strip_suffix(b"/").unwrap_or(&path) == self.page_path.as_bytes() {
