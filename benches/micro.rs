@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use pterodapter::crypto::aead::AeadKey;
-use pterodapter::crypto::{Aead, SystemRandom};
+use pterodapter::crypto::cipher::CipherKey;
+use pterodapter::crypto::{Cipher, SystemRandom};
 use pterodapter::dns::{Dns64, Forwarder, Output, Suffix, Transport};
 use pterodapter::engine::Pool;
 use pterodapter::engine::job::{self, Origin, Slot, Tunnel, Verdict};
@@ -42,7 +42,7 @@ type Arm = (String, Box<dyn FnMut() -> f64>);
 fn main() -> ExitCode {
     let mut arms: Vec<Arm> = Vec::new();
     for len in [1354, 64] {
-        arms.extend(aead(len));
+        arms.extend(cipher(len));
         arms.extend(esp_and_jobs(len));
         arms.extend(nat(len));
     }
@@ -117,25 +117,27 @@ fn fill(template: Vec<u8>) -> impl FnMut(&mut [Vec<u8>]) {
 }
 
 /// The cipher alone, on as many octets as ESP encrypts.
-fn aead(len: usize) -> [Arm; 2] {
-    let key = || AeadKey::new(Aead::Aes256Gcm, &[0x17; 36]).expect("a key");
+fn cipher(len: usize) -> [Arm; 2] {
+    let key = || CipherKey::new(Cipher::Aes256Gcm, &[0x17; 36]).expect("a key");
     let (seal_key, open_key) = (key(), key());
-    let sealed_len = esp::sealed_len(len) - esp::HEADROOM;
-    let plain_len = sealed_len - Aead::TAG_LEN;
+    let sealed_len = packets::sealed_len(len) - packets::ESP_HEAD;
+    let plain_len = sealed_len - packets::TAG;
     let mut template = vec![0x5a; sealed_len];
     let (body, tag) = template.split_at_mut(plain_len);
-    tag.copy_from_slice(&open_key.seal([7; 8], &[0; 8], body).expect("sealed"));
+    let (mut iv, mut seal_iv, mut seal_tag) = ([0; 8], [0; 8], [0; packets::TAG]);
+    open_key.seal(7, &[0; 8], &mut iv, body, tag).expect("sealed");
     let mut number = 0u64;
     [
         arm(format!("ring seal {len}"), plain_len, fill(vec![0x5a; plain_len]), move |buffers| {
             for buffer in buffers {
                 number += 1;
-                black_box(seal_key.seal(number.to_be_bytes(), &[0; 8], buffer).expect("sealed"));
+                seal_key.seal(number, &[0; 8], &mut seal_iv, buffer, &mut seal_tag).expect("sealed");
+                black_box(seal_tag);
             }
         }),
         arm(format!("ring open {len}"), sealed_len, fill(template), move |buffers| {
             for buffer in buffers {
-                black_box(open_key.open([7; 8], &[0; 8], buffer).expect("authentic"));
+                black_box(open_key.open(&iv, &[0; 8], buffer).expect("authentic"));
             }
         }),
     ]
@@ -143,16 +145,16 @@ fn aead(len: usize) -> [Arm; 2] {
 
 /// ESP with sequence numbers and replay window, and the whole jobs with the checks of the inner packet.
 fn esp_and_jobs(len: usize) -> [Arm; 4] {
-    let sa = || esp::Sa::new(&child_sa(Aead::Aes256Gcm)).expect("an SA");
-    let tunnel = || Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, None).expect("a tunnel");
-    let total = esp::sealed_len(len);
+    let sa = || esp::Sa::new(&child_sa(Cipher::Aes256Gcm)).expect("an SA");
+    let tunnel = || Tunnel::new(&child_sa(Cipher::Aes256Gcm), Pool::DEFAULT, None).expect("a tunnel");
+    let total = packets::sealed_len(len);
     let plain = |from_server: bool| {
         let inner = match from_server {
             true => packets::udp((packets::SERVER, 1), (packets::DEVICE, 1), len, 0),
             false => packets::outbound(packets::DEVICE, len, 0),
         };
         let mut plain = vec![0; total];
-        plain[esp::HEADROOM..esp::HEADROOM + len].copy_from_slice(&inner);
+        plain[packets::ESP_HEAD..packets::ESP_HEAD + len].copy_from_slice(&inner);
         plain
     };
     let sealed = || {
@@ -165,7 +167,7 @@ fn esp_and_jobs(len: usize) -> [Arm; 4] {
             }
         }
     };
-    let slot = |range, seq| Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending };
+    let slot = |range, seq| Slot { range, seq, origin: Origin::Company, inner: 0, verdict: Verdict::Pending };
 
     let (seal_sa, open_sa, seal_tunnel, open_tunnel) = (sa(), sa(), tunnel(), tunnel());
     let (mut numbers, mut job_numbers) = (esp::Sequence::new(), esp::Sequence::new());
@@ -188,7 +190,7 @@ fn esp_and_jobs(len: usize) -> [Arm; 4] {
         arm(format!("seal job {len}"), total, fill(plain(true)), move |buffers| {
             let first = job_numbers.reserve(PACKETS as u32).expect("numbers left");
             for (seq, buffer) in (first..).zip(buffers) {
-                let mut slot = slot(esp::HEADROOM..esp::HEADROOM + len, seq);
+                let mut slot = slot(packets::ESP_HEAD..packets::ESP_HEAD + len, seq);
                 job::seal(&seal_tunnel, buffer, &mut slot, 1354, None);
                 assert_eq!(slot.verdict, Verdict::Forward);
             }
@@ -235,7 +237,7 @@ fn nat(len: usize) -> [Arm; 2] {
 fn nat64() -> [Arm; 4] {
     const LEN: usize = 1400;
     const GROWTH: usize = packets::NAT64_GROWTH;
-    let tunnel = Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, Some(packets::prefix()));
+    let tunnel = Tunnel::new(&child_sa(Cipher::Aes256Gcm), Pool::DEFAULT, Some(packets::prefix()));
     let mapping = *tunnel.as_ref().ok().and_then(Tunnel::nat64).expect("a device with IPv6");
     let shadow = Pool::DEFAULT.shadow(packets::DEVICE).expect("a device");
     let limits = Limits::new(1500, 1500);
@@ -323,7 +325,7 @@ fn tls_records() -> [Arm; 3] {
         forti::emit_header(header, ppp::protocol::IPV4, 1354);
         frame
     };
-    let (len, key) = (frame().len(), AeadKey::new(Aead::Aes256Gcm, &[0x17; 36]).expect("a key"));
+    let (len, key) = (frame().len(), CipherKey::new(Cipher::Aes256Gcm, &[0x17; 36]).expect("a key"));
     // The servers must outlive nothing: a client writes without them.
     let ((mut together, _), (mut alone, _)) = (tls::pair(), tls::pair());
     let (mut record, mut number) = (vec![0; RECORD], 0u64);
@@ -346,6 +348,7 @@ fn tls_records() -> [Arm; 3] {
             }
         }),
         arm("TLS by hand: copy and ring, 16 KiB".into(), len, fill(frame()), move |buffers| {
+            let (mut iv, mut tag) = ([0; 8], [0; packets::TAG]);
             let mut filled = 0;
             for mut frame in buffers.iter().map(Vec::as_slice) {
                 while !frame.is_empty() {
@@ -354,13 +357,15 @@ fn tls_records() -> [Arm; 3] {
                     (filled, frame) = (filled + piece.len(), rest);
                     if filled == RECORD {
                         number += 1;
-                        black_box(key.seal(number.to_be_bytes(), &[0; 5], &mut record).expect("sealed"));
+                        key.seal(number, &[0; 5], &mut iv, &mut record, &mut tag).expect("sealed");
+                        black_box(tag);
                         filled = 0;
                     }
                 }
             }
             number += 1;
-            black_box(key.seal(number.to_be_bytes(), &[0; 5], &mut record[..filled]).expect("sealed"));
+            key.seal(number, &[0; 5], &mut iv, &mut record[..filled], &mut tag).expect("sealed");
+            black_box(tag);
         }),
     ]
 }

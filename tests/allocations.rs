@@ -22,11 +22,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use pterodapter::crypto::{Aead, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
+use pterodapter::crypto::{Cipher, Integrity, PrivateKey, Secret, SystemRandom, TrustAnchors, pem};
 use pterodapter::demo::probe::{ClientConfig, RawTunnel};
 use pterodapter::engine::job::{Batch, Direction, Origin, Tunnel, Verdict};
 use pterodapter::engine::{self, Config, Identity, Pool, SignIn, Split, Transport};
-use pterodapter::esp::{self, ReplayWindow, Sequence};
+use pterodapter::esp::{ReplayWindow, Sequence};
 use pterodapter::fortivpn;
 use pterodapter::nat::Flows;
 
@@ -95,10 +95,18 @@ unsafe impl GlobalAlloc for Counting {
 const LEN: usize = 1354;
 const NOW: Duration = Duration::from_secs(1000);
 
+/// AES-CBC with a MAC, as many clients want it without a profile.
+const CBC: Cipher = Cipher::Aes256Cbc(Integrity::HmacSha256);
+
 #[test]
 fn the_steps_of_the_packet_path_allocate_nothing() {
+    run_steps(Cipher::Aes256Gcm);
+    run_steps(CBC);
+}
+
+fn run_steps(cipher: Cipher) {
     let prefix = Some(packets::prefix());
-    let tunnel = std::sync::Arc::new(Tunnel::new(&child_sa(Aead::Aes256Gcm), Pool::DEFAULT, prefix).unwrap());
+    let tunnel = std::sync::Arc::new(Tunnel::new(&child_sa(cipher), Pool::DEFAULT, prefix).unwrap());
     let mut flows = Flows::new(1024, Pool::DEFAULT.host(), &mut SystemRandom::new());
     flows.set_external(Some(EXTERNAL));
     let (mut window, mut sequence) = (ReplayWindow::new(), Sequence::new());
@@ -152,13 +160,14 @@ const BURSTS: usize = 8;
 
 #[test]
 fn the_running_engine_allocates_nothing_per_packet() {
-    run_engine(0, Aead::Aes256Gcm, false);
-    run_engine(0, Aead::Aes256Gcm, true);
-    // A cipher that is given to the worker.
-    run_engine(1, Aead::ChaCha20Poly1305, false);
+    run_engine(0, Cipher::Aes256Gcm, false);
+    run_engine(0, Cipher::Aes256Gcm, true);
+    // Ciphers that are given to the worker.
+    run_engine(1, Cipher::ChaCha20Poly1305, false);
+    run_engine(1, CBC, false);
 }
 
-fn run_engine(workers: usize, aead: Aead, nat64: bool) {
+fn run_engine(workers: usize, cipher: Cipher, nat64: bool) {
     let (authority, issued) = tls::certificates();
     let listener = gateway::listen().unwrap();
     let destination = listener.local_addr().unwrap();
@@ -185,9 +194,12 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
         ),
         transport: Transport { roots: vec![authority.cert_der().to_vec().into()], ..Transport::default() },
         page: Vec::new(),
+        metrics: false,
         sign_in: SignIn::default(),
         pcap: None,
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
+        reload: None,
+        weak_groups: false,
     };
     let daemon = engine::start(config).unwrap();
     let mut tunnel = gateway::Tunnel::accept(&listener, &tls::server_config(&issued)).unwrap();
@@ -196,17 +208,18 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
     let mut wanted = ClientConfig::new(ike, nat.port(), "vpn.test");
     (wanted.ca_pem, wanted.cert_pem, wanted.key_pem) =
         (authority.cert_pem().into(), client.cert_pem, client.key_pem);
-    wanted.esp = vec![aead];
+    wanted.esp = vec![cipher];
     wanted.ipv6 = nat64;
     let mut client = RawTunnel::connect(&wanted).unwrap();
     client.socket.set_read_timeout(Some(gateway::PATIENCE)).unwrap();
     socket2::SockRef::from(&client.socket).set_recv_buffer_size(gateway::SOCKET_BUFFER).unwrap();
 
     // Twice to warm up: flows, buffers of rustls, counters of sockets.
-    exchange(&mut tunnel, &mut client, 0);
-    exchange(&mut tunnel, &mut client, 1);
+    exchange(&mut tunnel, &mut client, cipher, 0);
+    exchange(&mut tunnel, &mut client, cipher, 1);
     WATCHING.store(true, Ordering::SeqCst);
-    let records: usize = (2..2 + BURSTS as u32).map(|burst| exchange(&mut tunnel, &mut client, burst)).sum();
+    let bursts = 2..2 + BURSTS as u32;
+    let records: usize = bursts.map(|burst| exchange(&mut tunnel, &mut client, cipher, burst)).sum();
     WATCHING.store(false, Ordering::SeqCst);
 
     let found = std::mem::take(&mut *FOUND.lock().unwrap());
@@ -224,7 +237,7 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
     }
     let packets = 2 * BURST * BURSTS;
     println!(
-        "{aead:?}, NAT64 {nat64}, {packets} packets, {records} TLS records: allocations of rustls {}, ours {}",
+        "{cipher:?}, NAT64 {nat64}, {packets} packets, {records} TLS records: allocations of rustls {}, ours {}",
         of_rustls.len(),
         ours.len()
     );
@@ -236,7 +249,7 @@ fn run_engine(workers: usize, aead: Aead, nat64: bool) {
 }
 
 /// A burst up and a burst down; the number of TLS records that they took.
-fn exchange(tunnel: &mut gateway::Tunnel, client: &mut RawTunnel, burst: u32) -> usize {
+fn exchange(tunnel: &mut gateway::Tunnel, client: &mut RawTunnel, cipher: Cipher, burst: u32) -> usize {
     let first = burst * BURST as u32;
     let numbers = first..first + BURST as u32;
     let address = client.address6.map_or(IpAddr::V4(client.address), IpAddr::V6);
@@ -255,10 +268,15 @@ fn exchange(tunnel: &mut gateway::Tunnel, client: &mut RawTunnel, burst: u32) ->
     let mut buffer = [0; 2048];
     for _ in 0..BURST {
         let len = client.socket.recv(&mut buffer).unwrap();
-        assert_eq!(len, esp::sealed_len(inner_len));
+        assert_eq!(len, sealed_len(cipher, inner_len));
         assert!(client.open(&mut buffer[..len]).is_some());
     }
     let mut records = gateway::Records::default();
     records.handle_bytes(&sealed);
     seen.records + records.count
+}
+
+/// Octets of the ESP packet around an inner packet of `len` (RFC 4303 section 2).
+fn sealed_len(cipher: Cipher, len: usize) -> usize {
+    8 + cipher.iv_len() + (len + 2).next_multiple_of(cipher.block_len().max(4)) + cipher.tag_len()
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use common::{happens, skipped_without};
 use program::Program;
-use pterodapter::crypto::Aead;
+use pterodapter::crypto::Cipher;
 use pterodapter::demo::gateway::{Scenario, User};
 use pterodapter::demo::probe::{Client, RawTunnel, RecordType, Transport};
 use pterodapter::engine::capture::Follower;
@@ -245,7 +245,7 @@ fn behind_nat64_one_side_is_ipv6_and_the_other_ipv4() {
     let mut config = daemon.client_config("laptop.example");
     config.ipv6 = true;
     // A cipher that is given to the worker.
-    config.esp = vec![Aead::ChaCha20Poly1305];
+    config.esp = vec![Cipher::ChaCha20Poly1305];
     let client = Client::connect(config).unwrap();
     let (_directory, path) = new_file();
     let capture = Capture::begin(&daemon, &path, &["--device=laptop.example"], Stdio::null());

@@ -237,6 +237,40 @@ fn signals_end_the_daemon_cleanly() {
     }
 }
 
+/// `script` gives the program a terminal, and hangs up when it is killed.
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|place| place.join("script").is_file());
+    assert!(found || std::env::var_os("CI").is_none(), "script is missing");
+    if !found {
+        return println!("skipped: script is not installed");
+    }
+    let files = Files::new();
+    for (environment, is_coloured) in [
+        ([("TERM", "xterm"), ("NO_COLOR", "")], true),
+        ([("TERM", "xterm"), ("NO_COLOR", "1")], false),
+        ([("TERM", "dumb"), ("NO_COLOR", "")], false),
+    ] {
+        let (ike, nat) = free_ports();
+        let options = files.options(ike, nat).join(" ");
+        let mut terminal = Command::new("script")
+            .args(["--quiet", "--command", &format!("exec {PROGRAM} --control=none {options}"), "/dev/null"])
+            .envs(environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(terminal.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let line = lines.into_iter().find(|line| line.contains("listening on UDP")).unwrap();
+        terminal.kill().unwrap();
+        terminal.wait().unwrap();
+        assert_eq!(line.contains("Z \u{1b}[32m[INFO]\u{1b}[0m listening"), is_coloured, "{line:?}");
+        assert_eq!(line.contains("Z [INFO] listening"), !is_coloured, "{line:?}");
+        assert_eq!(line.find('Z'), Some("12:03:04".len()), "{line:?}");
+    }
+}
+
 /// A running program; killed when dropped.
 struct Daemon {
     child: Child,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::skipped_without;
 use lab::{Lab, Setup, eventually, password};
-use pterodapter::crypto::Aead;
+use pterodapter::crypto::Cipher;
 use pterodapter::demo::gateway::{CloseStyle, Entry, Event, HostCheck, Scenario, TunnelEnd};
 use pterodapter::demo::probe::{Client, RecordType, Transport};
 use pterodapter::dns::Suffix;
@@ -77,7 +77,7 @@ fn names_of_the_company_lead_through_nat64() {
         config.ipv6 = true;
         config.timeout = Duration::from_secs(3);
         if workers > 0 {
-            config.esp = vec![Aead::ChaCha20Poly1305];
+            config.esp = vec![Cipher::ChaCha20Poly1305];
         }
         let client = Client::connect(config).unwrap();
         lab.wait_for_tunnel(1);
@@ -136,7 +136,7 @@ fn tunnel_domains_are_looked_up_and_nothing_else_takes_the_tunnel() {
 fn workers_keep_the_order_of_a_dear_cipher() {
     let lab = Lab::start(Setup { workers: 1, ..Setup::default() });
     let mut config = lab.client_config("laptop.example");
-    config.esp = vec![Aead::ChaCha20Poly1305];
+    config.esp = vec![Cipher::ChaCha20Poly1305];
     let client = Client::connect(config).unwrap();
     lab.wait_for_tunnel(1);
     move_bytes(&client, WEB_SERVER, 5_000_000);

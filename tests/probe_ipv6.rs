@@ -14,7 +14,7 @@ use pterodapter::crypto::{Certificate, PrivateKey, SystemRandom, TrustAnchors};
 use pterodapter::demo::probe::{Client, ClientConfig, ProbeError, RecordType, Transport};
 use pterodapter::engine::Clock;
 use pterodapter::esp::{self, Sa, Sequence};
-use pterodapter::ike::{ClientPlan, Config, Input, Nat64Plan, Output, Policy, Responder};
+use pterodapter::ike::{ClientPlan, Config, Identity, Input, Nat64Plan, Output, Policy, Responder};
 use pterodapter::provision::Authority;
 use smoltcp::iface::{self, Interface, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -183,8 +183,8 @@ impl Server {
 
     fn seal(&mut self, packet: &[u8]) {
         let (sa, sequence) = self.sas.last_mut().unwrap();
-        let mut buffer = vec![0; esp::sealed_len(packet.len())];
-        buffer[esp::HEADROOM..][..packet.len()].copy_from_slice(packet);
+        let mut buffer = vec![0; sa.sealed_len(packet.len())];
+        buffer[sa.headroom()..][..packet.len()].copy_from_slice(packet);
         esp::seal(sa, sequence.reserve(1).unwrap(), &mut buffer, packet.len()).unwrap();
         self.sockets[1].send_to(&buffer, self.peer).unwrap();
     }
@@ -233,10 +233,12 @@ fn start(first: ClientPlan) -> (ClientConfig, Sender<ClientPlan>) {
     let authority = Authority::new("IPv6 test authority", now.wall, 2).unwrap();
     let issued = authority.issue_server(&[SERVER_NAME], now.wall, 2).unwrap();
     let config = Config {
-        id_hostname: SERVER_NAME.into(),
-        chain: vec![Certificate::parse(&issued.cert_der).unwrap()],
-        key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
-        anchors: TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
+        identity: Identity {
+            hostname: SERVER_NAME.into(),
+            chain: vec![Certificate::parse(&issued.cert_der).unwrap()],
+            key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
+            anchors: TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
+        },
         pool: Ipv4Addr::new(198, 19, 255, 0),
         pool_prefix_len: 24,
         policy: Policy::default(),

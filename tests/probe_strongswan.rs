@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pterodapter::crypto::{Aead, Group, Prf};
+use pterodapter::crypto::{Cipher, Group, Prf};
 use pterodapter::demo::probe::{Client, ClientConfig, ProbeError, RecordType, Suite, Transport};
 use pterodapter::provision::{Authority, Issued};
 
@@ -334,11 +334,11 @@ fn strongswan_serves_the_probe() {
     client.disconnect().unwrap();
 
     // ChaCha20-Poly1305, HMAC-SHA-384, P-384, and the old AUTH methods, in single datagrams, with the DN as identity.
-    let suite = Suite { aead: Aead::ChaCha20Poly1305, prf: Prf::HmacSha384, group: Group::P384 };
+    let suite = Suite { cipher: Cipher::ChaCha20Poly1305, prf: Prf::HmacSha384, group: Group::P384 };
     let config = ClientConfig {
         suites: vec![suite],
         key_exchange: Group::P384,
-        esp: vec![Aead::ChaCha20Poly1305],
+        esp: vec![Cipher::ChaCha20Poly1305],
         list_hashes: false,
         fragment_size: 0,
         identity: None,

@@ -1,12 +1,16 @@
 //! `setup` and `check` as people use them. What they write is read by programs that are not ours.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+#[path = "daemon/common.rs"]
+mod common;
+
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -109,32 +113,74 @@ fn skipped_without(command: &str, args: &[&str], package: &str) -> bool {
     true
 }
 
+/// A terminal, 100 columns wide, in which a command runs.
+struct Terminal {
+    socket: String,
+}
+
+impl Terminal {
+    fn run(name: &str, command: &str) -> Self {
+        let terminal = Self { socket: format!("pterodapter-{name}-{}", std::process::id()) };
+        let kept = format!("{command}; echo \"ended with $?\"; sleep 60");
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "50", "sh", "-c", &kept]);
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux").args(["-L", &self.socket]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn types(&self, line: &str) {
+        self.tmux(&["send-keys", "-l", line]);
+        self.tmux(&["send-keys", "Enter"]);
+    }
+
+    /// The screen, once this is on it.
+    fn shows(&self, text: &str) -> String {
+        let screen = || self.tmux(&["capture-pane", "-p", "-S", "-100"]);
+        let shown = common::happens(Duration::from_secs(20), || screen().contains(text));
+        assert!(shown, "{text:?} is not on the screen:\n{}", screen());
+        screen()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It may be gone.
+        let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+    }
+}
+
+/// Keeps a screen for people to look at.
+fn keep_screen(name: &str, screen: &str) {
+    let screens = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screens");
+    fs::create_dir_all(&screens).unwrap();
+    fs::write(screens.join(format!("{name}.txt")), screen).unwrap();
+}
+
 #[test]
 fn setup_asks_on_a_terminal_until_the_answers_will_do() {
-    let place = Place::new();
-    let command = format!("{PROGRAM} setup --dir {}", place.path("etc").display());
-    // script gives it a terminal.
-    let mut child = Command::new("script")
-        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let answers =
-        "https://gw.example/\ngw.example:10443\nbad name_-.\nvpn.example.com, 192.0.2.1\ncorp.example\n";
-    child.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}");
-    for says in [
-        "The FortiGate",
-        "not a URL",
-        "clients will dial",
-        "cannot be a name",
-        "Domains that take the tunnel",
-    ] {
-        assert!(text.contains(says), "{says:?} is not in\n{text}");
+    if common::skipped_without("tmux") {
+        return;
     }
+    let place = Place::new();
+    let terminal =
+        Terminal::run("dialogue", &format!("{PROGRAM} setup --dir {}", place.path("etc").display()));
+    for (question, answer) in [
+        ("The FortiGate", "https://gw.example/"),
+        ("not a URL", "gw.example:10443"),
+        ("clients will dial", "bad name_-."),
+        ("cannot be a name", "vpn.example.com, 192.0.2.1"),
+        ("Domains that take the tunnel", "corp.example"),
+    ] {
+        terminal.shows(question);
+        terminal.types(answer);
+    }
+    let screen = terminal.shows("ended with 0");
+    keep_screen("setup", &screen);
+    assert!(screen.contains("crl.pem") && screen.contains("Next:"), "{screen}");
     let written = place.read("etc/pterodapter.toml");
     for line in [
         "destination = \"gw.example:10443\"",
@@ -143,6 +189,21 @@ fn setup_asks_on_a_terminal_until_the_answers_will_do() {
     ] {
         assert!(written.contains(line), "{line} is not in\n{written}");
     }
+
+    // A QR code, a line that counts, and an end by Ctrl-C.
+    let dir = place.path("etc").display().to_string();
+    let command = format!("{PROGRAM} setup device phone --os ios --dir {dir} --serve --listen 127.0.0.1:0");
+    let terminal = Terminal::run("serve", &command);
+    let screen = terminal.shows("waiting for the download, 9:5");
+    keep_screen("setup-serve", &screen);
+    for says in ["\u{2584}", "http://127.0.0.1:", "It asks for this password", "The link is not encrypted"] {
+        assert!(screen.contains(says), "{says:?} is not in\n{screen}");
+    }
+    terminal.tmux(&["send-keys", "C-c"]);
+    assert!(common::happens(Duration::from_secs(5), || {
+        let link = screen.split_once("http://").unwrap().1.split_once('/').unwrap().0;
+        std::net::TcpStream::connect(link).is_err()
+    }));
 }
 
 #[test]
@@ -175,10 +236,15 @@ fn setup_without_a_terminal_says_what_is_missing() {
 #[test]
 fn keys_are_for_their_owner_and_nothing_is_overwritten_unasked() {
     let place = Place::set_up(&[]);
-    assert_eq!(mode(&place.path("etc")), 0o700);
-    for (file, expected) in
-        [("ca.key", 0o600), ("server.key", 0o600), ("ca.pem", 0o644), ("pterodapter.toml", 0o644)]
-    {
+    assert_eq!(mode(&place.path("etc")), 0o755, "the daemon is not root");
+    for (file, expected) in [
+        ("ca.key", 0o600),
+        ("server.key", 0o600),
+        ("ca.pem", 0o644),
+        ("server.pem", 0o644),
+        ("crl.pem", 0o644),
+        ("pterodapter.toml", 0o644),
+    ] {
         assert_eq!(mode(&place.path("etc").join(file)), expected, "{file}");
     }
     let before = [place.read("etc/ca.pem"), place.read("etc/server.pem")];
@@ -186,8 +252,11 @@ fn keys_are_for_their_owner_and_nothing_is_overwritten_unasked() {
     let (code, text) = place.refused(&options);
     assert!(code == 78 && text.contains("--force overwrites it"), "{text}");
     assert_eq!([place.read("etc/ca.pem"), place.read("etc/server.pem")], before);
+    let edited = place.read("etc/pterodapter.toml") + "ike-port = 5500\n";
+    fs::write(place.path("etc/pterodapter.toml"), &edited).unwrap();
     let printed = place.setup(&[&options[..], &["--force"]].concat());
-    assert!(printed.contains("The CA was kept"), "{printed}");
+    assert!(printed.contains("The CA was kept") && printed.contains("kept the old "), "{printed}");
+    assert_eq!(place.read("etc/pterodapter.toml.old"), edited);
     assert_eq!(place.read("etc/ca.pem"), before[0]);
     assert_ne!(place.read("etc/server.pem"), before[1]);
 
@@ -201,7 +270,253 @@ fn keys_are_for_their_owner_and_nothing_is_overwritten_unasked() {
     place.setup(&["device", "phone", "--os=ios", "--force"]);
     let listed = place.setup(&["list"]);
     assert!(listed.starts_with("phone ") && listed.contains("valid for 82"), "{listed}");
+    assert!(listed.contains(" days, and so is an earlier certificate\n"), "{listed}");
     assert_eq!(listed.lines().count(), 1);
+}
+
+#[test]
+fn openssl_takes_the_list_and_refuses_who_is_on_it() {
+    let place = Place::set_up(&[]);
+    let verified = |certificate: &str| {
+        let options = ["verify", "-crl_check", "-CAfile", "etc/ca.pem", "-CRLfile", "etc/crl.pem"];
+        let output =
+            Command::new("openssl").args(options).arg(certificate).current_dir(place.0.path()).output();
+        let output = output.unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let is_signed = || {
+        let text =
+            place.tool("openssl", &["crl", "-in", "etc/crl.pem", "-CAfile", "etc/ca.pem", "-noout", "-text"]);
+        assert!(text.contains("verify OK"), "{text}");
+        let (_, number) = text.split_once("X509v3 CRL Number:").unwrap();
+        (
+            text.matches("Serial Number:").count(),
+            number.split_whitespace().next().unwrap().parse::<u64>().unwrap(),
+        )
+    };
+    let (listed, first) = is_signed();
+    assert_eq!(listed, 0);
+    assert!(verified("etc/server.pem").0);
+    let config = place.read("etc/pterodapter.toml");
+    assert!(config.contains("\ncrl = [\"crl.pem\"]\n"), "{config}");
+
+    let (code, text) = place.refused(&["revoke", "alice"]);
+    assert!(code == 2 && text.contains("no device \"alice\"; there are no devices yet"), "{text}");
+    for name in ["alice", "bob"] {
+        place.setup(&["device", name, "--os=strongswan"]);
+    }
+    let (code, text) = place.refused(&["revoke", "carol"]);
+    assert!(code == 2 && text.contains("the devices are: alice, bob"), "{text}");
+    let (code, _) = place.refused(&["revoke", "../ca"]);
+    assert_eq!(code, 2);
+    let own = |name: &str| format!("{name}-strongswan/x509/{name}.pem");
+    fs::copy(place.path(&own("alice")), place.path("first.pem")).unwrap();
+    place.setup(&["device", "alice", "--os=strongswan", "--force"]);
+    assert_ne!(place.read("first.pem"), place.read(&own("alice")));
+
+    // Both certificates of that name, and nobody else's.
+    let printed = place.setup(&["revoke", "alice"]);
+    assert!(
+        printed.contains("its 2 certificates are on the list") && printed.contains("pterodapter reload"),
+        "{printed}"
+    );
+    assert!(!printed.contains("add this line"), "{printed}");
+    for certificate in ["first.pem", &own("alice")] {
+        let (fine, text) = verified(certificate);
+        assert!(!fine && text.contains("certificate revoked"), "{text}");
+    }
+    assert!(verified(&own("bob")).0);
+    let (listed, newer) = is_signed();
+    assert_eq!(listed, 2);
+    assert!(newer > first);
+    assert!(place.setup(&["revoke", "alice"]).contains("revoked already, nothing to do"));
+    let list = place.setup(&["list"]);
+    assert!(
+        list.contains("alice                    revoked (2 certificates)\n") && list.contains("bob  "),
+        "{list}"
+    );
+
+    // A device of that name again: its new certificate is good, also when the list is made anew.
+    place.setup(&["device", "alice", "--os=strongswan", "--force"]);
+    fs::copy(place.path(&own("alice")), place.path("third.pem")).unwrap();
+    fs::remove_file(place.path("etc/crl.pem")).unwrap();
+    fs::write(place.path("etc/pterodapter.toml"), config.replace("crl =", "# crl =")).unwrap();
+    let printed = place.setup(&["revoke", "bob"]);
+    assert!(printed.contains("add this line") && printed.contains("\n  crl = [\"crl.pem\"]\n"), "{printed}");
+    assert!(verified("third.pem").0);
+    let (listed, newer) = is_signed();
+    assert_eq!(listed, 3, "the lost list is made from what is recorded");
+    // Numbers begin with the time, in seconds: this all took less than one.
+    assert!(newer >= first);
+    for certificate in ["first.pem", &own("bob")] {
+        assert!(!verified(certificate).0, "{certificate}");
+    }
+    assert_eq!(mode(&place.path("etc/revoked")), 0o700);
+    let places = place.tool("sh", &["-c", "ls etc etc/devices etc/revoked"]);
+    assert!(!places.contains(".new"), "{places}");
+    fs::write(place.path("etc/pterodapter.toml"), config).unwrap();
+    let (code, text) = check(&place, free_ports(), &[]);
+    assert_eq!((code, text.lines().count()), (0, 1), "{text}");
+}
+
+#[test]
+fn a_certificate_is_renewed_with_key_and_names_when_it_is_time() {
+    let place = Place::set_up(&[]);
+    let files =
+        ["ca.pem", "ca.key", "server.key", "pterodapter.toml", "crl.pem"].map(|name| format!("etc/{name}"));
+    let texts = || files.each_ref().map(|name| place.read(name));
+    let (before, certificate) = (texts(), place.read("etc/server.pem"));
+    let printed = place.setup(&["renew"]);
+    assert!(printed.contains("server.pem: valid for 82") && printed.contains("nothing to do"), "{printed}");
+    assert_eq!(place.read("etc/server.pem"), certificate);
+    let details = || {
+        place.tool(
+            "openssl",
+            &[
+                "x509",
+                "-in",
+                "etc/server.pem",
+                "-noout",
+                "-pubkey",
+                "-subject",
+                "-ext",
+                "subjectAltName,extendedKeyUsage",
+            ],
+        )
+    };
+    let described = details();
+    fs::set_permissions(place.path("etc/server.pem"), fs::Permissions::from_mode(0o640)).unwrap();
+    let printed = place.setup(&["renew", "--force"]);
+    assert!(
+        printed.contains("renewed the certificate of vpn.example.com, 192.0.2.1: valid for 82"),
+        "{printed}"
+    );
+    assert!(printed.contains("pterodapter reload"), "{printed}");
+    assert_ne!(place.read("etc/server.pem"), certificate);
+    assert_eq!((details(), texts()), (described, before));
+    assert_eq!(mode(&place.path("etc/server.pem")), 0o640);
+    place.tool("openssl", &["verify", "-CAfile", "etc/ca.pem", "-purpose", "sslserver", "etc/server.pem"]);
+
+    // One that ends soon, and a device's.
+    let ca = pterodapter::provision::Authority::load(&place.read("etc/ca.pem"), &place.read("etc/ca.key"))
+        .unwrap();
+    let key = place.read("etc/server.key");
+    let role = pterodapter::provision::Role::Server;
+    let validity = pterodapter::provision::Validity::days(common::wall(), 20);
+    let issued = ca.issue_with_key(role, &["vpn.example.com"], validity, &key).unwrap();
+    fs::write(place.path("etc/server.pem"), issued.cert_pem).unwrap();
+    place.setup(&["device", "phone", "--os=ios"]);
+    let phone = ca.issue_client("phone", common::wall(), 5).unwrap();
+    fs::write(place.path("etc/devices/phone.pem"), format!("system: ios\n{}", phone.cert_pem)).unwrap();
+    let (code, text) = check(&place, free_ports(), &[]);
+    assert!(code == 0 && text.contains("our certificate expires in 19 days"), "{text}");
+    assert!(
+        place.setup(&["list"]).contains("for a new one: pterodapter setup device phone --os ios --force")
+    );
+    let printed = place.setup(&["renew"]);
+    assert!(printed.contains("renewed the certificate of vpn.example.com: valid for 82"), "{printed}");
+    assert!(
+        printed.contains("phone: its certificate expires in 4 days: pterodapter setup device phone --os ios"),
+        "{printed}"
+    );
+    assert!(place.setup(&["renew"]).contains("nothing to do"));
+
+    // Of another CA, and with another key.
+    let other = pterodapter::provision::Authority::new("other", common::wall(), 50).unwrap();
+    let issued = other.issue_with_key(role, &["vpn.example.com"], validity, &key).unwrap();
+    fs::write(place.path("etc/server.pem"), issued.cert_pem).unwrap();
+    let (code, text) = place.refused(&["renew"]);
+    assert!(code == 78 && text.contains("not from our CA"), "{text}");
+    let issued = ca.issue_server(&["vpn.example.com"], common::wall(), 20).unwrap();
+    fs::write(place.path("etc/server.pem"), issued.cert_pem).unwrap();
+    let (code, text) = place.refused(&["renew"]);
+    assert!(code == 78 && text.contains("server.key is not its key"), "{text}");
+}
+
+#[test]
+fn nothing_outlives_the_ca_and_its_end_is_told() {
+    let place = Place::new();
+    let ca = pterodapter::provision::Authority::new("short", common::wall(), 20).unwrap();
+    fs::create_dir(place.path("etc")).unwrap();
+    fs::write(place.path("etc/ca.pem"), ca.cert_pem()).unwrap();
+    fs::write(place.path("etc/ca.key"), ca.key_pem()).unwrap();
+    place.setup(&["--destination=127.0.0.1:1", "--name=vpn.example.com"]);
+    let before = place.read("etc/server.pem");
+    let printed = place.setup(&["renew"]);
+    assert!(printed.contains("no new one can be valid longer than the CA"), "{printed}");
+    assert!(printed.contains("the CA itself expires in 19 days"), "{printed}");
+    assert_eq!(place.read("etc/server.pem"), before);
+    let (code, text) = check(&place, free_ports(), &[]);
+    assert!(
+        code == 0 && text.contains("--cacert: the certificate of \"short\" expires in 19 days"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_profile_is_offered_by_a_link_that_works_once() {
+    if common::skipped_without("curl") {
+        return;
+    }
+    let place = Place::set_up(&[]);
+    for os in ["windows", "strongswan", "networkmanager"] {
+        let (code, text) = place.refused(&["device", "phone", "--serve", &format!("--os={os}")]);
+        assert!(code == 2 && text.contains("--serve is for ios, macos and android"), "{text}");
+    }
+    let (code, text) = place.refused(&["device", "phone", "--os=ios", "--serve", "--listen=192.0.2.200:1"]);
+    assert!(code == 1 && text.contains("--listen 192.0.2.200:1"), "{text}");
+    assert!(!place.path("etc/devices").exists(), "no certificate without an offer");
+    for (os, file, media_type) in [
+        ("ios", "phone.mobileconfig", "application/x-apple-aspen-config"),
+        ("android", "phone.sswan", "application/vnd.strongswan.profile"),
+    ] {
+        let mut child = Command::new(PROGRAM)
+            .args(["setup", "device", "phone", "--force", "--serve", "--listen=127.0.0.1:0"])
+            .args([format!("--os={os}"), format!("--dir={}", place.path("etc").display())])
+            .current_dir(place.0.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut printed = String::new();
+        let offered = lines.by_ref().take_while(|line| !line.contains("not encrypted"));
+        offered.for_each(|line| printed.push_str(&(line + "\n")));
+        let link = printed.lines().find_map(|line| line.trim().strip_prefix("http://")).unwrap().to_owned();
+        let password = password(&printed);
+        let curl = |more: &[&str], path: &str| {
+            let url = format!("http://{link}{path}");
+            let options = ["--silent", "--show-error", "--max-time", "20", &url];
+            place.tool("curl", &[&options, more].concat())
+        };
+        // What a preview of the link does, and a scan.
+        let page = curl(&[], "");
+        assert!(page.contains(&format!("Download {file}")) && page.contains("<ol>"), "{page}");
+        assert!(!page.contains(&password) && !page.contains("<script"), "{page}");
+        let path = format!("/{file}");
+        let head = curl(&["--head"], &path);
+        assert!(head.contains(&format!("Content-Type: {media_type}\r\n")), "{head}");
+        assert!(curl(&["--write-out", "%{http_code}"], "x").ends_with("404"));
+        assert!(child.try_wait().unwrap().is_none(), "the offer stands");
+        curl(&["--output", "got"], &path);
+        assert!(child.wait().unwrap().success());
+        let rest: Vec<String> = lines.collect();
+        assert!(rest.last().unwrap().contains("was downloaded"), "{rest:?}");
+        assert!(!place.path(file).exists(), "nothing is left behind");
+        let text = place.read("got");
+        let base64 = match os {
+            "ios" => {
+                let (_, behind) = text.split_once("com.apple.security.pkcs12").unwrap();
+                behind.split_once("<data>").unwrap().1.split_once("</data>").unwrap().0.to_owned()
+            }
+            _ => text.split_once("\"p12\": \"").unwrap().1.split_once('"').unwrap().0.to_owned(),
+        };
+        fs::write(place.path("phone.b64"), base64.split_whitespace().collect::<String>()).unwrap();
+        place.tool("openssl", &["base64", "-d", "-A", "-in", "phone.b64", "-out", "phone.p12"]);
+        opens(&place, "phone.p12", &password, "phone");
+    }
+    assert!(place.setup(&["list"]).contains("earlier certificate"));
 }
 
 #[test]
@@ -374,7 +689,8 @@ open("laptop.p12", "wb").write(part("identity"))
 assert part("authority") == ssl.PEM_cert_to_DER_cert(open("etc/ca.pem").read())
 remove = open("laptop-remove.ps1").read()
 for store, file in (("Root", "etc/ca.pem"), ("My", "etc/devices/laptop.pem")):
-    thumbprint = hashlib.sha1(ssl.PEM_cert_to_DER_cert(open(file).read())).hexdigest().upper()
+    certificate = re.search("-----BEGIN.*?END CERTIFICATE-----", open(file).read(), re.S)[0]
+    thumbprint = hashlib.sha1(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest().upper()
     assert f"'{store}\\{thumbprint}'" in remove, store
 assert "'198.19.255.1/32', '64:ff9b:1::/96', '10.0.0.0/8'" in install
 "#,
@@ -428,14 +744,43 @@ fn check_names_every_fault_with_a_way_to_mend_it() {
     assert_eq!(faults.len(), 3, "{text}");
     for says in ["TCP), where the browser", &*in_use, "no.such.name.invalid cannot be looked up"] {
         assert!(
-            faults.iter().any(|fault| fault.starts_with("fault: ") && fault.contains(says)),
+            faults.iter().any(|fault| fault.starts_with("error: ") && fault.contains(says)),
             "{says}: {text}"
         );
     }
     fs::remove_file(place.path("etc/server.key")).unwrap();
     let (code, text) = check(&place, free_ports(), &[]);
     assert_eq!(code, 78);
-    assert!(text.starts_with("fault: --key: cannot read"), "{text}");
+    assert!(text.starts_with("error: --key: cannot read"), "{text}");
+
+    // All of them at once; what is for the service alone is no fault.
+    fs::write(place.path("etc/crl.pem"), "no list").unwrap();
+    fs::write(place.path("etc/password"), "secret\n").unwrap();
+    fs::set_permissions(place.path("etc/password"), fs::Permissions::from_mode(0o644)).unwrap();
+    let more = [
+        "--key=credential:server.key",
+        "--gateway-ca=/nowhere",
+        "--username=a",
+        &format!("--password-file={}", place.path("etc/password").display()),
+        "--uplink-proxy=http://no.such.proxy.invalid:1",
+        "--destination=no.such.name.invalid",
+    ];
+    let (code, text) = check(&place, free_ports(), &more);
+    assert_eq!((code, text.lines().count()), (78, 5), "{text}");
+    for says in [
+        "error: --crl: ",
+        "error: --gateway-ca: cannot read /nowhere",
+        "error: --uplink-proxy: no.such.proxy.invalid cannot be looked up",
+        "note: --key: credential:server.key is there only for the service",
+        "warning: every user of this machine can read ",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(says)), "{says}: {text}");
+    }
+    // The key itself is all that is left to the service.
+    fs::remove_file(place.path("etc/crl.pem")).unwrap();
+    place.setup(&["--destination=127.0.0.1:1", "--name=vpn.example.com", "--force"]);
+    let (code, text) = check(&place, free_ports(), &["--key=credential:server.key"]);
+    assert_eq!((code, text.lines().count()), (0, 2), "{text}");
 }
 
 #[test]

@@ -5,15 +5,14 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
-use pterodapter::crypto::aead::AeadKey;
-use pterodapter::crypto::{Aead, SystemRandom};
+use pterodapter::crypto::cipher::CipherKey;
+use pterodapter::crypto::{Cipher, SystemRandom};
 use pterodapter::engine::Pool;
-use pterodapter::esp::{self, HEADROOM};
 use pterodapter::nat::Flows;
 
 use crate::sockets::{self, Batched, Segmented, TRAIN, thread_cpu};
 use crate::support::Run;
-use crate::support::packets::{self, DEVICE, EXTERNAL};
+use crate::support::packets::{self, DEVICE, ESP_HEAD, EXTERNAL, TAG, sealed_len};
 use crate::{BURST, FRAME, LEN, TLS_PIECE};
 
 const NOW: Duration = Duration::from_secs(1000);
@@ -22,10 +21,10 @@ const READ: usize = 128 << 10;
 /// Datagrams of the largest GSO send.
 const SEGMENTS: usize = 45;
 /// Octets of ESP that are encrypted.
-const CIPHERTEXT: usize = esp::sealed_len(LEN) - HEADROOM;
+const CIPHERTEXT: usize = sealed_len(LEN) - ESP_HEAD;
 
 pub struct Bound {
-    key: AeadKey,
+    key: CipherKey,
     flows: Flows,
     batched: Batched,
     segmented: Segmented,
@@ -40,7 +39,7 @@ impl Bound {
         flows.set_external(Some(EXTERNAL));
         let (near, far) = sockets::tcp()?;
         Ok(Self {
-            key: AeadKey::new(Aead::Aes256Gcm, &[0x17; 36]).map_err(io::Error::other)?,
+            key: CipherKey::new(Cipher::Aes256Gcm, &[0x17; 36]).map_err(io::Error::other)?,
             flows,
             batched: Batched::new(sockets::udp()?)?,
             segmented: Segmented::new(sockets::udp()?)?,
@@ -58,13 +57,13 @@ impl Bound {
             value
         };
         let open = record("ring open", self.open(&[CIPHERTEXT; BURST])?);
-        let seal = record("ring seal", self.seal(CIPHERTEXT - Aead::TAG_LEN, BURST, false)?);
+        let seal = record("ring seal", self.seal(CIPHERTEXT - TAG, BURST, false)?);
         let [out, inbound] = self.translate()?;
         let (out, inbound) = (record("NAT44 outbound", out), record("NAT44 inbound", inbound));
         let records = (BURST * FRAME).div_ceil(TLS_PIECE);
         let tls_seal = record("TLS seal, 16 KiB", self.seal(TLS_PIECE, records, true)?);
-        let tls_open = record("TLS open, 16 KiB", self.open(&vec![TLS_PIECE + Aead::TAG_LEN; records])?);
-        let short_open = record("TLS open, short records", self.open(&[FRAME + Aead::TAG_LEN; BURST])?);
+        let tls_open = record("TLS open, 16 KiB", self.open(&vec![TLS_PIECE + TAG; records])?);
+        let short_open = record("TLS open, short records", self.open(&[FRAME + TAG; BURST])?);
         let write = record("TCP write, 64 KiB", self.write()?);
         let read = record("TCP read, 128 KiB", self.read()?);
         let copy = record("copy", copy());
@@ -87,8 +86,8 @@ impl Bound {
             if copied {
                 buffer.copy_from_slice(black_box(&source));
             }
-            let tag =
-                self.key.seal((number as u64).to_be_bytes(), &[0; 8], buffer).map_err(io::Error::other)?;
+            let (mut iv, mut tag) = ([0; 8], [0; TAG]);
+            self.key.seal(number as u64, &[0; 8], &mut iv, buffer, &mut tag).map_err(io::Error::other)?;
             black_box(tag);
         }
         Ok(thread_cpu() - start)
@@ -99,14 +98,14 @@ impl Bound {
         // As many at a time as stay in the cache.
         for lens in lens.chunks(64) {
             let mut buffers: Vec<Vec<u8>> = lens.iter().map(|len| vec![0x5a; *len]).collect();
+            let mut iv = [0; 8];
             for buffer in &mut buffers {
-                let (body, tag) =
-                    buffer.split_last_chunk_mut::<{ Aead::TAG_LEN }>().ok_or(io::ErrorKind::Other)?;
-                *tag = self.key.seal([7; 8], &[0; 8], body).map_err(io::Error::other)?;
+                let (body, tag) = buffer.split_last_chunk_mut::<{ TAG }>().ok_or(io::ErrorKind::Other)?;
+                self.key.seal(7, &[0; 8], &mut iv, body, tag).map_err(io::Error::other)?;
             }
             let start = thread_cpu();
             for buffer in &mut buffers {
-                black_box(self.key.open([7; 8], &[0; 8], buffer).map_err(io::Error::other)?);
+                black_box(self.key.open(&iv, &[0; 8], buffer).map_err(io::Error::other)?);
             }
             total += thread_cpu() - start;
         }
@@ -160,7 +159,7 @@ impl Bound {
     }
 
     fn send(&mut self) -> io::Result<Duration> {
-        let (to, size) = (self.plain.local_addr()?, esp::sealed_len(LEN));
+        let (to, size) = (self.plain.local_addr()?, sealed_len(LEN));
         let bytes = vec![0x5a; SEGMENTS * size];
         let mut rest = BURST;
         let start = thread_cpu();
@@ -175,7 +174,7 @@ impl Bound {
 
     fn receive(&mut self, train: usize) -> io::Result<Duration> {
         let to = self.batched.socket.local_addr()?;
-        let burst = vec![vec![0x5a; esp::sealed_len(LEN)]; BURST];
+        let burst = vec![vec![0x5a; sealed_len(LEN)]; BURST];
         if train > 1 {
             self.segmented.send_trains(to, &burst, train)?;
         } else {

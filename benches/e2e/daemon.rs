@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use pterodapter::crypto::Aead;
+use pterodapter::crypto::Cipher;
 use pterodapter::demo::probe::{ClientConfig, RawTunnel};
 use pterodapter::provision::Authority;
 use rustix::process::{Pid, Signal, kill_process};
@@ -39,7 +39,7 @@ pub struct Cpu {
 impl Daemon {
     /// Starts the program with `workers`, signs in at a gateway and connects a client, which speaks IPv6 where `nat64`.
     /// Files go to `directory`.
-    pub fn start(directory: &Path, workers: usize, aead: Aead, nat64: bool) -> io::Result<Self> {
+    pub fn start(directory: &Path, workers: usize, cipher: Cipher, nat64: bool) -> io::Result<Self> {
         let (authority, issued) = tls::certificates();
         let server = authority.issue_server(&[NAME], tls::wall(), 1).map_err(io::Error::other)?;
         let file = |name: &str, text: &str| {
@@ -71,7 +71,7 @@ impl Daemon {
             .stderr(File::create(directory.join("log"))?)
             .spawn()?;
         let connected = Tunnel::accept(&listener, &tls::server_config(&issued))
-            .and_then(|tunnel| Ok((tunnel, connect(&authority, [ike_port, nat_port], aead, nat64)?)));
+            .and_then(|tunnel| Ok((tunnel, connect(&authority, [ike_port, nat_port], cipher, nat64)?)));
         let (tunnel, client) = connected.inspect_err(|_| {
             let _ = child.kill();
             let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
@@ -164,7 +164,7 @@ fn signal(pid: u32, signal: Signal) -> io::Result<()> {
 fn connect(
     authority: &Authority,
     [ike_port, nat_port]: [u16; 2],
-    aead: Aead,
+    cipher: Cipher,
     ipv6: bool,
 ) -> io::Result<RawTunnel> {
     let issued = authority.issue_client(CLIENT, tls::wall(), 1).map_err(io::Error::other)?;
@@ -174,7 +174,7 @@ fn connect(
     config.cert_pem = issued.cert_pem;
     config.key_pem = issued.key_pem;
     config.identity = Some(CLIENT.to_owned());
-    config.esp = vec![aead];
+    config.esp = vec![cipher];
     config.ipv6 = ipv6;
     RawTunnel::connect(&config).map_err(io::Error::other)
 }

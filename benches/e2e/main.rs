@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pterodapter::crypto::Aead;
+use pterodapter::crypto::Cipher;
 use pterodapter::wire::forti::DATA_HEADER_LEN;
 
 use bound::Bound;
@@ -39,12 +39,12 @@ const FRAME: usize = LEN + DATA_HEADER_LEN;
 const TLS_PIECE: usize = 16 << 10;
 /// The daemons: name, workers, cipher of ESP, NAT64. A worker is given work where the cipher is dear. With NAT64 the
 /// client speaks IPv6; the packets have the same size as IPv4.
-const ARMS: [(&str, usize, Aead, bool); 5] = [
-    ("inline", 0, Aead::Aes256Gcm, false),
-    ("NAT64", 0, Aead::Aes256Gcm, true),
-    ("pool", 1, Aead::Aes256Gcm, false),
-    ("ChaCha20, inline", 0, Aead::ChaCha20Poly1305, false),
-    ("ChaCha20, pool", 1, Aead::ChaCha20Poly1305, false),
+const ARMS: [(&str, usize, Cipher, bool); 5] = [
+    ("inline", 0, Cipher::Aes256Gcm, false),
+    ("NAT64", 0, Cipher::Aes256Gcm, true),
+    ("pool", 1, Cipher::Aes256Gcm, false),
+    ("ChaCha20, inline", 0, Cipher::ChaCha20Poly1305, false),
+    ("ChaCha20, pool", 1, Cipher::ChaCha20Poly1305, false),
 ];
 /// How long an idle daemon is watched.
 const IDLE: Duration = Duration::from_secs(3);
@@ -95,9 +95,9 @@ fn main() -> ExitCode {
 
 fn bench() -> io::Result<ExitCode> {
     let (mut arms, mut directories) = (Vec::new(), Vec::new());
-    for (name, workers, aead, nat64) in ARMS {
+    for (name, workers, cipher, nat64) in ARMS {
         let directory = tempfile::tempdir()?;
-        let daemon = Daemon::start(directory.path(), workers, aead, nat64)?;
+        let daemon = Daemon::start(directory.path(), workers, cipher, nat64)?;
         let trains = Segmented::beside(&daemon.client.socket, daemon.client.server)?;
         arms.push(Arm { name, daemon, trains });
         directories.push(directory);

@@ -5,9 +5,9 @@ use std::net::{TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use pterodapter::crypto::{Aead, SystemRandom};
+use pterodapter::crypto::{Cipher, SystemRandom};
 use pterodapter::engine::Pool;
-use pterodapter::esp::{self, HEADROOM, ReplayWindow, Sequence};
+use pterodapter::esp::{self, ReplayWindow, Sequence};
 use pterodapter::nat::Flows;
 use pterodapter::wire::forti::{self, DATA_HEADER_LEN, HEADER_LEN};
 use pterodapter::wire::ppp::protocol;
@@ -43,7 +43,7 @@ impl Naive {
         let mut flows = Flows::new(32_768, Pool::DEFAULT.host(), &mut SystemRandom::new());
         flows.set_external(Some(EXTERNAL));
         Ok(Self {
-            sa: esp::Sa::new(&child_sa(Aead::Aes256Gcm)).map_err(io::Error::other)?,
+            sa: esp::Sa::new(&child_sa(Cipher::Aes256Gcm)).map_err(io::Error::other)?,
             window: ReplayWindow::new(),
             sequence: Sequence::new(),
             flows,
@@ -62,8 +62,8 @@ impl Naive {
         let address = self.socket.local_addr()?;
         for number in first..self.next[0] {
             let inner = packets::outbound(DEVICE, LEN, number);
-            let mut packet = vec![0; esp::sealed_len(LEN)];
-            packet[HEADROOM..HEADROOM + LEN].copy_from_slice(&inner);
+            let mut packet = vec![0; self.sa.sealed_len(LEN)];
+            packet[self.sa.headroom()..][..LEN].copy_from_slice(&inner);
             esp::seal(&self.sa, number, &mut packet, LEN).map_err(broken)?;
             self.device.send_to(&packet, address)?;
         }
@@ -117,8 +117,8 @@ impl Naive {
                     };
                     at += HEADER_LEN + size;
                     flows.translate_inbound(NOW, packet).map_err(broken)?;
-                    let mut sealed = vec![0; esp::sealed_len(packet.len())];
-                    sealed[HEADROOM..HEADROOM + packet.len()].copy_from_slice(packet);
+                    let mut sealed = vec![0; sa.sealed_len(packet.len())];
+                    sealed[sa.headroom()..][..packet.len()].copy_from_slice(packet);
                     let seq = sequence.reserve(1).ok_or(io::ErrorKind::Other)?;
                     esp::seal(sa, seq, &mut sealed, packet.len()).map_err(broken)?;
                     socket.send_to(&sealed, to)?;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use pterodapter::base::{ChildSa, DeviceId, Path, TrafficSelector};
-use pterodapter::crypto::{Aead, Secret};
+use pterodapter::crypto::{Cipher, Secret};
 use pterodapter::nat::Prefix96;
 use pterodapter::wire::ip::{self, Ipv4};
 use pterodapter::wire::ipv6::{self, Ipv6};
@@ -109,8 +109,8 @@ pub fn inbound(len: usize, number: u32) -> Vec<u8> {
 }
 
 /// A Child SA with the same key in both directions, so that what was sealed with it can be opened with it.
-pub fn child_sa(aead: Aead) -> ChildSa {
-    let key = || Secret::new(vec![0x17; aead.keymat_len()]);
+pub fn child_sa(cipher: Cipher) -> ChildSa {
+    let key = || Secret::new(vec![0x17; cipher.keymat_len()]);
     let any = |first: IpAddr, last: IpAddr| TrafficSelector {
         first,
         last,
@@ -122,7 +122,7 @@ pub fn child_sa(aead: Aead) -> ChildSa {
         device: DeviceId(1),
         spi_in: 0x1001,
         spi_out: 0x1001,
-        aead,
+        cipher,
         key_in: key(),
         key_out: key(),
         address: DEVICE,
@@ -141,4 +141,14 @@ pub fn child_sa(aead: Aead) -> ChildSa {
         },
         replaces: None,
     }
+}
+
+/// Octets in front of the inner packet with AES-GCM: ESP header and IV.
+pub const ESP_HEAD: usize = 8 + 8;
+/// Octets of an AES-GCM tag.
+pub const TAG: usize = 16;
+
+/// Octets of the ESP packet around an inner packet of `len`, with AES-GCM.
+pub const fn sealed_len(len: usize) -> usize {
+    ESP_HEAD + (len + 2).next_multiple_of(4) + TAG
 }

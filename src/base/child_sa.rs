@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::crypto::{Aead, Secret};
+use crate::crypto::{Cipher, Secret};
 
 /// A connected device: one IKE SA lineage (it survives Child and IKE rekeys). Never reused while the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,10 +49,10 @@ pub struct ChildSa {
     /// SPI on packets from us to the client.
     pub spi_out: u32,
     /// The cipher of both directions.
-    pub aead: Aead,
-    /// Key and salt (`aead.keymat_len()` octets) for packets from the client.
+    pub cipher: Cipher,
+    /// Key material (`cipher.keymat_len()` octets: encryption key, then the MAC's) for packets from the client.
     pub key_in: Secret,
-    /// Key and salt for packets to the client.
+    /// Key material for packets to the client.
     pub key_out: Secret,
     /// The client's address in the pool; its inner IPv4 address, where it uses IPv4.
     pub address: Ipv4Addr,

@@ -1,9 +1,11 @@
 //! What every layer shares: time, randomness, reasons to drop, and the plain value in which `ike` and `esp` meet.
 
 mod child_sa;
+mod date;
 mod reason;
 
 pub use child_sa::{ChildSa, DeviceId, Path, TrafficSelector};
+pub use date::Date;
 pub use reason::Reason;
 
 use std::time::Duration;

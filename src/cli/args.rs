@@ -11,18 +11,22 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
 use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
 
 use super::capture::CaptureArgs;
+use super::changes::Options;
+use super::completions::CompletionsArgs;
+use super::disconnect::DisconnectArgs;
 use super::setup::SetupArgs;
+use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       \
-                     pterodapter capture FILE [--device <ID>] [--seconds <N>] [--control <FILE>]\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
+                     pterodapter capture <FILE> [--device <ID>] [--seconds <N>]\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
 const CLIENTS: &str = "IKEv2 clients";
@@ -32,9 +36,12 @@ const EXAMPLES: &str = "\
 Commands:
   ikev2  Serve IKEv2 clients; options may stand before or after the word
   check  Say what is wrong with the options and the files they name, without starting
-  setup  Make a configuration with certificates, or the profile of a device (see 'setup --help')
+  setup  Make a configuration with certificates, and profiles of devices (see 'setup --help')
   login  Help a running pterodapter to sign in (see 'login --help')
-  capture  Write packets to a file, or to Wireshark (see 'capture --help')
+  status, disconnect, reload
+         Show how a running pterodapter is, end the connection of a device, read the configuration again
+  capture
+         Write packets to a file, or to Wireshark (see 'capture --help')
   demo   Show the whole path on this machine, with nothing set up (see 'demo --help')
 
 Examples:
@@ -44,8 +51,33 @@ Examples:
       --username=alice --ike-port=5500 --nat-port=5501
   pterodapter login 'http://127.0.0.1:8020/?id=...'
 
-FILE of a secret: a file, - for standard input, or credential:NAME for what systemd hands over (LoadCredential=).";
+FILE of a secret: a file, - for standard input, or credential:NAME for what systemd hands over (LoadCredential=).
 
+Exit codes: 0 done, or ended by a signal; 1 broken while running; 2 wrong usage; 69 no daemon runs; 77 not permitted; 78 wrong configuration; 130 interrupted";
+
+/// Behind the commands on the first screen.
+const FIRST_STEPS: &str = "
+Examples:
+  pterodapter demo
+  sudo pterodapter setup
+  pterodapter check && pterodapter ikev2
+
+More: 'pterodapter COMMAND --help'; 'pterodapter --help' for all options of ikev2 and check";
+
+const LOGIN_EXAMPLES: &str = "\
+Examples:
+  pterodapter login
+  pterodapter login 'http://127.0.0.1:8020/?id=...'
+  pterodapter login - < cookie.txt";
+
+const RELOAD_EXAMPLES: &str = "\
+Examples:
+  sudo pterodapter reload
+  systemctl reload pterodapter
+
+0: done, and what has changed is printed. 78: the configuration will not do, and nothing has changed.";
+
+const FIRST_SCREEN: &str = "{about}\n\n{usage-heading} {usage}{after-help}";
 const TEMPLATE: &str = "{about}\n\n{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 /// A parsed command line.
@@ -55,6 +87,8 @@ pub struct Invocation {
     pub log_level: LevelFilter,
     /// What to do.
     pub command: Command,
+    /// The options of `ikev2` by their long names, with the values that hold.
+    pub options: Options,
 }
 
 /// What to do.
@@ -72,6 +106,14 @@ pub enum Command {
     Login(LoginArgs),
     /// Write the packets of a running daemon.
     Capture(CaptureArgs),
+    /// Print what a shell needs to complete our command lines.
+    Completions(CompletionsArgs),
+    /// Show how a running daemon is.
+    Status(StatusArgs),
+    /// End the connection of a device.
+    Disconnect(DisconnectArgs),
+    /// Let a running daemon read its configuration again.
+    Reload(ReloadArgs),
 }
 
 /// Parses `argv` (the first element is the program's name).
@@ -83,7 +125,12 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let mut command = Typed::command();
+    let argv: Vec<OsString> = argv.into_iter().map(Into::into).collect();
+    let mut command = match argv.as_slice() {
+        [_] => first_screen(),
+        [_, option] if option == "-h" => first_screen(),
+        _ => Typed::command(),
+    };
     let matches = command.try_get_matches_from_mut(argv)?;
     if let Some(name) = matches.subcommand_name() {
         let stray = command
@@ -102,6 +149,10 @@ where
         (Some(Sub::Setup(setup)), _) => Command::Setup(setup),
         (Some(Sub::Login(login)), _) => Command::Login(login),
         (Some(Sub::Capture(capture)), _) => Command::Capture(capture),
+        (Some(Sub::Completions(completions)), _) => Command::Completions(completions),
+        (Some(Sub::Status(status)), _) => Command::Status(status),
+        (Some(Sub::Disconnect(disconnect)), _) => Command::Disconnect(disconnect),
+        (Some(Sub::Reload(reload)), _) => Command::Reload(reload),
         (None, Some(mut ikev2)) => {
             ikev2.uplink = typed.uplink;
             ikev2.check_contradictions().map_err(|text| command.error(ErrorKind::ArgumentConflict, text))?;
@@ -111,11 +162,31 @@ where
             }
         }
         (None, None) => {
-            let text = "give a command: ikev2, check, setup, login, capture or demo";
+            let text =
+                "give a command: ikev2, check, setup, login, status, disconnect, reload, capture or demo";
             return Err(command.error(ErrorKind::MissingRequiredArgument, text));
         }
     };
-    Ok(Invocation { log_level: typed.log_level, command: run })
+    Ok(Invocation { log_level: typed.log_level, command: run, options: options(&command, &matches) })
+}
+
+fn options(command: &clap::Command, matches: &ArgMatches) -> Options {
+    let value = |arg: &Arg| {
+        let values = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
+        Some((arg.get_long()?.to_owned(), values.map(OsString::from).collect()))
+    };
+    let takes_value = |arg: &&Arg| !matches!(arg.get_action(), ArgAction::Help | ArgAction::Version);
+    command.get_arguments().filter(takes_value).filter_map(value).collect()
+}
+
+/// What is shown to who asks for nothing yet: commands and first steps, without the many options of `ikev2`.
+fn first_screen() -> clap::Command {
+    let (commands, _) = EXAMPLES.split_once("\nExamples:").unwrap_or((EXAMPLES, ""));
+    // Where to read on is said once, below.
+    let without_hint = |line: &str| format!("{}\n", line.split(" (see '").next().unwrap_or_default());
+    let text: String = commands.lines().map(without_hint).collect::<String>() + FIRST_STEPS;
+    let usage = "pterodapter COMMAND [OPTIONS]";
+    Typed::command().help_template(FIRST_SCREEN).override_usage(usage).after_help(text)
 }
 
 /// What clap knows of the program.
@@ -159,18 +230,31 @@ struct Typed {
 #[derive(Subcommand)]
 enum Sub {
     /// A gateway, the daemon and an IKEv2 client in one process on loopback: connects, moves data, prints a table
-    #[command(hide = true)]
+    #[command(hide = true, after_help = "Example:\n  pterodapter demo --stay")]
     Demo(DemoArgs),
     /// Makes a configuration with certificates, and with 'device' the profile of a device
-    #[command(hide = true)]
+    #[command(hide = true, after_help = super::setup::EXAMPLES)]
     Setup(SetupArgs),
     /// Helps a running pterodapter to sign in: shows what it waits for and takes the answer. 0 when signed in
-    #[command(hide = true)]
+    #[command(hide = true, after_help = LOGIN_EXAMPLES)]
     Login(LoginArgs),
     /// Writes the packets of a running pterodapter, on both sides of the translation, to a new pcapng file. Everything
     /// in it is in clear text
     #[command(hide = true, after_help = super::capture::EXAMPLES)]
     Capture(CaptureArgs),
+    /// Prints what bash, zsh or fish needs to complete the command lines of pterodapter
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
+    /// Shows how a running pterodapter is: uplink, devices, drops, queues
+    #[command(hide = true)]
+    Status(StatusArgs),
+    /// Ends the connection of a device of a running pterodapter
+    #[command(hide = true)]
+    Disconnect(DisconnectArgs),
+    /// Lets a running pterodapter read its configuration again, and says what has changed; no device is disconnected,
+    /// unless its certificate is not trusted any more
+    #[command(hide = true, after_help = RELOAD_EXAMPLES)]
+    Reload(ReloadArgs),
 }
 
 /// The options of `ikev2`.
@@ -188,6 +272,10 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub cacert: PathBuf,
 
+    /// Revocation lists of those CAs (PEM or DER), repeatable
+    #[arg(long, value_name = "FILE")]
+    pub crl: Vec<PathBuf>,
+
     /// Our certificate, then its intermediates (PEM)
     #[arg(long, required = true, value_name = "FILE")]
     pub cert: PathBuf,
@@ -195,6 +283,10 @@ pub struct Ikev2Args {
     /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1)
     #[arg(long, required = true, value_name = "FILE")]
     pub key: Source,
+
+    /// Append log lines to this file, too
+    #[arg(long, value_name = "FILE", display_order = 91)]
+    pub log_file: Option<PathBuf>,
 
     /// Our name, as in our certificate
     #[arg(long, value_name = "NAME", default_value = "pterodapter", help_heading = CLIENTS)]
@@ -215,6 +307,10 @@ pub struct Ikev2Args {
     /// Inner addresses of clients
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS)]
     pub client_pool: Pool,
+
+    /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
+    #[arg(long, help_heading = CLIENTS)]
+    pub allow_weak_windows_defaults: bool,
 
     /// Worker threads for ESP; 0 uses none [default: cores - 1]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
@@ -246,6 +342,11 @@ pub struct Ikev2Args {
 }
 
 impl Ikev2Args {
+    /// The option that reads standard input; there is one at most.
+    pub fn reader_of_stdin(&self) -> Option<&'static str> {
+        if self.key == Source::Stdin { Some("--key") } else { self.uplink.reader_of_stdin() }
+    }
+
     /// Refuses what clap cannot see.
     fn check_contradictions(&self) -> Result<(), String> {
         if self.ike_port == self.nat_port {
@@ -274,6 +375,14 @@ pub struct LoginArgs {
     #[arg(value_name = "TEXT", value_parser = not_secret)]
     pub text: Option<String>,
 
+    /// The control socket of the daemon
+    #[arg(long, value_name = "FILE")]
+    pub control: Option<PathBuf>,
+}
+
+/// The options of `reload`.
+#[derive(Args, Clone, Debug)]
+pub struct ReloadArgs {
     /// The control socket of the daemon
     #[arg(long, value_name = "FILE")]
     pub control: Option<PathBuf>,
@@ -546,7 +655,7 @@ mod tests {
         let error = parse(["pterodapter", "ikev2", "--help"]).unwrap_err();
         assert_eq!(error.exit_code(), 0);
         let text = error.to_string();
-        assert!(text.lines().count() <= 100, "{} lines:\n{text}", text.lines().count());
+        assert!(text.lines().count() <= 110, "{} lines:\n{text}", text.lines().count());
         for part in [
             "\nOptions:",
             "\nIKEv2 clients:",
@@ -558,6 +667,21 @@ mod tests {
             "\nExamples:",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(text.contains("\nExit codes: 0 done"), "{text}");
+        // Nothing, and -h, show what fits on a screen.
+        for (argv, code) in [(&["pterodapter"][..], 2), (&["pterodapter", "-h"], 0)] {
+            let error = parse(argv).unwrap_err();
+            let text = error.to_string();
+            assert_eq!(error.exit_code(), code);
+            assert!(text.lines().count() <= 30 && !text.contains("--listen-ip"), "{text}");
+            for part in ["Usage: pterodapter COMMAND", ", reload\n", "\nExamples:", "\nMore: "] {
+                assert!(text.contains(part), "{part} in\n{text}");
+            }
+        }
+        for command in ["login", "reload", "demo", "setup"] {
+            let text = parse(["pterodapter", command, "--help"]).unwrap_err().to_string();
+            assert!(text.contains("\nExample") && text.lines().count() <= 40, "{text}");
         }
         assert!(
             parse(["pterodapter", "--version"]).unwrap_err().to_string().contains(env!("CARGO_PKG_VERSION"))

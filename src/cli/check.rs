@@ -5,9 +5,12 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
 use crate::engine;
+use crate::engine::capture::CreateError;
 
-use super::args::{Destination, Ikev2Args};
-use super::{Failure, ikev2, settings};
+use super::args::Ikev2Args;
+use super::settings::{self, Error, Faults};
+use super::terminal::Progress;
+use super::{Failure, ikev2, logging};
 
 /// What was found, and how bad it is.
 enum Finding {
@@ -15,13 +18,16 @@ enum Finding {
     Fault(String),
     /// It works, but deserves a look.
     Warning(String),
+    /// What cannot be tried from here.
+    Note(String),
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fault(text) => write!(f, "fault: {text}"),
+            Self::Fault(text) => write!(f, "error: {text}"),
             Self::Warning(text) => write!(f, "warning: {text}"),
+            Self::Note(text) => write!(f, "note: {text}"),
         }
     }
 }
@@ -41,25 +47,47 @@ pub(super) fn run(args: &Ikev2Args) -> Result<(), Failure> {
         .map_err(|why| Failure::Runtime(format!("cannot write: {why}")))?;
     match faults {
         0 => Ok(()),
-        1 => Err(Failure::Configuration("there is a fault".to_owned())),
-        _ => Err(Failure::Configuration(format!("there are {faults} faults"))),
+        1 => Err(Failure::Configuration("there is an error".to_owned())),
+        _ => Err(Failure::Configuration(format!("there are {faults} errors"))),
     }
 }
 
 fn findings(args: &Ikev2Args) -> Vec<Finding> {
     let mut found = Vec::new();
-    match ikev2::load(args) {
-        Ok((config, warnings)) => {
-            found.extend(warnings.iter().map(|warning| Finding::Warning(warning.to_string())));
-            found.extend(page(&config.page));
+    let system = ikev2::system();
+    let (faults, warnings) = match ikev2::load(args, &system) {
+        Ok((loaded, _)) => (Vec::new(), loaded.warnings),
+        Err(broken) => {
+            let Faults { faults, warnings } = *broken;
+            (faults, warnings)
         }
-        Err(failure) => found.push(Finding::Fault(failure.parts().1.to_owned())),
-    }
+    };
+    found.extend(warnings.iter().map(|warning| Finding::Warning(warning.to_string())));
+    found.extend(faults.iter().map(|fault| match fault {
+        Error::NoCredentials { option, name } => Finding::Note(format!(
+            "{option}: credential:{name} is there only for the service (LoadCredential={name}:FILE): it was not looked at"
+        )),
+        _ => Finding::Fault(fault.to_string()),
+    }));
+    found.extend(page(&settings::page(args, &system)));
     let ports = [args.ike_port.get(), args.nat_port.get()];
     if let Err(error) = engine::try_ports(&settings::listen(args), ports) {
         found.push(Finding::Fault(ikev2::start_failure(error).parts().1.to_owned()));
     }
-    found.extend(resolution(&args.destination));
+    if let Some(path) = &args.log_file
+        && let Err(text) = logging::try_file(path)
+    {
+        found.push(Finding::Fault(text));
+    }
+    if let Some(path) = args.pcap.as_ref().filter(|path| path.symlink_metadata().is_ok()) {
+        let there = CreateError { path: path.clone(), error: io::ErrorKind::AlreadyExists.into() };
+        found.push(Finding::Fault(format!("--pcap: {there}")));
+    }
+    // Where there is a proxy, it looks up the gateway.
+    found.extend(match &args.uplink.uplink_proxy {
+        Some(proxy) => resolution("--uplink-proxy", &proxy.host, proxy.port),
+        None => resolution("--destination", &args.destination.host, args.destination.port),
+    });
     found
 }
 
@@ -79,13 +107,13 @@ fn page(addresses: &[SocketAddr]) -> Vec<Finding> {
     taken.iter().map(|one| kind(text(one))).collect()
 }
 
-fn resolution(destination: &Destination) -> Option<Finding> {
-    let Destination { host, port } = destination;
-    let why = match (host.as_str(), *port).to_socket_addrs() {
+fn resolution(option: &str, host: &str, port: u16) -> Option<Finding> {
+    let _progress = Progress::show(&format!("looking up {host}"));
+    let why = match (host, port).to_socket_addrs() {
         Ok(mut addresses) => addresses.next().is_none().then(|| "it has no address".to_owned())?,
         Err(why) => why.to_string(),
     };
     Some(Finding::Fault(format!(
-        "--destination: {host} cannot be looked up ({why}); is the name right, and does this host have DNS?"
+        "{option}: {host} cannot be looked up ({why}); is the name right, and does this host have DNS?"
     )))
 }

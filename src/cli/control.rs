@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -12,6 +13,8 @@ use super::{Failure, settings};
 
 /// A reply has at most so many octets.
 const MAX_REPLY: u64 = 4 << 20;
+/// A daemon that says nothing for so long does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connects to the daemon at `control`, or to the first one that answers.
 pub fn connect(control: Option<&Path>) -> Result<UnixStream, Failure> {
@@ -45,6 +48,27 @@ pub fn send(stream: &mut UnixStream, command: &Command) -> Result<(), Failure> {
     let mut line = Zeroizing::new(line);
     line.push(b'\n');
     stream.write_all(&line).map_err(broken)
+}
+
+/// Asks the daemon one thing.
+pub fn ask(control: Option<&Path>, command: &Command) -> Result<Reply, Failure> {
+    let mut stream = connect(control)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+    send(&mut stream, command)?;
+    Replies::new(stream).next_known().ok_or_else(not_understood)
+}
+
+/// The daemon said nothing, or something else than was asked for.
+pub fn not_understood() -> Failure {
+    Failure::Runtime(
+        "the daemon gave no answer that this version of pterodapter understands; is it of another version?"
+            .to_owned(),
+    )
+}
+
+/// Prints what the daemon says to the person.
+pub fn print(text: &str) -> Result<(), Failure> {
+    writeln!(io::stdout(), "{text}").map_err(|error| Failure::Runtime(format!("standard output: {error}")))
 }
 
 /// The connection failed.

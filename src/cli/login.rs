@@ -76,7 +76,8 @@ impl Helper {
                             return Ok(());
                         }
                     }
-                    Ok(Reply::Accepted) => {}
+                    // Answers to other commands do not come here.
+                    Ok(Reply::Accepted | Reply::Status(_) | Reply::Done { .. }) => {}
                     Ok(Reply::Refused { reason }) => self.refused(reason)?,
                     Err(_) => return Err(Failure::Runtime("the daemon has ended".to_owned())),
                 },

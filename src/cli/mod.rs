@@ -4,24 +4,31 @@
 
 mod args;
 mod capture;
+mod changes;
 mod check;
+mod completions;
 mod config_file;
 mod console;
 mod control;
 mod demo;
+mod disconnect;
 mod ikev2;
 mod logging;
 mod login;
 mod prompt;
+mod reconfigure;
+mod reload;
 mod settings;
 mod setup;
+mod status;
 mod terminal;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 
-use self::args::Command;
+use self::args::{Command, Invocation};
 
 /// Why the program ends without success; each has its exit code.
 #[derive(Debug)]
@@ -30,7 +37,7 @@ enum Failure {
     Usage(String),
     /// It broke while running: 1.
     Runtime(String),
-    /// No daemon runs that could be helped: 69 (EX_UNAVAILABLE).
+    /// No daemon runs that could be asked: 69 (EX_UNAVAILABLE).
     NoDaemon(String),
     /// The system does not permit it: 77 (EX_NOPERM).
     Permission(String),
@@ -52,7 +59,8 @@ impl Failure {
 
 /// The program: parses the options, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
-    let argv = match config_file::merge(&args::definition(), std::env::args_os().collect()) {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let argv = match config_file::merge(&args::definition(), typed.clone()) {
         Ok(argv) => argv,
         Err(error) => return fail(&Failure::Configuration(error.to_string())),
     };
@@ -60,19 +68,35 @@ pub fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(error) => return usage(&error),
     };
-    logging::init(invocation.log_level);
+    let log_file = match &invocation.command {
+        Command::Ikev2(args) => args.log_file.as_deref(),
+        _ => None,
+    };
+    if let Err(text) = logging::init(invocation.log_level, log_file) {
+        return fail(&Failure::Configuration(text));
+    }
     let outcome = match invocation.command {
-        Command::Ikev2(args) => ikev2::run(&args),
+        Command::Ikev2(args) => ikev2::run(&args, typed, invocation.options),
         Command::Check(args) => check::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Login(args) => login::run(&args),
         Command::Capture(args) => capture::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Disconnect(args) => disconnect::run(&args),
+        Command::Reload(args) => reload::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
     }
+}
+
+/// What `typed` and the configuration file say together, or in one line why they will not do.
+fn read_command_line(typed: Vec<OsString>) -> Result<Invocation, String> {
+    let argv = config_file::merge(&args::definition(), typed).map_err(|error| error.to_string())?;
+    args::parse(argv).map_err(|error| one_line(&error.to_string()))
 }
 
 fn fail(failure: &Failure) -> ExitCode {

@@ -3,23 +3,26 @@
 mod files;
 mod uplink;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::crypto::pki::{ChainError, SubjectAltName};
+use crate::crypto::pki::{ChainError, CrlError, SubjectAltName};
 use crate::crypto::{self, Certificate, TrustAnchors};
 use crate::engine::{Config, Identity, Split};
 use crate::fortivpn::cookie;
 
 use super::args::Ikev2Args;
-use files::{Files, certificates};
+use files::Files;
 
-pub use uplink::{control_of_daemon, controls_to_try};
+pub use uplink::{control_of_daemon, controls_to_try, page};
 
 const DAY: u64 = 24 * 60 * 60;
+/// A certificate that ends within this time should be renewed.
+pub const SOON: Duration = Duration::from_secs(30 * DAY);
 
 /// A configuration that will not do: which option, and what is wrong with it.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub enum Error {
     Unusable { option: &'static str, path: PathBuf, why: crypto::Error },
     /// A file of authorities holds something else.
     NotAnAuthority { path: PathBuf, why: ChainError },
+    /// A revocation list cannot be used.
+    BadList { path: PathBuf, why: CrlError },
     /// The key belongs to another certificate.
     KeyMismatch { option: &'static str, key: PathBuf, cert: PathBuf },
     /// The key needs a passphrase.
@@ -42,8 +47,6 @@ pub enum Error {
     NoLine { option: &'static str, path: PathBuf },
     /// There is no session cookie.
     NoCookie { path: PathBuf, why: cookie::Error },
-    /// A capture would overwrite a file.
-    CaptureExists { path: PathBuf },
     /// There is no directory of credentials.
     NoCredentials { option: &'static str, name: String },
 }
@@ -64,6 +67,7 @@ impl fmt::Display for Error {
                     path.display()
                 )
             }
+            Self::BadList { path, why } => write!(f, "--crl: {}: {why}", path.display()),
             Self::KeyMismatch { option, key, cert } => {
                 write!(
                     f,
@@ -88,11 +92,6 @@ impl fmt::Display for Error {
                 write!(f, "{option}: the first line of {} is empty or not text", path.display())
             }
             Self::NoCookie { path, why } => write!(f, "--cookie-file: {}: {why}", path.display()),
-            Self::CaptureExists { path } => write!(
-                f,
-                "--pcap: {} exists, and a capture overwrites nothing; give another name, or remove it",
-                path.display()
-            ),
             Self::NoCredentials { option, name } => write!(
                 f,
                 "{option}: there are no credentials here; credential:{name} needs a service with LoadCredential={name}:FILE"
@@ -102,7 +101,7 @@ impl fmt::Display for Error {
 }
 
 /// What works, but deserves a look.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// Our certificate is not from the clients' authority.
     OtherIssuer(ChainError),
@@ -110,17 +109,30 @@ pub enum Warning {
     NameNotInCertificate(String),
     /// Our certificate ends soon.
     ExpiresSoon(Duration),
+    /// The certificate of an authority ended so long ago.
+    AuthorityExpired { name: String, ago: Duration },
+    /// The certificate of an authority ends soon.
+    AuthorityExpiresSoon { name: String, left: Duration },
+    /// A revocation list takes an authority back.
+    AuthorityRevoked(String),
+    /// A newer revocation list was promised for so long ago.
+    OldList { path: PathBuf, ago: Duration },
     /// Everyone on this machine may read a secret.
     WorldReadable(PathBuf),
     /// Other machines reach the SAML listener.
     SamlListenPublic(IpAddr),
     /// The NAT64 prefix is the one for public addresses.
     WellKnownPrefix,
+    /// Clients may agree on a key exchange that can be broken.
+    WeakGroups,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::OtherIssuer(ChainError::Revoked) => {
+                f.write_str("our certificate is on a revocation list of --crl: clients may refuse it; issue a new one")
+            }
             Self::OtherIssuer(why) => write!(
                 f,
                 "our certificate does not chain to --cacert ({why}): clients must trust its issuer by other means"
@@ -131,13 +143,39 @@ impl fmt::Display for Warning {
                     "--id-hostname {name} is not among the names of our certificate: most clients will refuse it"
                 )
             }
-            Self::ExpiresSoon(left) => write!(f, "our certificate expires in {}", Days(*left)),
+            Self::ExpiresSoon(left) => write!(
+                f,
+                "our certificate expires in {}; if 'pterodapter setup' made it: sudo pterodapter setup renew",
+                Days(*left)
+            ),
+            Self::AuthorityExpired { name, ago } => write!(
+                f,
+                "--cacert: the certificate of {name:?} expired {} ago: most clients refuse what it signed",
+                Days(*ago)
+            ),
+            Self::AuthorityExpiresSoon { name, left } => {
+                write!(f, "--cacert: the certificate of {name:?} expires in {}: devices need a new CA", Days(*left))
+            }
+            Self::AuthorityRevoked(name) => {
+                write!(f, "--cacert: {name:?} is on a revocation list of --crl: it is not trusted")
+            }
+            Self::OldList { path, ago } => write!(
+                f,
+                "--crl: {}: its authority promised a newer one {} ago; what it lists stays refused, but what was revoked \
+                 since is not in it",
+                path.display(),
+                Days(*ago)
+            ),
             Self::WorldReadable(path) => {
                 write!(f, "every user of this machine can read {}: chmod 600 it", path.display())
             }
             Self::WellKnownPrefix => f.write_str(
                 "--nat64-prefix 64:ff9b::/96 is reserved for public addresses (RFC 6052): some systems refuse private \
                  ones in it; take a /96 inside 64:ff9b:1::/48, say 64:ff9b:1::/96",
+            ),
+            Self::WeakGroups => f.write_str(
+                "--allow-weak-windows-defaults: a client may agree on 1024-bit MODP, which states can break; better give \
+                 Windows the settings that 'pterodapter setup device' writes",
             ),
             Self::SamlListenPublic(ip) => {
                 write!(f, "--saml-listen {ip} is not a loopback address: other machines can answer the login")
@@ -147,7 +185,7 @@ impl fmt::Display for Warning {
 }
 
 /// A length of time, in whole days where it has some.
-struct Days(Duration);
+pub struct Days(pub Duration);
 
 impl fmt::Display for Days {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,27 +212,80 @@ pub struct System {
     pub control: Option<PathBuf>,
 }
 
+/// Digests of what options read, by their long names: to see later whether it is still the same.
+pub type Contents = BTreeMap<String, [u8; 32]>;
+
+/// A configuration with all that its options name.
+#[derive(Debug)]
+pub struct Loaded {
+    /// It.
+    pub config: Config,
+    /// What deserves a look.
+    pub warnings: Vec<Warning>,
+    /// What was read.
+    pub contents: Contents,
+}
+
+/// Everything that is wrong with the options and the files they name; at least one thing.
+#[derive(Debug)]
+pub struct Faults {
+    /// What is broken.
+    pub faults: Vec<Error>,
+    /// What works all the same, but deserves a look.
+    pub warnings: Vec<Warning>,
+}
+
+impl std::error::Error for Faults {}
+
+/// The first of them: one line.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.faults.first().map_or(Ok(()), |fault| fault.fmt(f))
+    }
+}
+
 /// Turns options into the daemon's configuration. `stdin` is read only for an option that says so.
 ///
 /// # Errors
-/// The first rule that is broken.
-pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<(Config, Vec<Warning>), Error> {
-    let mut files = Files { credentials: system.credentials.as_deref(), stdin, warnings: Vec::new() };
-    let config = Config {
-        listen: listen(args),
-        ike_port: args.ike_port.get(),
-        nat_port: args.nat_port.get(),
-        identity: identity(args, system, &mut files)?,
-        pool: args.client_pool,
-        workers: args.workers.unwrap_or(system.cores.saturating_sub(1)),
-        uplink: uplink::session(&args.uplink, &args.destination, &mut files)?,
-        transport: uplink::transport(&args.uplink, &mut files)?,
-        page: uplink::page(&args.uplink, system, &mut files.warnings),
-        sign_in: uplink::sign_in(&args.uplink, system, &mut files)?,
-        split: split(args, &mut files.warnings),
-        pcap: pcap(args)?,
-    };
-    Ok((config, files.warnings))
+/// Every rule that is broken.
+pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<Loaded, Box<Faults>> {
+    let credentials = system.credentials.as_deref();
+    let mut files =
+        Files { credentials, stdin, warnings: Vec::new(), contents: Contents::new(), faults: Vec::new() };
+    let identity = identity(args, system, &mut files);
+    let uplink = uplink::session(&args.uplink, &args.destination, &mut files);
+    let transport = uplink::transport(&args.uplink, &mut files);
+    let page = page(args, system);
+    let public = page.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback());
+    files.warnings.extend(public.map(Warning::SamlListenPublic));
+    let sign_in = uplink::sign_in(&args.uplink, system, &mut files);
+    let split = split(args, &mut files.warnings);
+    let weak_groups = args.allow_weak_windows_defaults;
+    files.warnings.extend(weak_groups.then_some(Warning::WeakGroups));
+    let Files { warnings, contents, faults, .. } = files;
+    match (identity, uplink, transport, sign_in) {
+        (Some(identity), Some(uplink), Some(transport), Some(sign_in)) if faults.is_empty() => {
+            let config = Config {
+                listen: listen(args),
+                ike_port: args.ike_port.get(),
+                nat_port: args.nat_port.get(),
+                identity,
+                pool: args.client_pool,
+                workers: args.workers.unwrap_or(system.cores.saturating_sub(1)),
+                uplink,
+                transport,
+                page,
+                metrics: args.uplink.metrics,
+                sign_in,
+                split,
+                weak_groups,
+                reload: None,
+                pcap: args.pcap.clone(),
+            };
+            Ok(Loaded { config, warnings, contents })
+        }
+        _ => Err(Box::new(Faults { faults, warnings })),
+    }
 }
 
 /// The addresses to serve on. The engine falls back to 0.0.0.0 where the system has no IPv6.
@@ -214,45 +305,88 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
     }
 }
 
-/// The engine makes the file; here `check` hears of one that is there.
-fn pcap(args: &Ikev2Args) -> Result<Option<PathBuf>, Error> {
-    match &args.pcap {
-        Some(path) if path.symlink_metadata().is_ok() => Err(Error::CaptureExists { path: path.clone() }),
-        path => Ok(path.clone()),
+fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Option<Identity> {
+    let anchors = anchors(args, system, files);
+    let chain = files.certificates("--cert", &args.cert);
+    let chain = files.keep(chain);
+    let key = files.private_key("--key", &args.key);
+    let key = files.keep(key);
+    let (own, intermediates) = chain.as_deref()?.split_first()?;
+    if let Some((_, path)) = key.as_ref().filter(|(key, _)| !key.public_matches(own)) {
+        let fault = Error::KeyMismatch { option: "--key", key: path.clone(), cert: args.cert.clone() };
+        files.faults.push(fault);
     }
-}
-
-fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Result<Identity, Error> {
-    let authorities = certificates("--cacert", &args.cacert)?;
-    let anchors = TrustAnchors::new(&authorities)
-        .map_err(|why| Error::NotAnAuthority { path: args.cacert.clone(), why })?;
-    let chain = certificates("--cert", &args.cert)?;
-    let (key, key_path) = files.private_key("--key", &args.key)?;
-    let warnings = &mut files.warnings;
-    let Some((own, intermediates)) = chain.split_first() else {
-        let why = crypto::Error::Malformed("PEM file: no certificate in it");
-        return Err(Error::Unusable { option: "--cert", path: args.cert.clone(), why });
-    };
-    if !key.public_matches(own) {
-        return Err(Error::KeyMismatch { option: "--key", key: key_path, cert: args.cert.clone() });
-    }
-    if let Some(ago) = system.wall.checked_sub(own.not_after()).filter(|ago| !ago.is_zero()) {
-        return Err(Error::Expired { path: args.cert.clone(), ago });
-    }
-    if let Some(after) = own.not_before().checked_sub(system.wall).filter(|after| !after.is_zero()) {
-        return Err(Error::NotYetValid { path: args.cert.clone(), after });
-    }
-    let left = own.not_after() - system.wall;
-    if left < Duration::from_secs(14 * DAY) {
-        warnings.push(Warning::ExpiresSoon(left));
-    }
-    if let Err(why) = anchors.verify_server(own, intermediates, system.wall) {
-        warnings.push(Warning::OtherIssuer(why));
+    match Lifetime::of(own, system.wall) {
+        Lifetime::Over(ago) => files.faults.push(Error::Expired { path: args.cert.clone(), ago }),
+        Lifetime::Ahead(after) => files.faults.push(Error::NotYetValid { path: args.cert.clone(), after }),
+        Lifetime::EndsSoon(left) => files.warnings.push(Warning::ExpiresSoon(left)),
+        Lifetime::Long => {}
     }
     if !names(own, &args.id_hostname) {
-        warnings.push(Warning::NameNotInCertificate(args.id_hostname.clone()));
+        files.warnings.push(Warning::NameNotInCertificate(args.id_hostname.clone()));
     }
-    Ok(Identity { hostname: args.id_hostname.clone(), chain, key, anchors })
+    let anchors = anchors?;
+    // Of one that is over the chain says nothing else.
+    if files.faults.is_empty()
+        && let Err(why) = anchors.verify_server(own, intermediates, system.wall)
+    {
+        files.warnings.push(Warning::OtherIssuer(why));
+    }
+    let (key, _) = key?;
+    Some(Identity { hostname: args.id_hostname.clone(), chain: chain?, key, anchors })
+}
+
+/// The clients' authorities, with what they took back.
+fn anchors(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Option<TrustAnchors> {
+    let authorities = files.certificates("--cacert", &args.cacert);
+    let authorities = files.keep(authorities)?;
+    for authority in &authorities {
+        let name = authority.display_name();
+        match Lifetime::of(authority, system.wall) {
+            Lifetime::Over(ago) => files.warnings.push(Warning::AuthorityExpired { name, ago }),
+            Lifetime::EndsSoon(left) => files.warnings.push(Warning::AuthorityExpiresSoon { name, left }),
+            Lifetime::Ahead(_) | Lifetime::Long => {}
+        }
+    }
+    let not_authority = |why| Error::NotAnAuthority { path: args.cacert.clone(), why };
+    let mut anchors = files.keep(TrustAnchors::new(&authorities).map_err(not_authority))?;
+    for path in &args.crl {
+        let lists = files.lists(path);
+        for list in files.keep(lists).unwrap_or_default() {
+            if let Some(ago) = system.wall.checked_sub(list.next_update()) {
+                files.warnings.push(Warning::OldList { path: path.clone(), ago });
+            }
+            let bad = |why| Error::BadList { path: path.clone(), why };
+            let revoked = files.keep(anchors.add_list(list).map_err(bad)).unwrap_or_default();
+            files.warnings.extend(revoked.iter().map(|ca| Warning::AuthorityRevoked(ca.display_name())));
+        }
+    }
+    Some(anchors)
+}
+
+/// How much of a certificate's time is left.
+enum Lifetime {
+    /// It begins after so long.
+    Ahead(Duration),
+    Long,
+    EndsSoon(Duration),
+    /// It ended so long ago.
+    Over(Duration),
+}
+
+impl Lifetime {
+    fn of(certificate: &Certificate, wall: Duration) -> Self {
+        let (from, until) = (certificate.not_before(), certificate.not_after());
+        if wall > until {
+            Self::Over(wall - until)
+        } else if wall < from {
+            Self::Ahead(from - wall)
+        } else if until - wall < SOON {
+            Self::EndsSoon(until - wall)
+        } else {
+            Self::Long
+        }
+    }
 }
 
 /// Whether `name` is one of the certificate's subject alternative names.
@@ -333,10 +467,11 @@ mod tests {
         }
 
         /// Loads with `more` options; `@` in them stands for the directory.
-        fn load(&self, more: &[&str]) -> Result<(Config, Vec<Warning>), Error> {
+        fn load(&self, more: &[&str]) -> Result<(Config, Vec<Warning>), Box<Faults>> {
             let mut system = system();
             system.credentials = Some(self.0.path().to_owned());
-            load(&self.args(more), &system, &b"from stdin\r\nmore"[..])
+            let loaded = load(&self.args(more), &system, &b"from stdin\r\nmore"[..])?;
+            Ok((loaded.config, loaded.warnings))
         }
     }
 
@@ -459,7 +594,7 @@ mod tests {
         );
         assert_eq!(files.load(&["--control=none"]).unwrap().0.sign_in.control, None);
         let no_v6 = System { loopback_v6: false, ..system() };
-        assert_eq!(load(&files.args(&[]), &no_v6, &b""[..]).unwrap().0.page.len(), 1);
+        assert_eq!(load(&files.args(&[]), &no_v6, &b""[..]).unwrap().config.page.len(), 1);
         let refused =
             load(&files.args(&["--username=a", "--otp=credential:x"]), &system(), &b""[..]).unwrap_err();
         assert!(refused.to_string().contains("LoadCredential=x:FILE"), "{refused}");
@@ -482,6 +617,7 @@ mod tests {
         let found = warnings(&["--cert=@short.pem", "--key=@short.key", "--cacert=@both.pem"]);
         assert_eq!(found, [Warning::ExpiresSoon(Duration::from_secs(3 * DAY))]);
 
+        assert_eq!(warnings(&["--allow-weak-windows-defaults"]), [Warning::WeakGroups]);
         assert_eq!(warnings(&["--id-hostname=192.0.2.1"]), []);
         assert_eq!(warnings(&["--id-hostname=other"]), [Warning::NameNotInCertificate("other".into())]);
         assert_eq!(
@@ -520,16 +656,92 @@ mod tests {
             (&["--username=a", "--password-file=@nowhere"], "--password-file: cannot read"),
             (&["--key=/dev/zero"], "larger than"),
             (&["--username=a", "--otp=@empty"], "--otp: the first line"),
-            (&["--pcap=@password"], "overwrites nothing"),
             (&["--cookie-file=-"], "--cookie-file: standard input: this is no session cookie"),
             (&["--user-cert=@server.pem", "--user-key=@other.key"], "--user-key: "),
             (&["--user-cert=@empty", "--user-key=@other.key"], "no certificate"),
             (&["--user-cert=@server.pem", "--user-key=@empty"], "no private key"),
             (&["--user-cert=@server.pem", "--user-key=@locked.key"], "openssl pkey"),
         ] {
-            let text = files.load(more).unwrap_err().to_string();
+            let found = files.load(more).unwrap_err();
+            let text = found.to_string();
             assert!(text.contains(says), "{more:?}: {text}");
-            assert_eq!(text.lines().count(), 1, "{text}");
+            assert_eq!((text.lines().count(), found.faults.len()), (1, 1), "{found:?}");
         }
+    }
+
+    #[test]
+    fn every_fault_is_found_at_once() {
+        let files = Files::new();
+        let found = files.load(&[
+            "--cacert=@missing",
+            "--cert=@nowhere",
+            "--key=@server.pem",
+            "--gateway-ca=@password",
+            "--username=a",
+            "--password-file=@nothing",
+            "--otp=@none",
+            "--user-cert=@no.pem",
+            "--user-key=@no.key",
+            "--uplink-proxy=http://me@proxy:1",
+            "--uplink-proxy-password-file=@gone",
+            "--saml-listen=192.0.2.1:80",
+        ]);
+        let found = found.unwrap_err();
+        let options: Vec<String> =
+            found.faults.iter().map(|f| f.to_string().split(':').next().unwrap().to_owned()).collect();
+        let expected = [
+            "--cacert",
+            "--cert",
+            "--key",
+            "--password-file",
+            "--uplink-proxy-password-file",
+            "--user-cert",
+            "--gateway-ca",
+            "--otp",
+        ];
+        assert_eq!(options, expected);
+        assert_eq!(found.warnings, [Warning::SamlListenPublic([192, 0, 2, 1].into())]);
+    }
+
+    #[test]
+    fn revocation_lists_are_of_the_clients_authorities() {
+        let files = Files::new();
+        let ca = |name: &str| Authority::new(name, WALL, 1000).unwrap();
+        let (ours, other) = (ca("ours"), ca("other"));
+        files.write("both.pem", &[ours.cert_pem(), ca("second").cert_pem()].concat());
+        let (alice, bob) =
+            (ours.issue_client("alice", WALL, 50).unwrap(), ours.issue_client("bob", WALL, 50).unwrap());
+        let alice_cert = Certificate::parse(&alice.cert_der).unwrap();
+        let list = |ca: &Authority, wall| {
+            ca.revocation_list([(alice_cert.serial(), wall)], None, wall, wall + 10 * day()).unwrap()
+        };
+        files.write("crl.pem", &list(&ours, WALL));
+        files.write("old.pem", &list(&ours, WALL - 30 * day()));
+        files.write("stranger.pem", &list(&other, WALL));
+        let load = |crl: &str| files.load(&["--cacert=@both.pem", crl]);
+        for (crl, warnings) in [
+            ("--crl=@crl.pem", vec![]),
+            ("--crl=@old.pem", vec![Warning::OldList { path: files.path("old.pem"), ago: 20 * day() }]),
+        ] {
+            let (config, found) = load(crl).unwrap();
+            let expected = [warnings, vec![Warning::OtherIssuer(ChainError::UnknownIssuer)]].concat();
+            assert_eq!(found, expected, "{crl}");
+            let anchors = &config.identity.anchors;
+            assert_eq!(anchors.verify_client(&alice_cert, &[], WALL), Err(ChainError::Revoked));
+            let bob = Certificate::parse(&bob.cert_der).unwrap();
+            assert_eq!(anchors.verify_client(&bob, &[], WALL), Ok(()));
+        }
+        for (crl, says) in [
+            ("--crl=@stranger.pem", "stranger.pem: no authority in --cacert"),
+            ("--crl=@ca.pem", "ca.pem: malformed PEM file: no revocation list in it"),
+            ("--crl=@missing.pem", "--crl: cannot read"),
+        ] {
+            let found = load(crl).unwrap_err().to_string();
+            assert!(found.contains(says), "{crl}: {found}");
+        }
+    }
+
+    fn day() -> Duration {
+        Duration::from_secs(DAY)
     }
 }

@@ -141,13 +141,53 @@ pub fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Whether colours are wanted at `out`: not where it is no terminal, or where the person (no-color.org) or the kind of
+/// terminal is against them.
+pub fn is_coloured(out: &impl IsTerminal) -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    out.is_terminal() && !no_color && std::env::var_os("TERM").is_some_and(|name| name != "dumb")
+}
+
+/// Says what is going on for longer than a moment, until this is dropped. On a terminal only.
+#[derive(Debug)]
+pub struct Progress {
+    shown: usize,
+}
+
+impl Progress {
+    /// Shows the text.
+    pub fn show(text: &str) -> Self {
+        if !io::stderr().is_terminal() {
+            return Self { shown: 0 };
+        }
+        let text = format!("{text} ...");
+        say(&text);
+        Self { shown: text.chars().count() }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown > 0 {
+            // Also terminals that know no escape sequences understand this.
+            say(&format!("\r{}\r", " ".repeat(self.shown)));
+        }
+    }
+}
+
+/// Columns and lines of the terminal at `out`.
+pub fn size(out: impl AsFd) -> Option<(usize, usize)> {
+    let size = tcgetwinsize(out).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0)?;
+    Some((size.ws_col.into(), size.ws_row.into()))
+}
+
 /// A QR code of `text` for the terminal at `out`; `None` where it would not fit, or `out` is none.
 pub fn qr_code(out: impl AsFd, text: &str) -> Option<String> {
-    let columns = tcgetwinsize(out).ok()?.ws_col;
+    let (columns, _) = size(out)?;
     if std::env::var_os("TERM").is_none_or(|name| name == "dumb") {
         return None;
     }
-    draw_qr_code(text, usize::from(columns))
+    draw_qr_code(text, columns)
 }
 
 /// Two rows of the code in each line; black on white, whatever the terminal's colours are.

@@ -1,4 +1,6 @@
-//! Ephemeral Diffie-Hellman in the forms of the KE payload (RFC 5903, RFC 8031).
+//! Ephemeral Diffie-Hellman in the forms of the KE payload (RFC 3526, RFC 5903, RFC 8031).
+
+mod modp;
 
 use std::fmt;
 
@@ -17,22 +19,30 @@ const MAX_POINT_LEN: usize = 97;
 /// A private value that is used once, and its public value.
 pub struct KeyPair {
     group: Group,
-    private: EphemeralPrivateKey,
-    public: PublicKey,
+    values: Values,
+}
+
+enum Values {
+    Curve(EphemeralPrivateKey, PublicKey),
+    Modp(modp::KeyPair),
 }
 
 impl KeyPair {
-    /// A fresh pair from the system's random generator.
+    /// A fresh pair from the system's random generator. A MODP group takes milliseconds.
     pub fn generate(group: Group) -> Result<Self, Error> {
         let alg = match group {
             Group::P256 => &ECDH_P256,
             Group::P384 => &ECDH_P384,
             Group::X25519 => &X25519,
+            Group::Modp1024 | Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
+                let values = Values::Modp(modp::KeyPair::generate(group)?);
+                return Ok(Self { group, values });
+            }
         };
         let private =
             EphemeralPrivateKey::generate(alg, &SystemRandom::new()).map_err(|_| Error::Internal)?;
         let public = private.compute_public_key().map_err(|_| Error::Internal)?;
-        Ok(Self { group, private, public })
+        Ok(Self { group, values: Values::Curve(private, public) })
     }
 
     /// The group.
@@ -40,28 +50,36 @@ impl KeyPair {
         self.group
     }
 
-    /// Key Exchange Data for the KE payload: x || y for ECP groups, 32 octets for X25519.
+    /// Key Exchange Data for the KE payload: x || y for ECP groups, 32 octets for X25519, as long as the prime for MODP
+    /// groups.
     pub fn public(&self) -> &[u8] {
-        let bytes = self.public.as_ref();
-        match (self.group, bytes) {
-            (Group::P256 | Group::P384, [UNCOMPRESSED, point @ ..]) => point,
-            _ => bytes,
+        match &self.values {
+            Values::Modp(pair) => pair.public(),
+            Values::Curve(_, public) => match (self.group, public.as_ref()) {
+                (Group::P256 | Group::P384, [UNCOMPRESSED, point @ ..]) => point,
+                (_, bytes) => bytes,
+            },
         }
     }
 
     /// The shared secret g^ir with the peer's Key Exchange Data: the x coordinate for ECP groups.
-    /// Refuses values of a wrong length, points off the curve, and X25519 values that give all zeros.
+    /// Refuses values of a wrong length, points off the curve, X25519 values that give all zeros, and numbers outside
+    /// 2..=p-2 (RFC 6989).
     pub fn agree(self, peer_public: &[u8]) -> Result<Secret, Error> {
         if peer_public.len() != self.group.public_len() {
             return Err(Error::BadPublicValue);
         }
+        let private = match self.values {
+            Values::Modp(pair) => return pair.agree(self.group, peer_public),
+            Values::Curve(private, _) => private,
+        };
         let mut point = [UNCOMPRESSED; MAX_POINT_LEN];
         let prefix = usize::from(self.group != Group::X25519);
         let point = point.get_mut(..prefix + peer_public.len()).ok_or(Error::BadPublicValue)?;
         point.get_mut(prefix..).ok_or(Error::BadPublicValue)?.copy_from_slice(peer_public);
 
-        let peer = UnparsedPublicKey::new(self.private.algorithm(), &*point);
-        agree_ephemeral(self.private, &peer, |shared| Secret::from(shared)).map_err(|_| Error::BadPublicValue)
+        let peer = UnparsedPublicKey::new(private.algorithm(), &*point);
+        agree_ephemeral(private, &peer, |shared| Secret::from(shared)).map_err(|_| Error::BadPublicValue)
     }
 }
 
@@ -75,7 +93,15 @@ impl fmt::Debug for KeyPair {
 mod tests {
     use super::*;
 
-    const ALL: [(Group, usize); 3] = [(Group::P256, 32), (Group::P384, 48), (Group::X25519, 32)];
+    const ALL: [(Group, usize); 7] = [
+        (Group::P256, 32),
+        (Group::P384, 48),
+        (Group::X25519, 32),
+        (Group::Modp1024, 128),
+        (Group::Modp2048, 256),
+        (Group::Modp3072, 384),
+        (Group::Modp4096, 512),
+    ];
 
     #[test]
     fn two_parties_agree() {
@@ -106,6 +132,9 @@ mod tests {
             ];
             match group {
                 Group::P256 | Group::P384 => bad.extend([off_curve, vec![0xff; good.len()]]),
+                Group::Modp1024 | Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
+                    bad.push(vec![0xff; good.len()]);
+                }
                 // Points of small order (RFC 7748 section 7): 1, one of order 8, and p - 1.
                 Group::X25519 => bad.extend([
                     [&[1][..], &[0; 31]].concat(),

@@ -1,7 +1,7 @@
 //! Cryptography by name: the only place that names ring (and, later, RustCrypto for what ring lacks).
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
-pub mod aead;
+pub mod cipher;
 mod der;
 pub mod dh;
 mod error;
@@ -21,4 +21,4 @@ pub use pki::{Certificate, TrustAnchors};
 pub use rng::SystemRandom;
 pub use secret::Secret;
 pub use sign::PrivateKey;
-pub use suite::{Aead, Group, Prf};
+pub use suite::{Cipher, Group, Integrity, Prf};

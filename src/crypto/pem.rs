@@ -18,6 +18,17 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, Error> {
     if found.is_empty() { Err(Error::Malformed("PEM file: no certificate in it")) } else { Ok(found) }
 }
 
+/// All revocation lists of a PEM file, in DER. Other sections are skipped; none at all is an error.
+pub fn crls(pem: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    let mut found = Vec::new();
+    for item in Items(pem) {
+        if let Item::Crl(der) = item? {
+            found.push(der.to_vec());
+        }
+    }
+    if found.is_empty() { Err(Error::Malformed("PEM file: no revocation list in it")) } else { Ok(found) }
+}
+
 /// The first private key of a PEM file: PKCS#8, PKCS#1 (RSA) or SEC1 (EC), not encrypted.
 pub fn private_key(pem: &[u8]) -> Result<PrivateKey, Error> {
     for item in Items(pem) {

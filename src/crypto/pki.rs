@@ -1,6 +1,8 @@
-//! X.509 certificates (RFC 5280): the fields that IKE needs, read by our own bounded reader. Chains: `chain`.
+//! X.509 certificates (RFC 5280): the fields that IKE needs, read by our own bounded reader. Chains: `chain`; what was
+//! taken back: `crl`.
 
 mod chain;
+mod crl;
 mod names;
 
 use std::fmt;
@@ -11,12 +13,14 @@ use super::sign::KeyKind;
 use super::{Error, hash};
 
 pub use chain::{ChainError, TrustAnchors};
+pub use crl::{Crl, CrlError};
 pub use names::SubjectAltName;
 
 /// A parsed certificate. It owns its bytes; parsing says nothing about trust.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,
+    serial: Vec<u8>,
     subject: Vec<u8>,
     issuer: Vec<u8>,
     spki: Vec<u8>,
@@ -72,6 +76,7 @@ impl PublicKeyKind {
 const WHAT: &str = "certificate";
 const DIGITAL_SIGNATURE: u8 = 0x80;
 const NON_REPUDIATION: u8 = 0x40;
+const CRL_SIGN: u8 = 0x02;
 
 impl Certificate {
     /// Reads one certificate in DER, version 1 to 3. Trailing bytes are an error.
@@ -83,7 +88,7 @@ impl Certificate {
         certificate.finish()?;
 
         tbs.optional(der::context(0))?; // version
-        tbs.value(der::INTEGER)?; // serialNumber
+        let serial = tbs.value(der::INTEGER)?;
         tbs.value(der::SEQUENCE)?; // signature
         let issuer = tbs.element(der::SEQUENCE)?;
         let mut validity = tbs.nested(der::SEQUENCE)?;
@@ -101,6 +106,7 @@ impl Certificate {
 
         let mut parsed = Self {
             der: der.to_vec(),
+            serial: serial.to_vec(),
             subject: subject.whole.to_vec(),
             issuer: issuer.whole.to_vec(),
             spki: spki.whole.to_vec(),
@@ -145,9 +151,20 @@ impl Certificate {
         &self.der
     }
 
+    /// The serial number: the content of an INTEGER, as revocation lists have it.
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
     /// The subject, a Name in DER, as in an ID payload of type ID_DER_ASN1_DN.
     pub fn subject_der(&self) -> &[u8] {
         &self.subject
+    }
+
+    /// Whether `name`, a Name in DER as in an ID payload of type ID_DER_ASN1_DN, is the subject: octet by octet, or the
+    /// same text in another kind of string. Clients that make a name from text choose the kind themselves.
+    pub fn has_subject(&self, name: &[u8]) -> bool {
+        name == self.subject || names::same_text(name, &self.subject).unwrap_or(false)
     }
 
     /// The issuer, a Name in DER.
@@ -193,6 +210,11 @@ impl Certificate {
     /// digitalSignature or nonRepudiation.
     pub fn key_usage_allows_signature(&self) -> bool {
         self.key_usage.is_none_or(|bits| bits & (DIGITAL_SIGNATURE | NON_REPUDIATION) != 0)
+    }
+
+    /// Whether the key may sign revocation lists (RFC 5280 section 4.2.1.3): no key usage extension, or one with cRLSign.
+    pub fn key_usage_allows_lists(&self) -> bool {
+        self.key_usage.is_none_or(|bits| bits & CRL_SIGN != 0)
     }
 
     /// Whether the basic constraints say CA.

@@ -1,6 +1,6 @@
-//! PRF and prf+ (RFC 7296 section 2.13) over HMAC-SHA2 (RFC 4868).
+//! PRF and prf+ (RFC 7296 section 2.13) over HMAC-SHA2 (RFC 4868) and HMAC-SHA1 (RFC 2404).
 
-use ring::hmac::{Context, HMAC_SHA256, HMAC_SHA384, HMAC_SHA512, Key, Tag};
+use ring::hmac::{Context, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256, HMAC_SHA384, HMAC_SHA512, Key, Tag};
 use zeroize::Zeroize;
 
 use super::{Error, Prf, Secret};
@@ -38,6 +38,7 @@ pub fn prf_plus(alg: Prf, key: &[u8], seed: &[&[u8]], len: usize) -> Result<Secr
 
 fn hmac_key(alg: Prf, key: &[u8]) -> Key {
     let ring_alg = match alg {
+        Prf::HmacSha1 => HMAC_SHA1_FOR_LEGACY_USE_ONLY,
         Prf::HmacSha256 => HMAC_SHA256,
         Prf::HmacSha384 => HMAC_SHA384,
         Prf::HmacSha512 => HMAC_SHA512,

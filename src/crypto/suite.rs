@@ -1,59 +1,153 @@
-//! Algorithms by their IKEv2 transform IDs (RFC 7296 section 3.3.2), with their sizes.
+//! Algorithms by their IKEv2 transform IDs (RFC 7296 section 3.3.2), with their sizes, and names for people.
 
-/// AEAD ciphers, for IKE (RFC 5282) and ESP (RFC 4106, RFC 7634). All have 4 octets of salt, an 8-octet IV on the
-/// wire and a 16-octet tag.
+use std::fmt;
+
+/// What protects IKE messages and ESP packets: an AEAD (RFC 5282, RFC 4106, RFC 7634), or AES-CBC with a MAC over the
+/// ciphertext (RFC 3602, RFC 2404, RFC 4868).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Aead {
+pub enum Cipher {
     /// ENCR_AES_GCM_16 with a 128-bit key.
     Aes128Gcm,
     /// ENCR_AES_GCM_16 with a 256-bit key.
     Aes256Gcm,
     /// ENCR_CHACHA20_POLY1305.
     ChaCha20Poly1305,
+    /// ENCR_AES_CBC with a 128-bit key.
+    Aes128Cbc(Integrity),
+    /// ENCR_AES_CBC with a 256-bit key.
+    Aes256Cbc(Integrity),
 }
 
-impl Aead {
-    /// Octets of salt behind the key.
-    pub const SALT_LEN: usize = 4;
-    /// Octets of IV on the wire.
-    pub const IV_LEN: usize = 8;
-    /// Octets of tag.
-    pub const TAG_LEN: usize = 16;
+impl Cipher {
+    /// Most octets of IV on the wire.
+    pub const MAX_IV_LEN: usize = 16;
+    /// Most octets of tag.
+    pub const MAX_TAG_LEN: usize = 32;
 
     /// Transform ID (type 1, ENCR).
     pub const fn transform_id(self) -> u16 {
         match self {
             Self::Aes128Gcm | Self::Aes256Gcm => 20,
             Self::ChaCha20Poly1305 => 28,
+            Self::Aes128Cbc(_) | Self::Aes256Cbc(_) => 12,
         }
     }
 
     /// Value of the Key Length attribute in bits; `None` where the attribute must be absent.
     pub const fn key_bits(self) -> Option<u16> {
         match self {
-            Self::Aes128Gcm => Some(128),
-            Self::Aes256Gcm => Some(256),
+            Self::Aes128Gcm | Self::Aes128Cbc(_) => Some(128),
+            Self::Aes256Gcm | Self::Aes256Cbc(_) => Some(256),
             Self::ChaCha20Poly1305 => None,
         }
     }
 
-    /// Octets of key without salt.
-    pub const fn key_len(self) -> usize {
+    /// The MAC (transform type 3, INTEG); `None` for an AEAD.
+    pub const fn integrity(self) -> Option<Integrity> {
         match self {
-            Self::Aes128Gcm => 16,
-            Self::Aes256Gcm | Self::ChaCha20Poly1305 => 32,
+            Self::Aes128Gcm | Self::Aes256Gcm | Self::ChaCha20Poly1305 => None,
+            Self::Aes128Cbc(integrity) | Self::Aes256Cbc(integrity) => Some(integrity),
         }
     }
 
-    /// Octets of key material per direction: key, then salt.
+    /// Octets of encryption key: with the 4 octets of salt of an AEAD (SK_e, RFC 5282 section 7.1).
+    pub const fn encryption_len(self) -> usize {
+        match self {
+            Self::Aes128Gcm => 16 + 4,
+            Self::Aes256Gcm | Self::ChaCha20Poly1305 => 32 + 4,
+            Self::Aes128Cbc(_) => 16,
+            Self::Aes256Cbc(_) => 32,
+        }
+    }
+
+    /// Octets of the MAC's key (SK_a); 0 for an AEAD.
+    pub const fn integrity_len(self) -> usize {
+        match self.integrity() {
+            Some(integrity) => integrity.key_len(),
+            None => 0,
+        }
+    }
+
+    /// Octets of key material per direction: the encryption key, then the MAC's (RFC 7296 section 2.17).
     pub const fn keymat_len(self) -> usize {
-        self.key_len() + Self::SALT_LEN
+        self.encryption_len() + self.integrity_len()
+    }
+
+    /// Octets of IV on the wire.
+    pub const fn iv_len(self) -> usize {
+        match self.integrity() {
+            Some(_) => 16,
+            None => 8,
+        }
+    }
+
+    /// Octets of tag (ICV) on the wire.
+    pub const fn tag_len(self) -> usize {
+        match self.integrity() {
+            Some(integrity) => integrity.tag_len(),
+            None => 16,
+        }
+    }
+
+    /// What is encrypted has a multiple of so many octets.
+    pub const fn block_len(self) -> usize {
+        match self.integrity() {
+            Some(_) => 16,
+            None => 1,
+        }
+    }
+}
+
+/// Message authentication codes (transform type 3, INTEG).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Integrity {
+    /// AUTH_HMAC_SHA1_96 (RFC 2404).
+    HmacSha1,
+    /// AUTH_HMAC_SHA2_256_128 (RFC 4868).
+    HmacSha256,
+    /// AUTH_HMAC_SHA2_384_192 (RFC 4868).
+    HmacSha384,
+    /// AUTH_HMAC_SHA2_512_256 (RFC 4868).
+    HmacSha512,
+}
+
+impl Integrity {
+    /// Transform ID (type 3, INTEG).
+    pub const fn transform_id(self) -> u16 {
+        match self {
+            Self::HmacSha1 => 2,
+            Self::HmacSha256 => 12,
+            Self::HmacSha384 => 13,
+            Self::HmacSha512 => 14,
+        }
+    }
+
+    /// Octets of key: the output of the hash.
+    pub const fn key_len(self) -> usize {
+        match self {
+            Self::HmacSha1 => 20,
+            Self::HmacSha256 => 32,
+            Self::HmacSha384 => 48,
+            Self::HmacSha512 => 64,
+        }
+    }
+
+    /// Octets of the shortened output on the wire.
+    pub const fn tag_len(self) -> usize {
+        match self {
+            Self::HmacSha1 => 12,
+            Self::HmacSha256 => 16,
+            Self::HmacSha384 => 24,
+            Self::HmacSha512 => 32,
+        }
     }
 }
 
 /// Pseudo-random functions (transform type 2). Key length equals output length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Prf {
+    /// PRF_HMAC_SHA1.
+    HmacSha1,
     /// PRF_HMAC_SHA2_256.
     HmacSha256,
     /// PRF_HMAC_SHA2_384.
@@ -66,6 +160,7 @@ impl Prf {
     /// Transform ID (type 2, PRF).
     pub const fn transform_id(self) -> u16 {
         match self {
+            Self::HmacSha1 => 2,
             Self::HmacSha256 => 5,
             Self::HmacSha384 => 6,
             Self::HmacSha512 => 7,
@@ -75,6 +170,7 @@ impl Prf {
     /// Octets of output and of preferred key.
     pub const fn output_len(self) -> usize {
         match self {
+            Self::HmacSha1 => 20,
             Self::HmacSha256 => 32,
             Self::HmacSha384 => 48,
             Self::HmacSha512 => 64,
@@ -85,6 +181,14 @@ impl Prf {
 /// Key exchange methods (transform type 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
+    /// 2, 1024-bit MODP: weak, only where it was asked for.
+    Modp1024,
+    /// 14, 2048-bit MODP (RFC 3526).
+    Modp2048,
+    /// 15, 3072-bit MODP (RFC 3526).
+    Modp3072,
+    /// 16, 4096-bit MODP (RFC 3526).
+    Modp4096,
     /// 19, 256-bit random ECP group (RFC 5903).
     P256,
     /// 20, 384-bit random ECP group (RFC 5903).
@@ -94,9 +198,24 @@ pub enum Group {
 }
 
 impl Group {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Modp1024,
+        Self::Modp2048,
+        Self::Modp3072,
+        Self::Modp4096,
+        Self::P256,
+        Self::P384,
+        Self::X25519,
+    ];
+
     /// Transform ID (type 4, KE).
     pub const fn transform_id(self) -> u16 {
         match self {
+            Self::Modp1024 => 2,
+            Self::Modp2048 => 14,
+            Self::Modp3072 => 15,
+            Self::Modp4096 => 16,
             Self::P256 => 19,
             Self::P384 => 20,
             Self::X25519 => 31,
@@ -104,21 +223,73 @@ impl Group {
     }
 
     /// The group with this transform ID, if we have it.
-    pub const fn from_transform_id(id: u16) -> Option<Self> {
-        match id {
-            19 => Some(Self::P256),
-            20 => Some(Self::P384),
-            31 => Some(Self::X25519),
-            _ => None,
-        }
+    pub fn from_transform_id(id: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.transform_id() == id)
+    }
+
+    /// True for an elliptic curve: a tenth of the cost of a MODP group, or less.
+    pub const fn is_curve(self) -> bool {
+        matches!(self, Self::P256 | Self::P384 | Self::X25519)
     }
 
     /// Octets of Key Exchange Data in a KE payload.
     pub const fn public_len(self) -> usize {
         match self {
+            Self::Modp1024 => 128,
+            Self::Modp2048 => 256,
+            Self::Modp3072 => 384,
+            Self::Modp4096 => 512,
             Self::P256 => 64,
             Self::P384 => 96,
             Self::X25519 => 32,
         }
+    }
+}
+
+impl fmt::Display for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aes128Gcm => f.write_str("AES-GCM-16-128"),
+            Self::Aes256Gcm => f.write_str("AES-GCM-16-256"),
+            Self::ChaCha20Poly1305 => f.write_str("ChaCha20-Poly1305"),
+            Self::Aes128Cbc(integrity) => write!(f, "AES-CBC-128/{integrity}"),
+            Self::Aes256Cbc(integrity) => write!(f, "AES-CBC-256/{integrity}"),
+        }
+    }
+}
+
+impl fmt::Display for Integrity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacSha1 => "HMAC-SHA1-96",
+            Self::HmacSha256 => "HMAC-SHA2-256-128",
+            Self::HmacSha384 => "HMAC-SHA2-384-192",
+            Self::HmacSha512 => "HMAC-SHA2-512-256",
+        })
+    }
+}
+
+impl fmt::Display for Prf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacSha1 => "HMAC-SHA1",
+            Self::HmacSha256 => "HMAC-SHA2-256",
+            Self::HmacSha384 => "HMAC-SHA2-384",
+            Self::HmacSha512 => "HMAC-SHA2-512",
+        })
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Modp1024 => "MODP-1024",
+            Self::Modp2048 => "MODP-2048",
+            Self::Modp3072 => "MODP-3072",
+            Self::Modp4096 => "MODP-4096",
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+            Self::X25519 => "X25519",
+        })
     }
 }

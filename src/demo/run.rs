@@ -192,6 +192,8 @@ fn start_daemon(
     };
     let config = Config {
         split: Split::default(),
+        reload: None,
+        weak_groups: false,
         listen: vec![IpAddr::V4(listen)],
         ike_port,
         nat_port,
@@ -209,6 +211,7 @@ fn start_daemon(
             ..engine::Transport::default()
         },
         page: Vec::new(),
+        metrics: false,
         sign_in: SignIn::default(),
         pcap: None,
     };

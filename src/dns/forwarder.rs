@@ -8,8 +8,6 @@ use super::dns64::{Dns64, Plan, Rewrite};
 use crate::base::{Random, Reason};
 use crate::wire::dns::{self, Header, Question};
 
-/// Queries that wait for an answer at one time.
-const CAPACITY: usize = 1024;
 /// Of them, of one client.
 const PER_CLIENT: usize = 256;
 /// Longest query.
@@ -108,6 +106,9 @@ pub struct Forwarder {
 }
 
 impl Forwarder {
+    /// Queries that wait for an answer at one time, at most.
+    pub const CAPACITY: usize = 1024;
+
     /// A forwarder without servers.
     pub fn new(rng: Box<dyn Random>) -> Self {
         Self {
@@ -185,7 +186,7 @@ impl Forwarder {
             self.refuse(client, transport, query, dns::SERVFAIL);
             return Ok(());
         }
-        if self.queries.len() >= CAPACITY || self.has_too_many(*client.ip()) {
+        if self.queries.len() >= Self::CAPACITY || self.has_too_many(*client.ip()) {
             return Err(Reason::DnsFull);
         }
         let number = self.next_query;
@@ -579,7 +580,7 @@ mod tests {
             );
             accepted += count;
         }
-        assert_eq!((accepted, f.pending()), (CAPACITY, CAPACITY));
+        assert_eq!((accepted, f.pending()), (Forwarder::CAPACITY, Forwarder::CAPACITY));
         f.handle_timeout(ms(10_000));
         assert_eq!((f.pending(), f.attempts.len(), f.poll_timeout()), (0, 0, None));
     }

@@ -248,7 +248,10 @@ mod tests {
         Device {
             id: DeviceId(id),
             identity: identity.to_owned(),
+            system: None,
             address: Ipv4Addr::new(198, 19, 255, last),
+            address6: None,
+            suite: String::new(),
             remote: ([192, 0, 2, 1], 4500).into(),
             since: Duration::ZERO,
         }

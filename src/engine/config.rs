@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use crossbeam_channel::Sender;
 
-use crate::crypto::{Certificate, PrivateKey, Secret, TrustAnchors};
+use crate::crypto::Secret;
 use crate::dns::{Dns64, Suffix};
 use crate::fortivpn;
+use crate::ike::Identity;
 use crate::nat::Prefix96;
 
 use super::desk::Request;
+use super::reload::ReloadRequest;
 use super::transport::Transport;
 
 /// Settings of one daemon.
@@ -34,12 +36,18 @@ pub struct Config {
     pub transport: Transport,
     /// Where the local page listens, and the browser comes back to; empty for none. Port 0 lets the system choose.
     pub page: Vec<SocketAddr>,
+    /// The local page also serves `/metrics`.
+    pub metrics: bool,
     /// Who helps where a sign-in needs a person.
     pub sign_in: SignIn,
     /// What takes the tunnel.
     pub split: Split,
     /// A new file for a capture of all packets, from the start.
     pub pcap: Option<PathBuf>,
+    /// Gets the wish to have the configuration read again, and answers with `Reloader::finish`.
+    pub reload: Option<Sender<ReloadRequest>>,
+    /// Take 1024-bit MODP for IKE: all that Windows has by default.
+    pub weak_groups: bool,
 }
 
 /// Who helps where a sign-in needs a person.
@@ -60,7 +68,7 @@ pub struct SignIn {
 }
 
 /// What takes the tunnel: everything, unless one of these says otherwise.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
     /// Clients get IPv6, and the company is reached inside this prefix.
     pub nat64: Option<Prefix96>,
@@ -81,19 +89,6 @@ impl Split {
         let prefix = self.nat64.filter(|_| !self.dns64_suffixes.is_empty())?;
         Some(Dns64 { prefix: prefix.octets(), suffixes: self.dns64_suffixes.clone() })
     }
-}
-
-/// Our IKEv2 identity and the clients' trust anchors.
-#[derive(Debug)]
-pub struct Identity {
-    /// Our IDr (FQDN).
-    pub hostname: String,
-    /// Our certificate, then intermediates.
-    pub chain: Vec<Certificate>,
-    /// The private key of the first certificate.
-    pub key: PrivateKey,
-    /// Certificate authorities of the clients.
-    pub anchors: TrustAnchors,
 }
 
 /// Where the stand-ins for devices that speak IPv6 begin.

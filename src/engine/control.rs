@@ -1,5 +1,5 @@
-//! The control socket: a Unix socket over which `pterodapter login` helps the daemon to sign in, and others ask things of
-//! it. Who may use it is a matter of the file's mode.
+//! The control socket: a Unix socket over which `pterodapter login` helps the daemon to sign in, and other commands
+//! look at it and steer it. Who may use it is a matter of the file's mode.
 
 pub mod message;
 
@@ -20,8 +20,10 @@ use message::{Command, Reply, SignInState};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 8;
-/// A line may have so many octets, and so many may wait to be taken.
+/// A line may have so many octets.
 const MAX_LINE: usize = 64 << 10;
+/// So many octets may wait to be taken: the status of a pool full of devices.
+const MAX_WAITING: usize = 4 << 20;
 /// Octets of one `read`.
 const READ: usize = 4096;
 /// A line, a first command, and the taking of an answer may each last so long.
@@ -63,7 +65,12 @@ pub struct Control {
     connections: [Option<Connection>; CONNECTIONS],
     first_token: usize,
     commands: VecDeque<(usize, Command)>,
+    next_ticket: u64,
 }
+
+/// An answer that comes later: whom it is for, even if somebody else has the connection's place by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket(u64);
 
 /// Somebody who is connected.
 #[derive(Debug)]
@@ -74,6 +81,8 @@ struct Connection {
     deadline: Option<Duration>,
     /// The state that it knows; `None` where it does not want to.
     watches: Option<Option<SignInState>>,
+    /// An answer will come.
+    waits: Option<Ticket>,
 }
 
 impl Control {
@@ -88,7 +97,8 @@ impl Control {
         fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed)?;
         registry.register(&mut listener, Token(first_token), Interest::READABLE).map_err(failed)?;
         let connections = Default::default();
-        Ok(Self { listener, path: path.to_owned(), connections, first_token, commands: VecDeque::new() })
+        let (path, commands) = (path.to_owned(), VecDeque::new());
+        Ok(Self { listener, path, connections, first_token, commands, next_ticket: 0 })
     }
 
     /// An event for `token`.
@@ -130,6 +140,27 @@ impl Control {
     /// Answers a command.
     pub fn reply(&mut self, now: Duration, connection: usize, reply: &Reply) {
         self.attend(connection, |connection| {
+            connection.say(reply)?;
+            connection.look_at_clock(now);
+            Some(())
+        });
+    }
+
+    /// The answer takes its time. `None` where nobody is connected any more.
+    pub fn wait(&mut self, connection: usize) -> Option<Ticket> {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let connection = self.connections.get_mut(connection)?.as_mut()?;
+        (connection.waits, connection.deadline) = (Some(ticket), None);
+        Some(ticket)
+    }
+
+    /// Answers the command that waits for it; who has gone is not looked for.
+    pub fn answer(&mut self, now: Duration, ticket: Ticket, reply: &Reply) {
+        let waits = |place: &Option<Connection>| place.as_ref().is_some_and(|c| c.waits == Some(ticket));
+        let Some(index) = self.connections.iter().position(waits) else { return };
+        self.attend(index, |connection| {
+            connection.waits = None;
             connection.say(reply)?;
             connection.look_at_clock(now);
             Some(())
@@ -186,6 +217,7 @@ impl Control {
                 output: VecDeque::new(),
                 deadline: Some(now + PATIENCE),
                 watches: None,
+                waits: None,
             };
             if let Some(place) = self.connections.get_mut(index) {
                 *place = Some(connection);
@@ -266,7 +298,7 @@ impl Connection {
         self.output.extend(serde_json::to_vec(reply).ok()?);
         self.output.push_back(b'\n');
         self.write()?;
-        (self.output.len() <= MAX_LINE).then_some(())
+        (self.output.len() <= MAX_WAITING).then_some(())
     }
 
     fn write(&mut self) -> Option<()> {
@@ -282,9 +314,10 @@ impl Connection {
         Some(())
     }
 
-    /// Who watches may do so for as long as they like, but must not leave a line half done.
+    /// Who watches or waits may do so for as long as it takes, but must not leave a line half done.
     fn look_at_clock(&mut self, now: Duration) {
-        let is_idle = self.watches.is_some() && self.input.is_empty() && self.output.is_empty();
+        let is_patient = self.watches.is_some() || self.waits.is_some();
+        let is_idle = is_patient && self.input.is_empty() && self.output.is_empty();
         self.deadline = if is_idle { None } else { self.deadline.or(Some(now + PATIENCE)) };
     }
 }
@@ -428,7 +461,7 @@ mod tests {
         }
         assert_eq!((sent > MAX_LINE - READ, lab.open()), (true, 0));
         let sleeper = lab.connect();
-        let many = Reply::Refused { reason: "x".repeat(MAX_LINE / 4) };
+        let many = Reply::Refused { reason: "x".repeat(MAX_WAITING / 4) };
         for _ in 0..100 {
             lab.control.reply(Duration::ZERO, 0, &many);
         }

@@ -1,6 +1,9 @@
 //! What the daemon counts: written by the event loop, read by anyone.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::Reason;
 
@@ -23,11 +26,11 @@ macro_rules! counters {
         }
 
         /// The counters at one moment.
-        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         pub struct Snapshot {
             $($(#[$doc])* pub $field: u64,)*
             /// Drops by reason; only those that happened.
-            pub drops: Vec<(&'static str, u64)>,
+            pub drops: BTreeMap<String, u64>,
         }
 
         impl Counters {
@@ -37,7 +40,7 @@ macro_rules! counters {
                     $($field: self.$field.load(Ordering::Relaxed),)*
                     drops: Reason::ALL
                         .iter()
-                        .map(|reason| (reason.name(), self.dropped(*reason)))
+                        .map(|reason| (reason.name().to_owned(), self.dropped(*reason)))
                         .filter(|(_, count)| *count > 0)
                         .collect(),
                 }
@@ -47,13 +50,13 @@ macro_rules! counters {
 }
 
 counters! {
-    /// ESP packets from devices that were forwarded.
+    /// Inner packets from devices that were forwarded.
     up_packets,
-    /// Their inner octets.
+    /// Their octets.
     up_bytes,
-    /// Packets sealed for devices.
+    /// Inner packets sent to devices.
     down_packets,
-    /// Octets of their ESP packets.
+    /// Their octets.
     down_bytes,
     /// Jobs done on the event loop.
     jobs_inline,

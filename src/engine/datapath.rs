@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{ChildSa, DeviceId, Now, Path, Random, Reason};
+use crate::dns::Dns64;
 use crate::esp;
 use crate::nat::icmp::{self, Kind};
 use crate::nat::limit::RateLimit;
@@ -22,8 +23,9 @@ use super::counters::add;
 use super::device::Table;
 use super::host::Host;
 use super::ike_thread::{IkeThread, Notice};
-use super::job::{self, BATCH_PACKETS, Batch, Direction, ESP_ROOM, Origin, Slot, Verdict};
+use super::job::{self, BATCH_PACKETS, Batch, Direction, Origin, SMALLEST_ROOM, Slot, Verdict};
 use super::reassembly::Reassembly;
+use super::status::{Level, Queues};
 use super::udp::{Receiver, Udp};
 use super::uplink::Uplink;
 use super::{Counters, Pool, Split, worker};
@@ -115,7 +117,7 @@ impl DataPath {
             workers,
             counters,
             pool,
-            mtu: ESP_ROOM,
+            mtu: SMALLEST_ROOM,
             under_way: 0,
             free: std::iter::repeat_with(Box::<Batch>::default).take(batches).collect(),
             dirty_up: Vec::with_capacity(batches),
@@ -127,6 +129,12 @@ impl DataPath {
             icmp_limit: RateLimit::new(ICMP_RATE.0, ICMP_RATE.1),
             pieces: Reassembly::default(),
         }
+    }
+
+    /// What the in-tunnel host makes of names from now on.
+    pub fn set_dns64(&mut self, dns64: Option<Dns64>) {
+        self.dns64 = dns64.is_some();
+        self.host.set_dns64(dns64);
     }
 
     /// The uplink came up with this address and MTU.
@@ -264,7 +272,7 @@ impl DataPath {
         if opening > 0 || (sa.tunnel.is_dear() && self.workers.len() > 0) {
             return self.collect_up(key, path, packet, seq);
         }
-        let mut slot = Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending };
+        let mut slot = Slot { range, seq, origin: Origin::Company, inner: 0, verdict: Verdict::Pending };
         job::open(&sa.tunnel, buffer, &mut slot, self.mtu, self.tap.as_deref());
         if let Some(frame) = self.finish_open(now, key, path, buffer, &slot, ike)? {
             self.frames.push(Frame { buffer: index, range: frame, device: address });
@@ -340,6 +348,8 @@ impl DataPath {
         let (sa, device) = self.table.sa_and_device(key).ok_or(Reason::EspUnknownSpi)?;
         let newest = slot.seq > sa.window.highest();
         sa.window.commit(slot.seq)?;
+        device.seen = Some(now.boot);
+        device.traffic_up.add(1, u64::from(slot.inner));
         if newest {
             device.path = path;
         }
@@ -362,7 +372,7 @@ impl DataPath {
             Verdict::Forward => match self.flows.translate_outbound(now.mono, packet) {
                 Ok(()) => {
                     add(&self.counters.up_packets, 1);
-                    add(&self.counters.up_bytes, packet.len() as u64);
+                    add(&self.counters.up_bytes, u64::from(slot.inner));
                     return Ok(Some(slot.range.start - forti::DATA_HEADER_LEN..slot.range.end));
                 }
                 Err(reason) => {
@@ -552,6 +562,18 @@ impl DataPath {
     /// True if `expire_flows` and `report_exhaustion` have something to look after.
     pub fn needs_housekeeping(&self) -> bool {
         !self.flows.is_empty() || !self.table.is_empty()
+    }
+
+    /// How full the workers, the flows and the in-tunnel host are.
+    pub fn queues(&self) -> Queues {
+        let workers = self.workers.len();
+        Queues {
+            workers,
+            batches: Level { used: self.under_way, limit: batches(workers) },
+            dns_queries: self.host.dns_queries(),
+            nat_flows: Level { used: self.flows.len(), limit: FLOWS },
+            ..Queues::default()
+        }
     }
 
     /// True if the workers have so much to do that nothing more should be taken in.

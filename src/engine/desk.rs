@@ -166,6 +166,12 @@ impl Desk {
         Self { aids, ..Self::default() }
     }
 
+    /// Other helpers, from the next request on; a code that was used does not come back, unless it is another one.
+    pub fn set_aids(&mut self, aids: Aids, otp_changed: bool) {
+        let otp = if otp_changed { aids.otp } else { self.aids.otp.take() };
+        self.aids = Aids { otp, ..aids };
+    }
+
     /// What a person has to do now.
     pub fn request(&self) -> Option<&Request> {
         self.request.as_ref()

@@ -6,9 +6,12 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{ChildSa, DeviceId, Path};
+use serde::{Deserialize, Serialize};
+
+use crate::base::{ChildSa, DeviceId, Now, Path};
 use crate::crypto;
 use crate::esp::{ReplayWindow, Sequence};
+use crate::ike;
 use crate::nat::Prefix96;
 
 use super::Pool;
@@ -58,6 +61,23 @@ pub struct Sa {
     pub sequence: Sequence,
 }
 
+/// Packets, and their octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Octets.
+    pub octets: u64,
+}
+
+impl Traffic {
+    /// Counts packets with so many octets together.
+    pub fn add(&mut self, packets: u64, octets: u64) {
+        self.packets += packets;
+        self.octets += octets;
+    }
+}
+
 /// One device.
 #[derive(Debug)]
 pub struct Device {
@@ -72,7 +92,17 @@ pub struct Device {
     /// A newer SA, and when to move to it at the latest.
     pub next_outbound: Option<(usize, Duration)>,
     /// Number of its SAs.
-    sas: usize,
+    pub sas: usize,
+    /// Authentic inner packets from it.
+    pub traffic_up: Traffic,
+    /// Inner packets sent to it.
+    pub traffic_down: Traffic,
+    /// When it last sent something authentic (boot clock).
+    pub seen: Option<Duration>,
+    /// SAs that replaced others.
+    pub child_rekeys: u64,
+    /// IKE SAs that replaced others.
+    pub ike_rekeys: u64,
     /// Packets to it, collected in this turn.
     pub down: Option<Box<Batch>>,
     /// Packets from it, collected for its worker in this turn.
@@ -148,6 +178,7 @@ impl Table {
             .entry(device)
             .and_modify(|known| {
                 known.sas += 1;
+                known.child_rekeys += u64::from(child.replaces.is_some());
                 known.next_outbound = Some((key, now + MOVE_AFTER));
             })
             .or_insert_with(|| Device {
@@ -157,6 +188,11 @@ impl Table {
                 outbound: key,
                 next_outbound: None,
                 sas: 1,
+                traffic_up: Traffic::default(),
+                traffic_down: Traffic::default(),
+                seen: None,
+                child_rekeys: 0,
+                ike_rekeys: 0,
                 down: None,
                 up: None,
                 in_flight: [0; 2],
@@ -208,6 +244,15 @@ impl Table {
             *entry = None;
         }
         Some(device)
+    }
+
+    /// Notes what the IKE core says of a device.
+    pub fn handle_ike(&mut self, now: Now, output: &ike::Output) {
+        let (ike::Output::Heard { device } | ike::Output::IkeRekeyed { device }) = output else { return };
+        if let Some(known) = self.devices.values_mut().find(|known| known.id == *device) {
+            known.seen = Some(now.boot);
+            known.ike_rekeys += u64::from(matches!(output, ike::Output::IkeRekeyed { .. }));
+        }
     }
 
     /// Moves the device's outbound traffic to this SA.
@@ -265,6 +310,11 @@ impl Table {
         self.devices.get_mut(&key)
     }
 
+    /// All devices.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
+    }
+
     /// An SA and its device.
     pub fn sa_and_device(&mut self, key: usize) -> Option<(&mut Sa, &mut Device)> {
         let sa = self.sas.get_mut(&key)?;
@@ -286,7 +336,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::{Aead, Secret};
+    use crate::crypto::{Cipher, Secret};
 
     #[test]
     fn a_device_goes_with_its_last_sa_and_brings_its_batch_back() {
@@ -295,7 +345,7 @@ mod tests {
             device: DeviceId(1),
             spi_in,
             spi_out: spi_in,
-            aead: Aead::Aes256Gcm,
+            cipher: Cipher::Aes256Gcm,
             key_in: Secret::new(vec![0; 36]),
             key_out: Secret::new(vec![0; 36]),
             address,

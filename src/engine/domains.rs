@@ -57,6 +57,19 @@ impl Domains {
         Self { domains, up: false, changed: None }
     }
 
+    /// Other names from now on. What is known of those that stay, stays. There is a change to tell of, as soon as the new
+    /// ones are looked up.
+    pub fn set_names(&mut self, now: Duration, names: &[Suffix]) {
+        let mut before = std::mem::replace(&mut self.domains, Self::new(names).domains);
+        for domain in &mut self.domains {
+            match before.iter().position(|known| known.name == domain.name) {
+                Some(place) => *domain = before.swap_remove(place),
+                None => domain.state = State::Waiting(now),
+            }
+        }
+        self.changed.get_or_insert(now);
+    }
+
     /// The uplink came up: all are looked up at once.
     pub fn handle_up(&mut self, now: Duration) {
         self.up = true;
@@ -226,6 +239,26 @@ mod tests {
         d.handle_down();
         d.handle_up(s(303));
         assert_eq!(d.poll_query(s(303)), Some(name(0)));
+    }
+
+    #[test]
+    fn other_names_keep_what_is_known_of_the_rest() {
+        let mut d = domains(2);
+        d.handle_up(s(0));
+        assert_eq!(std::iter::from_fn(|| d.poll_query(s(0))).count(), 2);
+        d.handle_resolved(s(0), &found(0, &[1], 300));
+        d.handle_resolved(s(0), &found(1, &[2], 300));
+        assert!(d.poll_change(s(0)));
+        d.set_names(s(10), &[name(1), name(2)]);
+        assert_eq!(known(&d), [2]);
+        assert_eq!((d.poll_query(s(10)), d.poll_query(s(10))), (Some(name(2)), None), "one is new");
+        assert!(!d.poll_change(s(10)), "one change, not two");
+        d.handle_resolved(s(11), &found(2, &[3], 300));
+        assert!(d.poll_change(s(11)));
+        assert_eq!(known(&d), [2, 3]);
+        d.set_names(s(12), &[]);
+        assert!(d.poll_change(s(12)), "there is nothing to wait for");
+        assert!(known(&d).is_empty());
     }
 
     #[test]

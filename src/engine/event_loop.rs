@@ -1,8 +1,11 @@
 //! The event loop: owns everything that changes per packet, and all sockets.
 
 mod captures;
+mod reload;
+mod requests;
 mod start;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +29,10 @@ use super::helper::Helpers;
 use super::ike_thread::{IkeThread, Notice, Report};
 use super::network::NetworkWatch;
 use super::page::{self, Listener, Page, Visit, Visitor};
+use super::reload::{ReloadRequest, Reloading};
 use super::service_manager::ServiceManager;
 use super::state::State;
+use super::status::{Sources, Status};
 use super::udp::Receiver;
 use super::uplink::{self, Uplink};
 use super::worker::LoopWaker;
@@ -79,12 +84,17 @@ struct EventLoop {
     ike: IkeThread,
     listener: Listener,
     page: Page,
+    /// `/metrics` is served.
+    metrics: bool,
     desk: Desk,
     helpers: Helpers,
     captures: Captures,
     control: Option<Control>,
     console: Option<Sender<Option<Request>>>,
     submissions: Channel<Submission>,
+    /// To who can read the configuration again, and back.
+    reload: Option<Sender<ReloadRequest>>,
+    reloads: Channel<Reloading>,
     state: State,
     /// Its copy for other threads.
     shown: Arc<Mutex<State>>,
@@ -99,7 +109,7 @@ struct EventLoop {
     phase: Phase,
     housekeeping: Duration,
     /// When drops were last summed up, and how many there were.
-    summary: (Duration, Vec<(&'static str, u64)>),
+    summary: (Duration, BTreeMap<String, u64>),
 }
 
 impl EventLoop {
@@ -149,6 +159,7 @@ impl EventLoop {
             || self.uplink.has_work()
             || self.ike.has_report()
             || !self.submissions.is_empty()
+            || !self.reloads.is_empty()
             || self.helpers.has_code()
             || self.captures.has_ended()
             || (matches!(self.phase, Phase::Running) && self.stop.load(Ordering::SeqCst))
@@ -211,6 +222,7 @@ impl EventLoop {
         while let Ok(submission) = self.submissions.try_recv() {
             self.submit_and_log(now, submission);
         }
+        self.serve_reloads(now);
         while let Some((question, code)) = self.helpers.poll_code() {
             self.desk.handle_code(now, question, code);
             self.serve_desk(now);
@@ -254,13 +266,11 @@ impl EventLoop {
     /// One line about what was dropped since the last one: strangers can cause drops, but no more lines.
     fn summarise_drops(&mut self, now: Now) {
         let drops = self.counters.snapshot().drops;
-        let before =
-            |name: &str| self.summary.1.iter().find(|(n, _)| *n == name).map_or(0, |(_, count)| *count);
-        let new: Vec<String> = drops
-            .iter()
-            .filter(|(name, count)| *count > before(name))
-            .map(|(name, count)| format!("{name} {}", count - before(name)))
-            .collect();
+        let more = |(name, count): (&String, &u64)| {
+            let before = self.summary.1.get(name).copied().unwrap_or(0);
+            (*count > before).then(|| format!("{name} {}", count - before))
+        };
+        let new: Vec<String> = drops.iter().filter_map(more).collect();
         if !new.is_empty() {
             log::info!("packets dropped since the last such line: {}", new.join(", "));
         }
@@ -271,6 +281,8 @@ impl EventLoop {
         while let Some(report) = self.ike.poll_report() {
             match report {
                 Report::Output(output) => self.handle_ike(now, output),
+                // For whoever asks how we are.
+                Report::Stats(_) => {}
                 Report::Idle => {
                     if let Phase::DeletingClients { until } = &mut self.phase {
                         *until = now.mono;
@@ -285,6 +297,7 @@ impl EventLoop {
             self.show_state();
             self.renew_tap();
         }
+        self.data.table.handle_ike(now, &output);
         match output {
             ike::Output::Send { path, bytes } => self.data.send_ike(&path, &bytes),
             ike::Output::Install(child) => match self.data.install(&child, now.mono) {
@@ -294,9 +307,10 @@ impl EventLoop {
             ike::Output::Remove { spi_in } => self.data.remove(spi_in),
             ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
             ike::Output::Moved { device, path } => self.data.moved(device, path),
-            ike::Output::Connected { identity, address, path, suite, .. } => {
+            ike::Output::Connected { identity, system, address, path, suite, .. } => {
                 self.manager.device_came();
-                log::info!("{identity} connected from {}, has {address}, {suite}", path.remote);
+                let system = system.map(|system| format!(" ({system})")).unwrap_or_default();
+                log::info!("{identity} connected from {}{system}, has {address}, {suite}", path.remote);
                 if std::mem::take(&mut self.browser_missed) {
                     self.uplink.handle(now, fortivpn::Input::Retry);
                 }
@@ -307,6 +321,8 @@ impl EventLoop {
                 log::info!("{identity} is gone: {why}");
             }
             ike::Output::Note(event) => log::info!("{event}"),
+            // The table has taken them.
+            ike::Output::Heard { .. } | ike::Output::IkeRekeyed { .. } => {}
         }
     }
 
@@ -374,6 +390,14 @@ impl EventLoop {
         }
     }
 
+    /// The same, where a program waits for it.
+    fn submit_and_reply(&mut self, now: Now, submission: Submission) -> Reply {
+        match self.submit(now, submission) {
+            Ok(()) => Reply::Accepted,
+            Err(refusal) => Reply::Refused { reason: refusal.to_string() },
+        }
+    }
+
     /// Hands on what the desk has for the session, for programs and for people.
     fn serve_desk(&mut self, now: Now) {
         if self.desk.poll_change() {
@@ -393,8 +417,10 @@ impl EventLoop {
 
     /// A browser on this host.
     fn handle_page(&mut self, now: Now, token: usize) {
-        let Self { listener, page, desk, state, poll, .. } = self;
-        let visit = Visit { now, state, visitor: Visitor::Local };
+        let Self { listener, page, desk, state, poll, data, uplink, ike, counters, .. } = self;
+        let status = |desk: &Desk| Status::new(&Sources { now, state, desk, data, uplink, ike, counters });
+        let metrics = self.metrics.then_some(&status as &dyn Fn(&Desk) -> Status);
+        let visit = Visit { now, state, visitor: Visitor::Local, metrics };
         let mut answer = |bytes: &[u8]| page.answer(bytes, &visit, desk);
         listener.handle_event(now.mono, token, poll.registry(), &mut answer);
         self.serve_desk(now);
@@ -403,8 +429,8 @@ impl EventLoop {
     /// Browsers of devices, at the in-tunnel host.
     fn serve_visits(&mut self, now: Now) {
         while let Some(request) = self.data.host.poll_visit() {
-            let device = self.pool.device(request.from);
-            let visit = Visit { now, state: &self.state, visitor: Visitor::Device(device) };
+            let visitor = Visitor::Device(self.pool.device(request.from));
+            let visit = Visit { now, state: &self.state, visitor, metrics: None };
             if let Some(response) = self.page.answer(&request.bytes, &visit, &mut self.desk) {
                 self.data.host.answer_visit(now, request.number, response);
             }
@@ -415,7 +441,7 @@ impl EventLoop {
     /// Does what came over the control socket.
     fn serve_control(&mut self, now: Now) {
         while let Some((connection, command)) = self.control.as_mut().and_then(Control::poll_command) {
-            let submission = match command {
+            let reply = match command {
                 Command::Login => {
                     if let Some(control) = &mut self.control {
                         control.watch(connection);
@@ -423,17 +449,21 @@ impl EventLoop {
                     self.tell_control(now);
                     continue;
                 }
-                Command::Paste { text } => Submission::Pasted(text),
-                Command::Answer { question, text } => Submission::Typed { question, text },
-                Command::Retry => Submission::Retry,
+                Command::Paste { text } => self.submit_and_reply(now, Submission::Pasted(text)),
+                Command::Answer { question, text } => {
+                    self.submit_and_reply(now, Submission::Typed { question, text })
+                }
+                Command::Retry => self.submit_and_reply(now, Submission::Retry),
+                Command::Status => Reply::Status(Box::new(self.status(now))),
+                Command::Disconnect { device } => self.disconnect(&device),
+                Command::Reload => {
+                    self.reload_for(now, connection);
+                    continue;
+                }
                 Command::Capture { device } => {
                     self.capture_for(now, connection, device.as_deref());
                     continue;
                 }
-            };
-            let reply = match self.submit(now, submission) {
-                Ok(()) => Reply::Accepted,
-                Err(refusal) => Reply::Refused { reason: refusal.to_string() },
             };
             if let Some(control) = &mut self.control {
                 control.reply(now.mono, connection, &reply);

@@ -11,6 +11,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use super::reassembly::Reassembly;
+use super::status::Level;
 use crate::base::{Now, Random, Reason};
 use crate::dns::lookup::{self, Answer, Found};
 use crate::dns::{Dns64, Forwarder, Output, Suffix, Transport};
@@ -74,6 +75,11 @@ impl Host {
             resolved: VecDeque::new(),
             next_lookup: 0,
         }
+    }
+
+    /// DNS queries that wait for an answer.
+    pub fn dns_queries(&self) -> Level {
+        Level { used: self.forwarder.pending(), limit: Forwarder::CAPACITY }
     }
 
     /// The DNS servers to ask from now on.

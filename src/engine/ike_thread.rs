@@ -8,13 +8,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
 
 use crate::base::{DeviceId, Path, Reason};
-use crate::ike::{ClientPlan, Input, Output, Responder};
+use crate::ike::{ClientPlan, Identity, Input, Output, Responder, Stats};
 
 use super::Clock;
+use super::status::Level;
 use super::worker::LoopWaker;
 
 /// Datagrams that may wait; more are dropped, and the peer retransmits.
 const DATAGRAMS: usize = 256;
+/// The loop hears of changed figures at most this often.
+const STATS_EVERY: Duration = Duration::from_secs(1);
 /// The thread looks at its timers at least this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -31,6 +34,10 @@ pub enum Notice {
     NearlyExhausted(u32),
     /// What clients get from now on.
     Plan(ClientPlan),
+    /// End the device's connection.
+    Disconnect(DeviceId),
+    /// Who we are and whom we let in from now on.
+    Identity(Box<Identity>),
     /// Delete every SA and take no new ones.
     Shutdown,
 }
@@ -42,6 +49,8 @@ pub enum Report {
     Output(Output),
     /// After `Notice::Shutdown`: every peer has answered or was given up.
     Idle,
+    /// The responder's figures have changed.
+    Stats(Stats),
 }
 
 /// The thread as the event loop sees it. Ends when this is dropped.
@@ -50,6 +59,7 @@ pub struct IkeThread {
     datagrams: Sender<(Path, Vec<u8>)>,
     notices: Sender<Notice>,
     reports: Receiver<Report>,
+    stats: Stats,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -63,7 +73,7 @@ impl IkeThread {
             Mailbox { datagrams: datagrams_in, notices: notices_in, reports: reports_out, waker }
                 .run(responder, clock);
         })?;
-        Ok(Self { datagrams, notices, reports, thread: Some(thread) })
+        Ok(Self { datagrams, notices, reports, stats: Stats::default(), thread: Some(thread) })
     }
 
     /// Hands over a datagram without its marker.
@@ -81,8 +91,22 @@ impl IkeThread {
     }
 
     /// What the responder wants.
-    pub fn poll_report(&self) -> Option<Report> {
-        self.reports.try_recv().ok()
+    pub fn poll_report(&mut self) -> Option<Report> {
+        let report = self.reports.try_recv().ok()?;
+        if let Report::Stats(stats) = report {
+            self.stats = stats;
+        }
+        Some(report)
+    }
+
+    /// The responder's figures, as they were within the last second.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Datagrams that wait.
+    pub fn mailbox(&self) -> Level {
+        Level { used: self.datagrams.len(), limit: DATAGRAMS }
     }
 
     /// True if a report waits.
@@ -114,11 +138,12 @@ struct Mailbox {
 impl Mailbox {
     fn run(self, mut responder: Responder, clock: Clock) {
         let mut stopping = false;
+        let (mut told, mut told_at) = (Stats::default(), Duration::ZERO);
         loop {
             let now = clock.now();
-            let wait = responder
-                .poll_timeout()
-                .map_or(LONGEST_WAIT, |at| at.saturating_sub(now.mono).min(LONGEST_WAIT));
+            let stats_due = (responder.stats() != told).then_some(told_at + STATS_EVERY);
+            let due = responder.poll_timeout().into_iter().chain(stats_due).min();
+            let wait = due.map_or(LONGEST_WAIT, |at| at.saturating_sub(now.mono).min(LONGEST_WAIT));
             // Notices first: they are few, and an answer may wait for one.
             let notice = self.notices.try_recv().ok();
             let (notice, datagram) = match notice {
@@ -157,6 +182,12 @@ impl Mailbox {
                 stopping = false;
                 let _ = self.reports.send(Report::Idle);
             }
+            let stats = responder.stats();
+            if stats != told && now.mono >= told_at + STATS_EVERY {
+                reported = true;
+                (told, told_at) = (stats, now.mono);
+                let _ = self.reports.send(Report::Stats(stats));
+            }
             if reported {
                 self.waker.wake();
             }
@@ -171,6 +202,8 @@ fn input(notice: Notice) -> Input<'static> {
         Notice::Moved(device, path) => Input::Moved { device, path },
         Notice::NearlyExhausted(spi_in) => Input::NearlyExhausted { spi_in },
         Notice::Plan(plan) => Input::Plan(plan),
+        Notice::Disconnect(device) => Input::Disconnect(device),
+        Notice::Identity(identity) => Input::Identity(identity),
         Notice::Shutdown => Input::Shutdown,
     }
 }

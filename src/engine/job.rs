@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::{ChildSa, Path, Reason, TrafficSelector};
-use crate::crypto;
+use crate::crypto::{self, Cipher};
 use crate::esp;
 use crate::nat::icmp::Kind;
 use crate::nat::nat64::{
@@ -18,9 +18,6 @@ use crate::wire::{checksum, forti, ip::Ipv4, ppp};
 use super::Pool;
 use super::capture::{Point, Tap};
 
-/// Octets in front of a packet to be sealed: ESP header and IV. After opening, the frame header of the uplink
-/// overwrites the spent IV.
-pub const HEADROOM: usize = esp::HEADROOM;
 /// Octets of one batch buffer: a GSO send carries at most 65,507.
 pub const BATCH_BYTES: usize = 64 << 10;
 /// Packets in one batch: the kernel's limit of GSO segments.
@@ -32,13 +29,17 @@ const TCP_OVERHEAD: u16 = 40;
 const TCP_OVERHEAD6: u16 = 60;
 /// An IPv6 header is so much longer than an IPv4 header.
 const NAT64_GROWTH: usize = 20;
-/// Next to the inner packet, ESP in UDP over IPv4 takes 60 octets and the trailer: what fits 1500 octets.
-pub const ESP_ROOM: u16 = 1438;
+/// Octets of a packet on most links between a device and us.
+const OUTER_MTU: usize = 1500;
+/// An inner packet of so many octets fits such a link, whatever the cipher.
+pub const SMALLEST_ROOM: u16 = 1406;
 
 /// The immutable part of a Child SA, shared with the workers.
 #[derive(Debug)]
 pub struct Tunnel {
     esp: esp::Sa,
+    /// The largest inner packet, in octets, that crosses most links in one piece.
+    room: u16,
     pool: Pool,
     nat64: Option<Mapping>,
 }
@@ -50,7 +51,9 @@ impl Tunnel {
             let shadow = pool.shadow(child.address)?;
             Some(Mapping::new(prefix?, child.address6?, shadow, pool.host()))
         };
-        Ok(Self { esp: esp::Sa::new(child)?, pool, nat64: mapping() })
+        let esp = esp::Sa::new(child)?;
+        let room = u16::try_from(esp.inner_mtu(OUTER_MTU)).unwrap_or(SMALLEST_ROOM);
+        Ok(Self { esp, room, pool, nat64: mapping() })
     }
 
     /// How the device's IPv6 packets are translated, if it has IPv6.
@@ -60,7 +63,17 @@ impl Tunnel {
 
     /// True where a packet costs so much that a hop to another core is cheap beside it.
     pub fn is_dear(&self) -> bool {
-        self.esp.aead() == crypto::Aead::ChaCha20Poly1305
+        !matches!(self.cipher(), Cipher::Aes128Gcm | Cipher::Aes256Gcm)
+    }
+
+    /// The cipher, which says where the parts of a packet are.
+    pub fn cipher(&self) -> Cipher {
+        self.esp.cipher()
+    }
+
+    /// The largest inner packet, in octets, that crosses most links in one piece.
+    pub fn room(&self) -> u16 {
+        self.room
     }
 }
 
@@ -94,6 +107,8 @@ pub struct Slot {
     pub seq: u32,
     /// What it is.
     pub origin: Origin,
+    /// Octets of the packet inside ESP, once opened or sealed.
+    pub inner: u32,
     /// The result.
     pub verdict: Verdict,
 }
@@ -155,7 +170,7 @@ impl Default for Batch {
             device: 0,
             path: None,
             direction: Direction::Down,
-            mtu: ESP_ROOM,
+            mtu: SMALLEST_ROOM,
             tap: None,
         }
     }
@@ -179,23 +194,25 @@ impl Batch {
         }
         room.copy_from_slice(packet);
         self.used = range.end;
-        self.slots.push(Slot { range, seq, origin: Origin::Company, verdict: Verdict::Pending });
+        self.slots.push(Slot { range, seq, origin: Origin::Company, inner: 0, verdict: Verdict::Pending });
         true
     }
 
-    /// Appends an inner packet to be sealed, leaving room for headers and trailer. False where it does not fit.
+    /// Appends an inner packet to be sealed by the batch's tunnel, leaving room for headers and trailer. False where it
+    /// does not fit.
     pub fn push_plain(&mut self, packet: &[u8], origin: Origin) -> bool {
+        let Some(tunnel) = self.tunnel.as_deref() else { return false };
         let growth = if origin == Origin::CompanyNat64 { NAT64_GROWTH } else { 0 };
-        let start = self.used + HEADROOM + growth;
+        let start = self.used + tunnel.esp.headroom() + growth;
         let range = start..start + packet.len();
-        let end = self.used + esp::sealed_len(packet.len() + growth);
+        let end = self.used + tunnel.esp.sealed_len(packet.len() + growth);
         if self.slots.len() >= BATCH_PACKETS || end > self.buf.len() {
             return false;
         }
         let Some(room) = self.buf.get_mut(range.clone()) else { return false };
         room.copy_from_slice(packet);
         self.used = end;
-        self.slots.push(Slot { range, seq: 0, origin, verdict: Verdict::Pending });
+        self.slots.push(Slot { range, seq: 0, origin, inner: 0, verdict: Verdict::Pending });
         true
     }
 
@@ -228,6 +245,7 @@ fn open_checked(
     let start = slot.range.start;
     let sealed = buf.get_mut(slot.range.clone()).ok_or(Reason::EspMalformed)?;
     let opened = esp::open(&tunnel.esp, sealed)?;
+    slot.inner = opened.inner.len() as u32;
     slot.range = start + opened.inner.start..start + opened.inner.end;
     if let Some(tap) = tap {
         let packet = sealed.get(opened.inner.clone()).unwrap_or_default();
@@ -278,7 +296,7 @@ fn admit_v4(
         return Ok(Verdict::Fragment);
     }
     lower_ttl(packet);
-    mtu::clamp_mss(packet, mtu.min(ESP_ROOM).saturating_sub(TCP_OVERHEAD));
+    mtu::clamp_mss(packet, mtu.min(tunnel.room).saturating_sub(TCP_OVERHEAD));
     Ok(Verdict::Forward)
 }
 
@@ -300,7 +318,7 @@ fn admit_v6(
     if !selected(&tunnel.esp.ts_local, company, None, next_header) {
         return Err(Reason::InnerSelector);
     }
-    let limits = Limits::new(usize::from(ESP_ROOM), usize::from(mtu));
+    let limits = Limits::new(usize::from(tunnel.room), usize::from(mtu));
     let outside = slot.range.start - inner.start;
     let range = match translate_v6_to_v4(mapping, &limits, sealed, inner, slot.seq as u16) {
         Ok(range) => range,
@@ -321,13 +339,13 @@ fn admit_v6(
     if ip.total_len > usize::from(mtu) {
         return Ok(Verdict::Fragment);
     }
-    mtu::clamp_mss(packet, nat64_mss(mtu));
+    mtu::clamp_mss(packet, nat64_mss(tunnel, mtu));
     Ok(Verdict::Forward)
 }
 
 /// The MSS between a device that speaks IPv6 and the company: the smaller of what the two tunnels carry.
-fn nat64_mss(mtu: u16) -> u16 {
-    mtu.saturating_sub(TCP_OVERHEAD).min(ESP_ROOM - TCP_OVERHEAD6)
+fn nat64_mss(tunnel: &Tunnel, mtu: u16) -> u16 {
+    mtu.saturating_sub(TCP_OVERHEAD).min(tunnel.room.saturating_sub(TCP_OVERHEAD6))
 }
 
 /// Where a device may send to: the in-tunnel host has a verdict of its own, other devices are not reached.
@@ -352,11 +370,11 @@ pub fn is_simple(packet: &[u8]) -> bool {
         let len = ip.total_len + NAT64_GROWTH;
         room_in_front(packet) == NAT64_GROWTH
             && !ip.is_fragment()
-            && (len <= MIN_MTU || (ip.dont_fragment && len <= usize::from(ESP_ROOM)))
+            && (len <= MIN_MTU || (ip.dont_fragment && len <= usize::from(SMALLEST_ROOM)))
     })
 }
 
-/// Seals the inner packet at `slot.range` in place, with `HEADROOM` octets in front of it. Afterwards
+/// Seals the inner packet at `slot.range` in place, with the headroom of `push_plain` in front of it. Afterwards
 /// `slot.range` is the ESP packet. `mtu` is the largest inner packet that the uplink carries, for the MSS.
 pub fn seal(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16, tap: Option<&Tap>) {
     slot.verdict = seal_checked(tunnel, buf, slot, mtu, tap).unwrap_or_else(Verdict::Drop);
@@ -381,8 +399,9 @@ fn seal_checked(
         let packet = buf.get(slot.range.clone()).unwrap_or_default();
         tap.record(Point::ToDevice, Some(tunnel.esp.address), packet);
     }
-    let start = slot.range.start.checked_sub(HEADROOM).ok_or(Reason::InnerMalformed)?;
+    let start = slot.range.start.checked_sub(tunnel.esp.headroom()).ok_or(Reason::InnerMalformed)?;
     let room = buf.get_mut(start..).ok_or(Reason::InnerMalformed)?;
+    slot.inner = slot.range.len() as u32;
     let sealed = esp::seal(&tunnel.esp, slot.seq, room, slot.range.len())?;
     slot.range = start..start + sealed;
     Ok(Verdict::Forward)
@@ -399,7 +418,7 @@ fn prepare_v4(tunnel: &Tunnel, buf: &mut [u8], slot: &Slot, mtu: u16) -> Result<
         return Ok(Verdict::Answer(Reason::TtlExceeded, Kind::TtlExceeded));
     }
     lower_ttl(packet);
-    mtu::clamp_mss(packet, mtu.min(ESP_ROOM).saturating_sub(TCP_OVERHEAD));
+    mtu::clamp_mss(packet, mtu.min(tunnel.room).saturating_sub(TCP_OVERHEAD));
     Ok(Verdict::Forward)
 }
 
@@ -411,8 +430,8 @@ fn prepare_v6(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16) -> Res
     let own = buf.get_mut(base..slot.range.end).ok_or(Reason::InnerMalformed)?;
     let packet = own.get_mut(NAT64_GROWTH..).ok_or(Reason::InnerMalformed)?;
     let port = source_port(&Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?, packet);
-    mtu::clamp_mss(packet, nat64_mss(mtu));
-    let limits = Limits::new(usize::from(ESP_ROOM), usize::from(mtu));
+    mtu::clamp_mss(packet, nat64_mss(tunnel, mtu));
+    let limits = Limits::new(usize::from(tunnel.room), usize::from(mtu));
     let whole = NAT64_GROWTH..own.len();
     match translate_v4_to_v6(mapping, &limits, own, whole) {
         Ok(Translated::Whole(range)) if range.start == 0 => slot.range = base..base + range.end,

@@ -8,7 +8,9 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use socket2::{Domain, Protocol, Socket, Type};
+#[cfg(target_os = "linux")]
+use socket2::Protocol;
+use socket2::{Socket, Type};
 
 use super::sys;
 
@@ -87,14 +89,23 @@ impl ServiceManager {
         Ok(taken)
     }
 
-    /// The sockets are open.
+    /// The sockets are open, or a reload is done.
     pub fn ready(&self) {
-        self.tell(&NotifyState::Ready);
+        self.tell(&[NotifyState::Ready]);
+    }
+
+    /// The configuration is read again; [`ServiceManager::ready`] follows. The time tells systemd that this is about what
+    /// it asked for (Type=notify-reload).
+    pub fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(time) => self.tell(&[NotifyState::Reloading, time]),
+            Err(error) => log::debug!("the service manager does not hear of the reload: {error}"),
+        }
     }
 
     /// An orderly end begins.
     pub fn stopping(&self) {
-        self.tell(&NotifyState::Stopping);
+        self.tell(&[NotifyState::Stopping]);
     }
 
     /// How the uplink is now.
@@ -126,17 +137,17 @@ impl ServiceManager {
             && *next <= now
         {
             *next = now + *interval;
-            self.tell(&NotifyState::Watchdog);
+            self.tell(&[NotifyState::Watchdog]);
         }
         if self.told != Some((self.uplink, self.devices)) {
             self.told = Some((self.uplink, self.devices));
-            self.tell(&NotifyState::Status(&format!("{}; devices: {}", self.uplink, self.devices)));
+            self.tell(&[NotifyState::Status(&format!("{}; devices: {}", self.uplink, self.devices))]);
         }
     }
 
-    fn tell(&self, state: &NotifyState<'_>) {
+    fn tell(&self, state: &[NotifyState<'_>]) {
         if self.listening
-            && let Err(error) = sd_notify::notify(std::slice::from_ref(state))
+            && let Err(error) = sd_notify::notify(state)
         {
             log::debug!("the service manager does not hear us: {error}");
         }
@@ -145,15 +156,12 @@ impl ServiceManager {
 
 fn udp_socket(fd: RawFd) -> Result<(SocketAddr, Socket), HandoverError> {
     let socket = Socket::from(sys::duplicate(fd).map_err(HandoverError::Announcement)?);
-    let is = |socket: &Socket| {
-        Some(
-            matches!(socket.domain().ok()?, Domain::IPV4 | Domain::IPV6)
-                && socket.r#type().ok()? == Type::DGRAM
-                && socket.protocol().ok()? == Some(Protocol::UDP),
-        )
-    };
+    let datagrams = socket.r#type().is_ok_and(|kind| kind == Type::DGRAM);
+    // Only systemd hands sockets over, and only Linux tells the protocol.
+    #[cfg(target_os = "linux")]
+    let datagrams = datagrams && socket.protocol().is_ok_and(|protocol| protocol == Some(Protocol::UDP));
     match socket.local_addr().ok().and_then(|address| address.as_socket()) {
-        Some(address) if is(&socket) == Some(true) => Ok((address, socket)),
+        Some(address) if datagrams => Ok((address, socket)),
         _ => Err(HandoverError::NotUdp(fd)),
     }
 }

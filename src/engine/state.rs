@@ -1,8 +1,10 @@
 //! How things are, for people: the local page and the control socket show it.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::{DeviceId, Now, Path};
 use crate::fortivpn::{self, TunnelConfig};
@@ -12,7 +14,8 @@ use crate::ike;
 const ERRORS: usize = 10;
 
 /// How the uplink is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Uplink {
     /// The gateway is being reached, or signed in to.
     #[default]
@@ -30,6 +33,16 @@ pub enum Uplink {
 }
 
 impl Uplink {
+    /// All of them, with their words.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Connecting, "connecting"),
+        (Self::Waiting, "waiting"),
+        (Self::Up, "up"),
+        (Self::Down, "down"),
+        (Self::Failed, "failed"),
+        (Self::Stopped, "stopped"),
+    ];
+
     /// One line for people.
     pub fn describe(self) -> &'static str {
         match self {
@@ -50,10 +63,16 @@ pub struct Device {
     pub id: DeviceId,
     /// Its authenticated identity.
     pub identity: String,
+    /// Its system, as far as its messages tell.
+    pub system: Option<ike::System>,
     /// Its inner address.
     pub address: Ipv4Addr,
+    /// Its inner IPv6 address, where it has one.
+    pub address6: Option<Ipv6Addr>,
     /// Where it is.
     pub remote: SocketAddr,
+    /// The algorithms, for people.
+    pub suite: String,
     /// Since when (wall clock, since 1970).
     pub since: Duration,
 }
@@ -61,6 +80,8 @@ pub struct Device {
 /// How things are now. Times are wall clock, since 1970.
 #[derive(Clone, Debug, Default)]
 pub struct State {
+    /// When the daemon started.
+    pub started: Duration,
     /// The gateway, as it was given.
     pub gateway: String,
     /// How the uplink is.
@@ -80,7 +101,7 @@ pub struct State {
 impl State {
     /// Nothing has happened yet.
     pub fn new(gateway: String, now: Now) -> Self {
-        Self { gateway, since: now.wall, ..Self::default() }
+        Self { gateway, started: now.wall, since: now.wall, ..Self::default() }
     }
 
     /// The session said something. True if that changed anything.
@@ -134,18 +155,38 @@ impl State {
     /// A device came, went or moved. True if one did.
     pub fn handle_ike(&mut self, now: Now, output: &ike::Output) -> bool {
         match output {
-            ike::Output::Connected { device, identity, address, path, .. } => self.devices.push(Device {
-                id: *device,
-                identity: identity.clone(),
-                address: *address,
-                remote: path.remote,
-                since: now.wall,
-            }),
+            ike::Output::Connected { device, identity, system, address, address6, path, suite } => {
+                self.devices.push(Device {
+                    id: *device,
+                    identity: identity.clone(),
+                    system: *system,
+                    address: *address,
+                    address6: *address6,
+                    remote: path.remote,
+                    suite: suite.clone(),
+                    since: now.wall,
+                });
+            }
             ike::Output::Gone { device, .. } => self.devices.retain(|known| known.id != *device),
             ike::Output::Moved { device, path } => self.moved(*device, *path),
             _ => return false,
         }
         true
+    }
+
+    /// What the gateway gave, while the tunnel is up.
+    pub fn present_tunnel(&self) -> Option<&TunnelConfig> {
+        self.tunnel.as_ref().filter(|_| self.uplink == Uplink::Up)
+    }
+
+    /// The connected devices that a person means: the one of this number, or else all of this identity.
+    pub fn find(&self, name: &str) -> impl Iterator<Item = &Device> {
+        let number = name.parse().ok().map(DeviceId);
+        let number = number.filter(|number| self.devices.iter().any(|device| device.id == *number));
+        self.devices.iter().filter(move |device| match number {
+            Some(number) => device.id == number,
+            None => device.identity.eq_ignore_ascii_case(name),
+        })
     }
 
     /// The device is somewhere else.
@@ -158,5 +199,48 @@ impl State {
     fn note_error(&mut self, now: Now, text: String) {
         self.errors.push_front((now.wall, text));
         self.errors.truncate(ERRORS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_uplink_are_those_on_the_socket() {
+        for (uplink, word) in Uplink::ALL {
+            assert_eq!(serde_json::to_string(&uplink).unwrap(), format!("\"{word}\""));
+        }
+    }
+
+    #[test]
+    fn a_device_is_found_by_number_or_identity() {
+        let mut state = State::default();
+        for (id, identity) in [(1, "alice@example.com"), (2, "3"), (3, "bob"), (4, "alice@example.com")] {
+            state.devices.push(Device {
+                id: DeviceId(id),
+                identity: identity.to_owned(),
+                system: None,
+                address: Ipv4Addr::UNSPECIFIED,
+                address6: None,
+                remote: ([192, 0, 2, 1], 4500).into(),
+                suite: String::new(),
+                since: Duration::ZERO,
+            });
+        }
+        for (name, expected) in [
+            ("1", &[1][..]),
+            ("Alice@Example.com", &[1, 4]),
+            ("3", &[3]),
+            ("bob", &[3]),
+            ("5", &[]),
+            ("", &[]),
+            ("alice", &[]),
+        ] {
+            let found: Vec<u32> = state.find(name).map(|device| device.id.0).collect();
+            assert_eq!(found, expected, "{name}");
+        }
+        state.devices.retain(|device| device.id.0 != 3);
+        assert_eq!(state.find("3").map(|device| device.id.0).collect::<Vec<_>>(), [2], "now it is a name");
     }
 }

@@ -27,6 +27,7 @@ use crate::base::{Now, Random, Reason};
 use crate::fortivpn::{self, CloseReason, Input, Output, Session};
 use crate::wire::{forti, ppp};
 
+use super::status::Level;
 use super::transport::Transport;
 use super::worker::LoopWaker;
 use connect::Race;
@@ -75,14 +76,29 @@ struct Place {
     deadline: Duration,
 }
 
+/// How the gateway is reached and recognised, with the TLS settings that follow from it.
+#[derive(Debug)]
+pub struct Way {
+    transport: Transport,
+    tls_config: Arc<ClientConfig>,
+}
+
+impl Way {
+    /// Makes the TLS settings.
+    pub fn new(transport: Transport) -> Result<Self, rustls::Error> {
+        Ok(Self { tls_config: tls::client_config(&transport)?, transport })
+    }
+}
+
 /// The session and its connection. The event loop owns it.
 pub struct Uplink {
     session: Session,
     link: Link,
     /// Why the present address will not do, until `poll` goes on to the next.
     failed: Option<CloseReason>,
-    tls_config: Arc<ClientConfig>,
-    transport: Transport,
+    way: Way,
+    /// Another one, from the next connection on.
+    next_way: Option<Way>,
     /// The gateway; an IPv6 address has no brackets.
     host: String,
     port: u16,
@@ -105,14 +121,14 @@ impl Uplink {
     /// An uplink that has not started yet. Its sockets have [`TOKENS`] tokens from `first_token` on.
     pub fn new(
         config: fortivpn::Config,
-        transport: Transport,
+        way: Way,
         random: Box<dyn Random>,
         waker: Arc<LoopWaker>,
         first_token: Token,
-    ) -> Result<Self, rustls::Error> {
-        Ok(Self {
-            tls_config: tls::client_config(&transport)?,
-            transport,
+    ) -> Self {
+        Self {
+            way,
+            next_way: None,
             host: config.host.trim_matches(['[', ']']).to_owned(),
             port: config.port,
             session: Session::new(config, random),
@@ -127,7 +143,12 @@ impl Uplink {
             scratch: Scratch::new(),
             last_sent: Duration::ZERO,
             suspended: Duration::ZERO,
-        })
+        }
+    }
+
+    /// Takes another way from the next connection on.
+    pub fn set_way(&mut self, way: Way) {
+        self.next_way = Some(way);
     }
 
     /// An event for the session.
@@ -175,6 +196,14 @@ impl Uplink {
     /// When the gateway ends the session (boot clock), where that is known.
     pub fn session_ends(&self) -> Option<Duration> {
         self.session.session_ends()
+    }
+
+    /// Octets that the socket has not taken yet.
+    pub fn queue(&self) -> Level {
+        match &self.link {
+            Link::Open(tls) => tls.queue(),
+            _ => Level { used: 0, limit: tls::QUEUE_LIMIT },
+        }
     }
 
     /// True if a read may find something.
@@ -250,7 +279,7 @@ impl Uplink {
     }
 
     fn keepalive_at(&self) -> Option<Duration> {
-        self.transport.keepalive.filter(|_| self.session.is_up()).map(|after| self.last_sent + after)
+        self.way.transport.keepalive.filter(|_| self.session.is_up()).map(|after| self.last_sent + after)
     }
 
     /// True if `poll` has something to do at once.
@@ -284,11 +313,15 @@ impl Uplink {
 
     fn resolve(&mut self, now: Now) {
         self.disconnect(false);
+        if let Some(way) = self.next_way.take() {
+            (self.way, self.served, self.bad_proxy_user) = (way, None, false);
+        }
         self.attempt += 1;
-        let proxy = self.transport.proxy.as_ref().map(|proxy| (proxy.host.clone(), proxy.port));
+        let proxy = self.way.transport.proxy.as_ref().map(|proxy| (proxy.host.clone(), proxy.port));
         let (host, port) = proxy.unwrap_or_else(|| (self.host.clone(), self.port));
-        if !self.transport.addresses.is_empty() {
-            let addresses = self.transport.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        if !self.way.transport.addresses.is_empty() {
+            let addresses =
+                self.way.transport.addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
             return self.dial(addresses);
         }
         self.link = Link::Resolving { deadline: now.mono + RESOLVE_TIMEOUT };
@@ -382,7 +415,7 @@ impl Uplink {
         stream: mio::net::TcpStream,
         at: Place,
     ) -> Result<Link, (Place, CloseReason)> {
-        let Some(proxy) = &self.transport.proxy else { return self.secure(now, stream, &[], at) };
+        let Some(proxy) = &self.way.transport.proxy else { return self.secure(now, stream, &[], at) };
         let dialogue = match Dialogue::new(proxy, &self.host, self.port) {
             _ if self.bad_proxy_user => Err(Refusal::BadUser),
             dialogue => dialogue,
@@ -401,7 +434,7 @@ impl Uplink {
         early: &[u8],
         at: Place,
     ) -> Result<Link, (Place, CloseReason)> {
-        let name = match &self.transport.server_name {
+        let name = match &self.way.transport.server_name {
             Some(name) => Ok(name.clone()),
             None => ServerName::try_from(self.host.clone()),
         };
@@ -410,7 +443,7 @@ impl Uplink {
             Err(error) => return Err((at, CloseReason::Resolve(error.to_string()))),
         };
         let at = Place { deadline: now.mono + HANDSHAKE_TIMEOUT, ..at };
-        match Tls::new(stream, early, name, Arc::clone(&self.tls_config)) {
+        match Tls::new(stream, early, name, Arc::clone(&self.way.tls_config)) {
             Ok(tls) => Ok(Link::Securing { tls: Box::new(tls), at }),
             Err(ended) => Err((at, self.close_reason(ended))),
         }
@@ -462,7 +495,7 @@ impl Uplink {
     }
 
     fn close_reason(&self, ended: Ended) -> CloseReason {
-        ended.close_reason(self.transport.client.is_some())
+        ended.close_reason(self.way.transport.client.is_some())
     }
 }
 

@@ -4,8 +4,8 @@
 //! immutable [`Sa`], so they run on any thread; [`ReplayWindow`] and [`Sequence`] belong to the one owner of the SA.
 //!
 //! ```text
-//! SPI 4 | sequence 4 | IV 8 | inner packet | pad 0..3 | pad length 1 | next header 1 | tag 16
-//! '----- AAD -----'         '------------------- encrypted -------------------------'
+//! SPI 4 | sequence 4 | IV 8 or 16 | inner packet | pad | pad length 1 | next header 1 | tag 12..32
+//! '----- AAD -----'               '---------------- encrypted -------------------'
 //! ```
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
@@ -16,23 +16,19 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use crate::base::{ChildSa, DeviceId, Reason, TrafficSelector};
-use crate::crypto::aead::AeadKey;
-use crate::crypto::{self, Aead};
+use crate::crypto::cipher::CipherKey;
+use crate::crypto::{self, Cipher};
 
 pub use replay::ReplayWindow;
 pub use sequence::Sequence;
 
-/// Octets in front of the inner packet: ESP header and IV.
-pub const HEADROOM: usize = ESP_HEADER_LEN + Aead::IV_LEN;
-/// Most octets behind the inner packet: padding, trailer and tag.
-pub const TAILROOM: usize = ALIGNMENT - 1 + TRAILER_LEN + Aead::TAG_LEN;
-
 const ESP_HEADER_LEN: usize = 8;
 /// Pad length and next header.
 const TRAILER_LEN: usize = 2;
-/// What is encrypted has a multiple of this length (RFC 4303 section 2.4).
+/// What is encrypted has a multiple of this length at least (RFC 4303 section 2.4).
 const ALIGNMENT: usize = 4;
-const MIN_LEN: usize = HEADROOM + ALIGNMENT + Aead::TAG_LEN;
+/// Outer headers of ESP in UDP over IPv4.
+const OUTER_LEN: usize = 20 + 8;
 
 /// What an ESP packet carries: the next header of its trailer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +58,33 @@ pub struct Sa {
     pub ts_local: Vec<TrafficSelector>,
     /// What the client may send from.
     pub ts_remote: Vec<TrafficSelector>,
-    inbound: AeadKey,
-    outbound: AeadKey,
+    layout: Layout,
+    inbound: CipherKey,
+    outbound: CipherKey,
+}
+
+/// Where the parts of a packet are: a matter of the cipher.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Octets of ESP header and IV.
+    headroom: usize,
+    /// What is encrypted has a multiple of so many octets.
+    alignment: usize,
+    tag_len: usize,
+}
+
+impl Layout {
+    fn new(cipher: Cipher) -> Self {
+        Self {
+            headroom: ESP_HEADER_LEN + cipher.iv_len(),
+            alignment: cipher.block_len().max(ALIGNMENT),
+            tag_len: cipher.tag_len(),
+        }
+    }
+
+    fn sealed_len(self, inner_len: usize) -> usize {
+        self.headroom + (inner_len + TRAILER_LEN).next_multiple_of(self.alignment) + self.tag_len
+    }
 }
 
 impl Sa {
@@ -76,14 +97,34 @@ impl Sa {
             address: child.address,
             ts_local: child.ts_local.clone(),
             ts_remote: child.ts_remote.clone(),
-            inbound: AeadKey::new(child.aead, child.key_in.expose())?,
-            outbound: AeadKey::new(child.aead, child.key_out.expose())?,
+            layout: Layout::new(child.cipher),
+            inbound: CipherKey::new(child.cipher, child.key_in.expose())?,
+            outbound: CipherKey::new(child.cipher, child.key_out.expose())?,
         })
     }
 
     /// The cipher of both directions.
-    pub fn aead(&self) -> Aead {
+    pub fn cipher(&self) -> Cipher {
         self.inbound.alg()
+    }
+
+    /// Octets in front of the inner packet: ESP header and IV.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        self.layout.headroom
+    }
+
+    /// Length of the ESP packet around an inner packet of `inner_len` octets.
+    #[inline]
+    pub fn sealed_len(&self, inner_len: usize) -> usize {
+        self.layout.sealed_len(inner_len)
+    }
+
+    /// The largest inner packet whose ESP packet, in UDP over IPv4, has at most `mtu` octets.
+    pub fn inner_mtu(&self, mtu: usize) -> usize {
+        let Layout { headroom, alignment, tag_len } = self.layout;
+        let encrypted = mtu.saturating_sub(OUTER_LEN + headroom + tag_len);
+        (encrypted / alignment * alignment).saturating_sub(TRAILER_LEN)
     }
 }
 
@@ -114,13 +155,16 @@ pub fn sequence(packet: &[u8]) -> Option<(u32, u32)> {
 /// peer broke a rule). After an error the content of the buffer is unspecified.
 #[inline]
 pub fn open(sa: &Sa, packet: &mut [u8]) -> Result<Opened, Reason> {
-    if packet.len() < MIN_LEN || !packet.len().is_multiple_of(ALIGNMENT) {
+    let Layout { headroom, alignment, tag_len } = sa.layout;
+    let encrypted = packet.len().checked_sub(headroom + tag_len).ok_or(Reason::EspMalformed)?;
+    if encrypted == 0 || !encrypted.is_multiple_of(alignment) {
         return Err(Reason::EspMalformed);
     }
     let (header, rest) = packet.split_first_chunk_mut::<ESP_HEADER_LEN>().ok_or(Reason::EspMalformed)?;
-    let (iv, ciphertext) = rest.split_first_chunk_mut::<{ Aead::IV_LEN }>().ok_or(Reason::EspMalformed)?;
+    let (iv, ciphertext) =
+        rest.split_at_mut_checked(headroom - ESP_HEADER_LEN).ok_or(Reason::EspMalformed)?;
 
-    let plaintext_len = sa.inbound.open(*iv, header, ciphertext).map_err(|_| Reason::EspBadTag)?;
+    let plaintext_len = sa.inbound.open(iv, header, ciphertext).map_err(|_| Reason::EspBadTag)?;
     let plaintext = ciphertext.get(..plaintext_len).ok_or(Reason::EspMalformed)?;
 
     let &[ref body @ .., pad_len, next_header] = plaintext else { return Err(Reason::EspBadTrailer) };
@@ -133,18 +177,13 @@ pub fn open(sa: &Sa, packet: &mut [u8]) -> Result<Opened, Reason> {
     let inner_len = body.len().checked_sub(usize::from(pad_len)).ok_or(Reason::EspBadTrailer)?;
     let [_, _, _, _, a, b, c, d] = *header;
     let seq = u32::from_be_bytes([a, b, c, d]);
-    Ok(Opened { seq, inner: HEADROOM..HEADROOM + inner_len, next_header })
+    Ok(Opened { seq, inner: headroom..headroom + inner_len, next_header })
 }
 
-/// Length of the ESP packet around an inner packet of `inner_len` octets.
-pub const fn sealed_len(inner_len: usize) -> usize {
-    HEADROOM + (inner_len + TRAILER_LEN).next_multiple_of(ALIGNMENT) + Aead::TAG_LEN
-}
-
-/// Encrypts a packet in place. The inner packet is at `buf[HEADROOM..HEADROOM + inner_len]`, with room for
-/// [`sealed_len`] octets in all; header, IV, trailer and tag are written around it. Returns the length of the ESP
-/// packet at the start of `buf`. `seq` is from [`Sequence::reserve`] and never used twice with one SA: the IV is made
-/// of it (RFC 4106 section 3.1).
+/// Encrypts a packet in place. The inner packet is behind [`Sa::headroom`] octets of `buf` and has `inner_len` octets,
+/// with room for [`Sa::sealed_len`] octets in all; header, IV, trailer and tag are written around it. Returns the
+/// length of the ESP packet at the start of `buf`. `seq` is from [`Sequence::reserve`] and never used twice with one
+/// SA: the IV is made of it (RFC 4106 section 3.1).
 ///
 /// # Errors
 /// `InnerMalformed` if the inner packet is neither IPv4 nor IPv6, `EspExhausted` for sequence number 0, `EspMalformed`
@@ -154,11 +193,13 @@ pub fn seal(sa: &Sa, seq: u32, buf: &mut [u8], inner_len: usize) -> Result<usize
     if seq == 0 {
         return Err(Reason::EspExhausted);
     }
-    let total = sealed_len(inner_len);
+    let Layout { headroom, tag_len, .. } = sa.layout;
+    let total = sa.sealed_len(inner_len);
     let packet = buf.get_mut(..total).ok_or(Reason::EspMalformed)?;
     let (header, rest) = packet.split_first_chunk_mut::<ESP_HEADER_LEN>().ok_or(Reason::EspMalformed)?;
-    let (iv, rest) = rest.split_first_chunk_mut::<{ Aead::IV_LEN }>().ok_or(Reason::EspMalformed)?;
-    let (plaintext, tag) = rest.split_last_chunk_mut::<{ Aead::TAG_LEN }>().ok_or(Reason::EspMalformed)?;
+    let (iv, rest) = rest.split_at_mut_checked(headroom - ESP_HEADER_LEN).ok_or(Reason::EspMalformed)?;
+    let plaintext_len = rest.len().checked_sub(tag_len).ok_or(Reason::EspMalformed)?;
+    let (plaintext, tag) = rest.split_at_mut_checked(plaintext_len).ok_or(Reason::EspMalformed)?;
     let (inner, trailer) = plaintext.split_at_mut_checked(inner_len).ok_or(Reason::EspMalformed)?;
 
     let next_header = match inner.first().map(|octet| octet >> 4) {
@@ -171,15 +212,14 @@ pub fn seal(sa: &Sa, seq: u32, buf: &mut [u8], inner_len: usize) -> Result<usize
         *octet = value;
     }
     if let [.., last_but_one, last] = trailer {
-        *last_but_one = pad_len as u8; // at most 3
+        *last_but_one = pad_len as u8; // less than the alignment
         *last = next_header as u8;
     }
 
     let [a, b, c, d] = sa.spi_out.to_be_bytes();
     let [e, f, g, h] = seq.to_be_bytes();
     *header = [a, b, c, d, e, f, g, h];
-    *iv = u64::from(seq).to_be_bytes();
-    *tag = sa.outbound.seal(*iv, header, plaintext).map_err(|_| Reason::EspMalformed)?;
+    sa.outbound.seal(u64::from(seq), header, iv, plaintext, tag).map_err(|_| Reason::EspMalformed)?;
     Ok(total)
 }
 

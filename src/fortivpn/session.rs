@@ -5,6 +5,7 @@ mod io;
 mod link;
 mod recovery;
 mod renewal;
+mod settings;
 mod sign_in;
 
 use std::collections::VecDeque;
@@ -26,6 +27,7 @@ use crate::wire::http::{Request, ResponseReader};
 pub use io::{Config, Credentials, HostCheckValues, Input, Output};
 use recovery::End;
 use renewal::Renewal;
+use settings::Next;
 use sign_in::{SignIn, Wanted};
 
 const CONFIG: &str = "/remote/fortisslvpn_xml?dual_stack=1";
@@ -125,6 +127,7 @@ pub struct Session {
     jar: CookieJar,
     tunnel_config: Option<TunnelConfig>,
     sign_in: SignIn,
+    next: Option<Next>,
     renewal: Renewal,
     /// No tunnel has come up yet with the present cookie.
     fresh: bool,
@@ -169,6 +172,7 @@ impl Session {
             jar: CookieJar::default(),
             tunnel_config: None,
             sign_in,
+            next: None,
             renewal: Renewal::default(),
             fresh: false,
             no_address: false,
@@ -282,6 +286,9 @@ impl Session {
             Input::SamlId(_) => {}
             Input::Answer { question, answer } => self.answer(now, question, &answer),
             Input::Cookie(cookie) => self.take_cookie(now, &cookie),
+            Input::Settings { config, credentials_changed } => {
+                self.take_settings(*config, credentials_changed);
+            }
             Input::NetworkChanged => self.network_changed(now),
             Input::Stop => self.stop(now),
         }
@@ -339,6 +346,7 @@ impl Session {
     }
 
     fn start(&mut self, now: Now) {
+        self.use_settings();
         self.sign_in.permitted = true;
         if let Some(error) = self.cannot_sign_in() {
             return self.fail(error);

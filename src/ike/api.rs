@@ -1,25 +1,35 @@
 //! What goes into the responder and what comes out.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::error::{Event, GoneReason};
 use super::plan::ClientPlan;
+use super::system::System;
 use crate::base::{ChildSa, DeviceId, Path};
 use crate::crypto::pki::{Certificate, TrustAnchors};
 use crate::crypto::sign::PrivateKey;
 
-/// Who we are, whom we trust, and what we give.
+/// Who we are towards clients, and whom we let in.
 #[derive(Debug)]
-pub struct Config {
+pub struct Identity {
     /// Our default identity: the host name (or address) that users type into their client.
-    pub id_hostname: String,
+    pub hostname: String,
     /// Our certificate, then its intermediates.
     pub chain: Vec<Certificate>,
-    /// The key of the first certificate.
+    /// The private key of the first certificate.
     pub key: PrivateKey,
     /// Authorities of client certificates.
     pub anchors: TrustAnchors,
+}
+
+/// Who we are, and what we give.
+#[derive(Debug)]
+pub struct Config {
+    /// Who we are, and whom we let in.
+    pub identity: Identity,
     /// Network of the address pool; its first host address is the in-tunnel host and never leased.
     pub pool: Ipv4Addr,
     /// Prefix length of the pool.
@@ -55,6 +65,8 @@ pub struct Policy {
     pub ike_lifetime: Duration,
     /// How long a shutdown may wait for answers.
     pub shutdown_wait: Duration,
+    /// Take 1024-bit MODP (group 2), all that Windows has by default.
+    pub weak_groups: bool,
 }
 
 impl Default for Policy {
@@ -72,6 +84,7 @@ impl Default for Policy {
             child_lifetime: Duration::from_secs(4 * 3600),
             ike_lifetime: Duration::from_secs(24 * 3600),
             shutdown_wait: Duration::from_secs(2),
+            weak_groups: false,
         }
     }
 }
@@ -111,6 +124,9 @@ pub enum Input<'a> {
     /// What clients get from now on; connected ones at the next rekey of their Child SA, which we begin at once where
     /// the client takes it. Until then they keep what they have.
     Plan(ClientPlan),
+    /// Who we are and whom we let in from now on. Connected clients whose certificate will not do any more are sent a
+    /// Delete; the others notice nothing.
+    Identity(Box<Identity>),
     /// End this device's connection.
     Disconnect(DeviceId),
     /// End all connections and take no new ones.
@@ -145,8 +161,12 @@ pub enum Output {
         device: DeviceId,
         /// Its authenticated identity.
         identity: String,
-        /// Its inner address.
+        /// Its system, as far as its messages tell.
+        system: Option<System>,
+        /// Its address in the pool; its inner IPv4 address, where it uses IPv4.
         address: Ipv4Addr,
+        /// Its inner IPv6 address, where it has one.
+        address6: Option<Ipv6Addr>,
         /// Where it is.
         path: Path,
         /// The algorithms, for people.
@@ -161,6 +181,16 @@ pub enum Output {
         /// Why.
         why: GoneReason,
     },
+    /// A client was heard: an authentic IKE message.
+    Heard {
+        /// Its number.
+        device: DeviceId,
+    },
+    /// A client has replaced its IKE SA.
+    IkeRekeyed {
+        /// Its number.
+        device: DeviceId,
+    },
     /// A client's IKE came from a new address.
     Moved {
         /// Its number.
@@ -173,7 +203,7 @@ pub enum Output {
 }
 
 /// Gauges and counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Half-open IKE SAs now.
     pub half_open: usize,

@@ -1,5 +1,6 @@
 //! IKE_AUTH (RFC 7296 section 1.2): who the peer is, and its first Child SA.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{AuthError, Event, Refusal};
@@ -7,6 +8,7 @@ use super::exchange::{notifies, required, single};
 use super::keymat::Nonces;
 use super::sa::{IkeSa, Init, OwnRequest, Pending, State};
 use super::signature::{belongs, display_id, own_id, sign, verify};
+use super::system::Hints;
 use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
 use crate::crypto::pki::Certificate;
@@ -22,10 +24,12 @@ const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
 /// An authenticated peer, and our half of the authentication.
 pub(super) struct Peer {
     pub(super) identity: String,
+    /// Its certificate, then the intermediates that it sent.
+    pub(super) chain: Arc<[Certificate]>,
     /// When its certificate ends, in monotonic time.
     pub(super) valid_until: Duration,
-    /// Its vendor IDs are those of Windows.
-    pub(super) windows: bool,
+    /// What it shows of its system.
+    pub(super) hints: Hints,
     /// Bodies of our payloads.
     id_r: Vec<u8>,
     auth: Vec<u8>,
@@ -69,23 +73,22 @@ impl Responder {
         let auth = Auth::parse(single(payloads, Kind::Auth)?.ok_or(AuthError::EapWanted)?)?;
         let asked = single(payloads, Kind::IdR)?.map(Id::parse).transpose()?;
 
-        let (certificate, intermediates) = parse_certificates(payloads)?;
-        self.config
-            .anchors
-            .verify_client(&certificate, &intermediates, now.wall)
-            .map_err(AuthError::Chain)?;
-        if !belongs(&id, &certificate) {
+        let chain = parse_certificates(payloads)?;
+        let (certificate, intermediates) = chain.split_first().ok_or(AuthError::NoCertificate)?;
+        let identity = &self.config.identity;
+        identity.anchors.verify_client(certificate, intermediates, now.wall).map_err(AuthError::Chain)?;
+        if !belongs(&id, certificate) {
             return Err(AuthError::NotTheCertificates);
         }
         let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, id_body);
-        let scheme = verify(&auth, &certificate, &octets)?;
+        let scheme = verify(&auth, certificate, &octets)?;
 
-        let id_r = own_id(asked.as_ref(), &self.config.id_hostname, self.config.chain.first());
+        let id_r = own_id(asked.as_ref(), &identity.hostname, identity.chain.first());
         let octets = signed_octets(alg, &init.response, &init.ni, &init.sk_pr, &id_r);
-        let auth = sign(&self.config.key, init.hashes.as_deref(), scheme, &octets)?;
+        let auth = sign(&identity.key, init.hashes.as_deref(), scheme, &octets)?;
         let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
-        let identity = display_id(&id, Some(&certificate));
-        Ok(Peer { identity, valid_until, windows: init.windows, id_r, auth })
+        let identity = display_id(&id, Some(certificate));
+        Ok(Peer { identity, chain: chain.into(), valid_until, hints: init.hints, id_r, auth })
     }
 
     /// The peer is authenticated: it gets an address and a Child SA, or is told why not.
@@ -102,7 +105,7 @@ impl Responder {
 
         let mut chain = Chain::new();
         chain.push(Kind::IdR, &peer.id_r);
-        for certificate in &self.config.chain {
+        for certificate in &self.config.identity.chain {
             chain.push(Kind::Cert, &Cert { encoding: Cert::X509, data: certificate.der() }.emit());
         }
         chain.push(Kind::Auth, &peer.auth);
@@ -146,7 +149,7 @@ impl Responder {
 }
 
 /// The peer's certificate, then its intermediates. Other encodings than X.509 are passed over: nothing is fetched.
-fn parse_certificates(payloads: &[Payload<'_>]) -> Result<(Certificate, Vec<Certificate>), AuthError> {
+fn parse_certificates(payloads: &[Payload<'_>]) -> Result<Vec<Certificate>, AuthError> {
     let mut certificates = Vec::new();
     for payload in payloads.iter().filter(|payload| payload.kind == Kind::Cert) {
         let cert = Cert::parse(payload.body)?;
@@ -158,9 +161,7 @@ fn parse_certificates(payloads: &[Payload<'_>]) -> Result<(Certificate, Vec<Cert
         }
         certificates.push(Certificate::parse(cert.data).map_err(AuthError::Certificate)?);
     }
-    let mut certificates = certificates.into_iter();
-    let end_entity = certificates.next().ok_or(AuthError::NoCertificate)?;
-    Ok((end_entity, certificates.collect()))
+    Ok(certificates)
 }
 
 /// What a side signs: its first message, the other's nonce, and a MAC of its identity (RFC 7296 section 2.15).

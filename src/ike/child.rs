@@ -7,9 +7,10 @@ use super::error::Refusal;
 use super::exchange::{notifies, required, single};
 use super::init::check_group;
 use super::keymat::{Nonces, child_keys};
-use super::proposal::{Chosen, EspSuite, aead_name, choose_esp};
+use super::proposal::{Chosen, EspSuite, choose_esp, groups};
 use super::sa::{Child, Client, IkeSa, OwnRequest, Pending, State};
 use super::selector::{any_between, keep_common_families, narrow};
+use super::system::System;
 use super::{Output, Responder, Timer};
 use crate::base::{ChildSa, DeviceId, Now, TrafficSelector};
 use crate::crypto::Secret;
@@ -59,7 +60,7 @@ impl Responder {
             return Err(Refusal::NoAddressAsked);
         }
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
-        let chosen = choose_esp(&proposals, false, None).ok_or(Refusal::NoProposal)?;
+        let chosen = choose_esp(&proposals, false, None, &[]).ok_or(Refusal::NoProposal)?;
 
         let device = DeviceId(self.next_device);
         let address = self.leases.acquire(&peer.identity, device)?;
@@ -71,13 +72,19 @@ impl Responder {
         let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
         self.next_device = self.next_device.wrapping_add(1);
         self.devices.insert(device, sa.spi_r);
-        let (identity, valid_until) = (peer.identity.clone(), peer.valid_until);
-        let windows = peer.windows
-            || request.asks(attribute::INTERNAL_IP4_SERVER)
-            || request.asks(attribute::INTERNAL_IP6_SERVER);
-        let (takes_rekey, announced) = (!windows, false);
-        let client =
-            Client { device, identity, address, address6, selectors, takes_rekey, valid_until, announced };
+        let system = peer.hints.guess(payloads, &request);
+        let client = Client {
+            device,
+            identity: peer.identity.clone(),
+            chain: Arc::clone(&peer.chain),
+            system,
+            address,
+            address6,
+            selectors,
+            takes_rekey: system != Some(System::Windows),
+            valid_until: peer.valid_until,
+            announced: false,
+        };
         chain.push(Kind::Cp, &self.plan.configuration(self.leases.host(), &request, &client));
         sa.client = Some(client);
         push_agreement(chain, &chosen, &agreed);
@@ -126,7 +133,8 @@ impl Responder {
         }
         let ni = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let ke = single(payloads, Kind::Ke)?.map(Ke::parse).transpose()?;
-        let chosen = choose_esp(proposals, true, ke.map(|ke| ke.group)).ok_or(Refusal::NoProposal)?;
+        let groups = groups(self.config.policy.weak_groups);
+        let chosen = choose_esp(proposals, true, ke.map(|ke| ke.group), groups).ok_or(Refusal::NoProposal)?;
 
         let (ts_local, ts_remote) = match replaces {
             Some(old) => self.successor(client, old),
@@ -197,15 +205,15 @@ impl Responder {
         by: InitiatedBy,
     ) -> Result<(), Refusal> {
         let client = sa.client.as_ref().ok_or(Refusal::TooManyChildren)?;
-        let aead = agreed.suite.aead;
-        let (i2r, r2i) = child_keys((sa.suite.prf, &sa.sk_d), aead, shared, nonces)?;
+        let cipher = agreed.suite.cipher;
+        let (i2r, r2i) = child_keys((sa.suite.prf, &sa.sk_d), cipher, shared, nonces)?;
         let (key_in, key_out) = if by == InitiatedBy::Peer { (i2r, r2i) } else { (r2i, i2r) };
         let Agreed { spi_in, spi_out, ts_local, ts_remote, offer, replaces, .. } = agreed;
         self.outputs.push_back(Output::Install(Box::new(ChildSa {
             device: client.device,
             spi_in,
             spi_out,
-            aead,
+            cipher,
             key_in,
             key_out,
             address: client.address,
@@ -220,7 +228,16 @@ impl Responder {
             self.stats.child_rekeys += 1;
         }
         let (replaced_by, deleting) = (None, false);
-        sa.children.push(Child { spi_in, spi_out, aead, ts_local, ts_remote, offer, replaced_by, deleting });
+        sa.children.push(Child {
+            spi_in,
+            spi_out,
+            cipher,
+            ts_local,
+            ts_remote,
+            offer,
+            replaced_by,
+            deleting,
+        });
         self.children.insert(spi_in, sa.spi_r);
         self.timers.set(Timer::ChildLifetime(spi_in), now.mono + self.config.policy.child_lifetime);
         Ok(())
@@ -249,14 +266,16 @@ impl Responder {
     }
 
     fn announce(&mut self, sa: &mut IkeSa, spi_in: u32) {
-        let esp = sa.child(spi_in).map_or("", |child| aead_name(child.aead));
+        let esp = sa.child(spi_in).map(|child| child.cipher.to_string()).unwrap_or_default();
         let suite = format!("IKE {}, ESP {esp}", sa.suite);
         if let Some(client) = sa.client.as_mut().filter(|client| !client.announced) {
             client.announced = true;
             self.outputs.push_back(Output::Connected {
                 device: client.device,
                 identity: client.identity.clone(),
+                system: client.system,
                 address: client.address,
+                address6: client.address6,
                 path: sa.path,
                 suite,
             });

@@ -256,7 +256,7 @@ impl fmt::Display for Event {
 }
 
 /// Why a client is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GoneReason {
     /// It said goodbye.
     PeerDeleted,
@@ -272,6 +272,8 @@ pub enum GoneReason {
     Expired,
     /// Its certificate came to its end.
     CertificateExpired,
+    /// Its certificate will not do under the authorities that we have now.
+    Untrusted(ChainError),
     /// It has no Child SA any more.
     Childless,
     /// We shut down.
@@ -288,6 +290,7 @@ impl fmt::Display for GoneReason {
             Self::Disconnected => "disconnected on request",
             Self::Expired => "not rekeyed in time",
             Self::CertificateExpired => "its certificate has expired",
+            Self::Untrusted(why) => return write!(f, "its certificate is not trusted any more: {why}"),
             Self::Childless => "no Child SA left",
             Self::Shutdown => "shutting down",
         })

@@ -36,7 +36,7 @@ impl Responder {
         let Some((first, payloads)) = self.open(now, sa, (header.message_id, false), &protected) else {
             return;
         };
-        sa.heard = now.mono;
+        self.hear(now, sa);
         self.follow(sa, path);
         match parse_chain(first, &payloads) {
             Ok(payloads) => self.handle_request(now, sa, &header, &payloads),
@@ -86,6 +86,14 @@ impl Responder {
         }
         self.stats.answered_again += 1;
         self.send_all(path, &sa.answer);
+    }
+
+    /// The peer has said something authentic.
+    pub(super) fn hear(&mut self, now: Now, sa: &mut IkeSa) {
+        sa.heard = now.mono;
+        if let Some(client) = sa.client.as_ref().filter(|client| client.announced) {
+            self.outputs.push_back(Output::Heard { device: client.device });
+        }
     }
 
     /// The peer is where its newest authentic request comes from.

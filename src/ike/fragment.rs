@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::crypto::aead::AeadKey;
-use crate::crypto::{Aead, Error, Secret};
+use crate::crypto::cipher::CipherKey;
+use crate::crypto::{Cipher, Error, Secret};
 use crate::wire::Malformed;
 use crate::wire::ike::{Chain, FragmentNumber, Header, Protected, emit_protected_head, protected_head_len};
 
@@ -16,26 +16,26 @@ const MAX_FRAGMENTS: u16 = 64;
 /// Most octets of one reassembled message.
 const MAX_MESSAGE: usize = 64 * 1024;
 
+/// Octets of the Pad Length field.
+const PAD_LENGTH: usize = 1;
+
 /// How long the pieces of one message may take.
 const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
-
-/// IV, Pad Length and tag.
-const OVERHEAD: usize = Aead::IV_LEN + 1 + Aead::TAG_LEN;
 
 /// The protection of one IKE SA, seen from the responder.
 #[derive(Debug)]
 pub(super) struct Channel {
-    open: AeadKey,
-    seal: AeadKey,
+    open: CipherKey,
+    seal: CipherKey,
     next_iv: u64,
 }
 
 impl Channel {
-    /// `open` and `seal` are key material with salt.
-    pub(super) fn new(aead: Aead, open: &Secret, seal: &Secret) -> Result<Self, Error> {
+    /// `open` and `seal` are key material of `cipher.keymat_len()` octets.
+    pub(super) fn new(cipher: Cipher, open: &Secret, seal: &Secret) -> Result<Self, Error> {
         Ok(Self {
-            open: AeadKey::new(aead, open.expose())?,
-            seal: AeadKey::new(aead, seal.expose())?,
+            open: CipherKey::new(cipher, open.expose())?,
+            seal: CipherKey::new(cipher, seal.expose())?,
             next_iv: 0,
         })
     }
@@ -48,10 +48,10 @@ impl Channel {
         may_fragment: bool,
     ) -> Result<Vec<Vec<u8>>, Error> {
         let payloads = chain.bytes();
-        if !may_fragment || protected_head_len(false) + OVERHEAD + payloads.len() <= LONGEST_DATAGRAM {
+        if !may_fragment || payloads.len() <= self.room(protected_head_len(false)) {
             return Ok(vec![self.seal_one(header, chain.first(), None, payloads)?]);
         }
-        let pieces = payloads.chunks(LONGEST_DATAGRAM - protected_head_len(true) - OVERHEAD);
+        let pieces = payloads.chunks(self.room(protected_head_len(true)));
         let total = u16::try_from(pieces.len()).map_err(|_| Error::Internal)?;
         let numbered = (1..=total).zip(pieces);
         numbered
@@ -62,6 +62,13 @@ impl Channel {
             .collect()
     }
 
+    /// Octets of payloads that fit the longest datagram behind a head.
+    fn room(&self, head_len: usize) -> usize {
+        let cipher = self.seal.alg();
+        let encrypted = LONGEST_DATAGRAM - head_len - cipher.iv_len() - cipher.tag_len();
+        encrypted / cipher.block_len() * cipher.block_len() - PAD_LENGTH
+    }
+
     fn seal_one(
         &mut self,
         header: Header,
@@ -69,21 +76,33 @@ impl Channel {
         fragment: Option<FragmentNumber>,
         payloads: &[u8],
     ) -> Result<Vec<u8>, Error> {
-        let iv = self.next_iv.to_be_bytes();
-        self.next_iv = self.next_iv.checked_add(1).ok_or(Error::Internal)?;
-        let mut message = emit_protected_head(header, first, fragment, OVERHEAD + payloads.len());
-        let mut plaintext = [payloads, &[0]].concat();
-        let tag = self.seal.seal(iv, &message, &mut plaintext)?;
-        message.extend(iv);
-        message.extend(plaintext);
-        message.extend(tag);
+        let cipher = self.seal.alg();
+        let counter = self.next_iv;
+        self.next_iv = counter.checked_add(1).ok_or(Error::Internal)?;
+        let encrypted_len = (payloads.len() + PAD_LENGTH).next_multiple_of(cipher.block_len());
+        let sealed_len = cipher.iv_len() + encrypted_len + cipher.tag_len();
+        let head = emit_protected_head(header, first, fragment, sealed_len);
+        let mut message = Vec::with_capacity(head.len() + sealed_len);
+        message.extend_from_slice(&head);
+        message.resize(head.len() + cipher.iv_len(), 0);
+        message.extend_from_slice(payloads);
+        let pad_len = encrypted_len - payloads.len() - PAD_LENGTH;
+        message.resize(message.len() + pad_len, 0);
+        message.push(u8::try_from(pad_len).map_err(|_| Error::Internal)?);
+        message.resize(head.len() + sealed_len, 0);
+        let sealed = message.get_mut(head.len()..).ok_or(Error::Internal)?;
+        let (iv, rest) = sealed.split_at_mut(cipher.iv_len());
+        let (encrypted, tag) = rest.split_at_mut(encrypted_len);
+        self.seal.seal(counter, &head, iv, encrypted, tag)?;
         Ok(message)
     }
 
     /// Checks and decrypts a message or fragment; what comes back are payloads without padding.
     pub(super) fn open(&self, protected: &Protected<'_>) -> Result<Vec<u8>, OpenError> {
-        let mut buffer = protected.sealed.to_vec();
-        let len = self.open.open(protected.iv, protected.aad, &mut buffer).map_err(|_| OpenError::BadTag)?;
+        let (iv, sealed) =
+            protected.sealed.split_at_checked(self.open.alg().iv_len()).ok_or(OpenError::BadTag)?;
+        let mut buffer = sealed.to_vec();
+        let len = self.open.open(iv, protected.aad, &mut buffer).map_err(|_| OpenError::BadTag)?;
         buffer.truncate(len);
         let stripped = Protected::strip_padding(&buffer).map_err(OpenError::Malformed)?.len();
         buffer.truncate(stripped);
@@ -168,6 +187,7 @@ impl Reassembly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::Integrity;
     use crate::wire::ike::{Exchange, Kind};
 
     fn second(s: u64) -> Duration {
@@ -207,8 +227,14 @@ mod tests {
 
     #[test]
     fn long_messages_are_cut_below_the_limit_and_come_back() {
-        let key = Secret::new(vec![7; Aead::Aes256Gcm.keymat_len()]);
-        let mut channel = Channel::new(Aead::Aes256Gcm, &key, &key).unwrap();
+        for cipher in [Cipher::Aes256Gcm, Cipher::Aes128Cbc(Integrity::HmacSha512)] {
+            long_message_comes_back(cipher);
+        }
+    }
+
+    fn long_message_comes_back(cipher: Cipher) {
+        let key = Secret::new(vec![7; cipher.keymat_len()]);
+        let mut channel = Channel::new(cipher, &key, &key).unwrap();
         let mut chain = Chain::new();
         chain.push(Kind::Cert, &[9; 5000]);
         let header = Header {

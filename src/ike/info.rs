@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::GoneReason;
 use super::sa::{IkeSa, Outstanding, OwnRequest, State};
-use super::{Output, Responder, Timer};
+use super::{Identity, Output, Responder, Timer};
 use crate::base::Now;
 use crate::wire::Malformed;
 use crate::wire::ike::notify_type::AUTHENTICATION_FAILED;
@@ -133,7 +133,7 @@ impl Responder {
         let Some((first, payloads)) = self.open(now, sa, (header.message_id, true), protected) else {
             return;
         };
-        sa.heard = now.mono;
+        self.hear(now, sa);
         let Some(own) = sa.outstanding.take() else { return };
         self.timers.cancel(Timer::Retransmit(sa.spi_r));
         let payloads = parse_chain(first, &payloads).unwrap_or_default();
@@ -191,6 +191,22 @@ impl Responder {
         self.devices.remove(&client.device);
         if let Some(why) = why.filter(|_| client.announced) {
             self.outputs.push_back(Output::Gone { device: client.device, identity: client.identity, why });
+        }
+    }
+
+    /// New authorities are new judges: clients that they would not let in now are ended.
+    pub(super) fn handle_identity(&mut self, now: Now, identity: Identity) {
+        self.config.identity = identity;
+        let anchors = &self.config.identity.anchors;
+        let verdict = |sa: &IkeSa| {
+            let (own, intermediates) = sa.client.as_ref()?.chain.split_first()?;
+            let why = anchors.verify_client(own, intermediates, now.wall).err()?;
+            Some((sa.spi_r, GoneReason::Untrusted(why)))
+        };
+        let mut ended: Vec<_> = self.sas.values().filter_map(|sa| verdict(sa)).collect();
+        ended.sort_unstable_by_key(|(spi_r, _)| *spi_r);
+        for (spi_r, why) in ended {
+            self.with_sa(spi_r, |this, sa| this.close(now, sa, why));
         }
     }
 

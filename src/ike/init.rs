@@ -7,9 +7,10 @@ use super::exchange::{notifies, required};
 use super::fragment::Channel;
 use super::half_open::Verdict;
 use super::keymat::{IkeKeys, Nonces};
-use super::proposal::{Chosen, IkeSuite, choose_ike};
+use super::proposal::{Chosen, IkeSuite, choose_ike, groups};
 use super::sa::{Admitted, IkeSa, Init, State};
 use super::signature::HASHES;
+use super::system::Hints;
 use super::{Responder, Timer};
 use crate::base::{Now, Path};
 use crate::crypto::dh::KeyPair;
@@ -23,13 +24,6 @@ use crate::wire::ike::{
 /// Longest initial request: it is kept until the peer is authenticated.
 const MAX_INIT_LEN: usize = 8 * 1024;
 
-/// Vendor IDs of Windows (each is an MD5 of a text, the first is followed by a version): "MS NT5 ISAKMPOAKLEY" and
-/// "MS-Negotiation Discovery Capable".
-const WINDOWS: [[u8; 16]; 2] = [
-    0x1e2b_5169_0599_1c7d_7c96_fcbf_b587_e461_u128.to_be_bytes(),
-    0xfb1d_e3cd_f341_b7ea_16b7_e5be_0855_f120_u128.to_be_bytes(),
-];
-
 /// The acceptable parts of an initial request.
 struct Hello<'a> {
     chosen: Chosen<IkeSuite>,
@@ -37,7 +31,7 @@ struct Hello<'a> {
     ni: &'a [u8],
     fragmentation: bool,
     hashes: Option<Vec<u16>>,
-    windows: bool,
+    hints: Hints,
 }
 
 impl Responder {
@@ -99,7 +93,7 @@ impl Responder {
                 return Ok(());
             }
         }
-        let hello = Hello::parse(&payloads, ni)?;
+        let hello = Hello::parse(&payloads, ni, groups(self.config.policy.weak_groups))?;
         self.open_ike_sa(now, path, header, bytes, request_hash, hello)
     }
 
@@ -126,7 +120,7 @@ impl Responder {
         chain.push(Kind::Ke, &Ke { group: suite.group.transform_id(), data: &public }.emit());
         chain.push(Kind::Nonce, &nr);
         self.push_nat_detection(&mut chain, (spi_i, spi_r), path);
-        chain.push(Kind::CertReq, &emit_cert_request(self.config.anchors.spki_hashes()));
+        chain.push(Kind::CertReq, &emit_cert_request(self.config.identity.anchors.spki_hashes()));
         if hello.fragmentation {
             chain.push(Kind::Notify, &Notify::new(notify_type::FRAGMENTATION_SUPPORTED, &[]).emit());
         }
@@ -145,14 +139,14 @@ impl Responder {
             sk_pi: keys.sk_pi,
             sk_pr: keys.sk_pr,
             hashes: hello.hashes,
-            windows: hello.windows,
+            hints: hello.hints,
             admitted: Admitted { request_hash, remote: path.remote.ip() },
         };
         let mut sa = IkeSa::new(
             (spi_i, spi_r),
             suite,
             keys.sk_d,
-            Channel::new(suite.aead, &keys.sk_ei, &keys.sk_er)?,
+            Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?,
             path,
             now.mono,
         );
@@ -204,19 +198,18 @@ impl Responder {
 }
 
 impl<'a> Hello<'a> {
-    fn parse(payloads: &[Payload<'a>], ni: &'a [u8]) -> Result<Self, Refusal> {
+    fn parse(payloads: &[Payload<'a>], ni: &'a [u8], groups: &[Group]) -> Result<Self, Refusal> {
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
-        let chosen = choose_ike(&proposals, 0, Some(ke.group)).ok_or(Refusal::NoProposal)?;
+        let chosen = choose_ike(&proposals, 0, Some(ke.group), groups).ok_or(Refusal::NoProposal)?;
         let public = check_group(chosen.suite.group, &ke)?;
         let has = |kind| notifies(payloads).any(|notify| notify.kind == kind);
         let hashes = notifies(payloads).find(|notify| notify.kind == notify_type::SIGNATURE_HASH_ALGORITHMS);
         let hashes =
             hashes.map(|n| n.data.as_chunks().0.iter().map(|hash| u16::from_be_bytes(*hash)).collect());
-        let mut vendors = payloads.iter().filter(|payload| payload.kind == Kind::Vendor);
-        let windows = vendors.any(|vendor| WINDOWS.iter().any(|id| vendor.body.starts_with(id)));
+        let hints = Hints::new(payloads, &proposals);
         let fragmentation = has(notify_type::FRAGMENTATION_SUPPORTED);
-        Ok(Self { chosen, public, ni, fragmentation, hashes, windows })
+        Ok(Self { chosen, public, ni, fragmentation, hashes, hints })
     }
 }
 

@@ -2,14 +2,16 @@
 
 use super::proposal::IkeSuite;
 use crate::crypto::prf::{prf, prf_plus};
-use crate::crypto::{Aead, Error, Prf, Secret};
+use crate::crypto::{Cipher, Error, Prf, Secret};
 
-/// The keys of an IKE SA. AEAD needs no SK_a*.
+/// The keys of an IKE SA.
 #[derive(Debug)]
 pub(super) struct IkeKeys {
     pub(super) sk_d: Secret,
-    pub(super) sk_ei: Secret,
-    pub(super) sk_er: Secret,
+    /// SK_ei, then SK_ai, which an AEAD does not have.
+    pub(super) protect_i: Secret,
+    /// SK_er, then SK_ar.
+    pub(super) protect_r: Secret,
     pub(super) sk_pi: Secret,
     pub(super) sk_pr: Secret,
 }
@@ -52,21 +54,26 @@ impl IkeKeys {
         nonces: Nonces<'_>,
         (spi_i, spi_r): (u64, u64),
     ) -> Result<Self, Error> {
-        let (prf_len, key_len) = (suite.prf.output_len(), suite.aead.keymat_len());
+        let (prf_len, encryption_len) = (suite.prf.output_len(), suite.cipher.encryption_len());
+        let integrity_len = suite.cipher.integrity_len();
         let seed = [nonces.ni, nonces.nr, &spi_i.to_be_bytes(), &spi_r.to_be_bytes()];
-        let keymat = prf_plus(suite.prf, skeyseed.expose(), &seed, 3 * prf_len + 2 * key_len)?;
+        let len = 3 * prf_len + 2 * suite.cipher.keymat_len();
+        let keymat = prf_plus(suite.prf, skeyseed.expose(), &seed, len)?;
         let mut rest = keymat.expose();
         let mut next = |len| {
             let (head, tail) = rest.split_at_checked(len).ok_or(Error::Internal)?;
             rest = tail;
-            Ok::<_, Error>(Secret::from(head))
+            Ok::<_, Error>(head)
         };
+        let sk_d = next(prf_len)?;
+        let (sk_ai, sk_ar) = (next(integrity_len)?, next(integrity_len)?);
+        let (sk_ei, sk_er) = (next(encryption_len)?, next(encryption_len)?);
         Ok(Self {
-            sk_d: next(prf_len)?,
-            sk_ei: next(key_len)?,
-            sk_er: next(key_len)?,
-            sk_pi: next(prf_len)?,
-            sk_pr: next(prf_len)?,
+            sk_d: sk_d.into(),
+            protect_i: Secret::new([sk_ei, sk_ai].concat()),
+            protect_r: Secret::new([sk_er, sk_ar].concat()),
+            sk_pi: next(prf_len)?.into(),
+            sk_pr: next(prf_len)?.into(),
         })
     }
 }
@@ -74,11 +81,11 @@ impl IkeKeys {
 /// Key material of a Child SA: initiator to responder, then back.
 pub(super) fn child_keys(
     (prf, sk_d): (Prf, &Secret),
-    aead: Aead,
+    cipher: Cipher,
     shared: Option<&Secret>,
     nonces: Nonces<'_>,
 ) -> Result<(Secret, Secret), Error> {
-    let len = aead.keymat_len();
+    let len = cipher.keymat_len();
     let seed = [shared.map_or(&[][..], Secret::expose), nonces.ni, nonces.nr];
     let keymat = prf_plus(prf, sk_d.expose(), &seed, 2 * len)?;
     let (i2r, r2i) = keymat.expose().split_at_checked(len).ok_or(Error::Internal)?;

@@ -5,7 +5,7 @@
 //!   and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
 //!   INFORMATIONAL, our requests, timers.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
-//!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `timer`: what they say.
+//!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `system`, `timer`: what they say.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 mod api;
@@ -25,6 +25,7 @@ mod rekey;
 mod sa;
 mod selector;
 mod signature;
+mod system;
 mod timer;
 
 #[cfg(test)]
@@ -32,9 +33,10 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Config, Input, Output, Policy, Stats};
+pub use api::{Config, Identity, Input, Output, Policy, Stats};
 pub use error::{AuthError, Event, GoneReason, Refusal};
 pub use plan::{ClientPlan, Nat64Plan};
+pub use system::System;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -173,6 +175,7 @@ impl Responder {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
             Input::Plan(plan) => self.handle_plan(now, plan),
+            Input::Identity(identity) => self.handle_identity(now, *identity),
             Input::Disconnect(device) => {
                 self.with_device(device, |this, sa| this.close(now, sa, GoneReason::Disconnected));
             }

@@ -1,11 +1,39 @@
 //! Negotiation by our own preference over all proposals and transforms (RFC 7296 sections 2.7 and 3.3).
 
-use crate::crypto::{Aead, Group, Prf};
+use crate::crypto::{Cipher, Group, Integrity, Prf};
 use crate::wire::ike::{KeyLength, Proposal, Transform, protocol, transform_type};
 
-const AEADS: [Aead; 3] = [Aead::Aes256Gcm, Aead::Aes128Gcm, Aead::ChaCha20Poly1305];
-const PRFS: [Prf; 3] = [Prf::HmacSha256, Prf::HmacSha384, Prf::HmacSha512];
-const GROUPS: [Group; 3] = [Group::X25519, Group::P256, Group::P384];
+/// AEADs first: one pass over the data, and no MAC key to agree on. Then what old clients have, SHA-1 last.
+const CIPHERS: [Cipher; 11] = [
+    Cipher::Aes256Gcm,
+    Cipher::Aes128Gcm,
+    Cipher::ChaCha20Poly1305,
+    Cipher::Aes256Cbc(Integrity::HmacSha256),
+    Cipher::Aes256Cbc(Integrity::HmacSha384),
+    Cipher::Aes256Cbc(Integrity::HmacSha512),
+    Cipher::Aes128Cbc(Integrity::HmacSha256),
+    Cipher::Aes128Cbc(Integrity::HmacSha384),
+    Cipher::Aes128Cbc(Integrity::HmacSha512),
+    Cipher::Aes256Cbc(Integrity::HmacSha1),
+    Cipher::Aes128Cbc(Integrity::HmacSha1),
+];
+const PRFS: [Prf; 4] = [Prf::HmacSha256, Prf::HmacSha384, Prf::HmacSha512, Prf::HmacSha1];
+const GROUPS: [Group; 6] =
+    [Group::X25519, Group::P256, Group::P384, Group::Modp2048, Group::Modp3072, Group::Modp4096];
+const GROUPS_WITH_WEAK: [Group; 7] = [
+    Group::X25519,
+    Group::P256,
+    Group::P384,
+    Group::Modp2048,
+    Group::Modp3072,
+    Group::Modp4096,
+    Group::Modp1024,
+];
+
+/// The groups that we take, best first; 1024-bit MODP only where `with_weak` says so.
+pub(super) const fn groups(with_weak: bool) -> &'static [Group] {
+    if with_weak { &GROUPS_WITH_WEAK } else { &GROUPS }
+}
 
 /// Transform ID that means "none" for INTEG, KE and (as "no extended numbers") ESN.
 const NONE: u16 = 0;
@@ -13,7 +41,7 @@ const NONE: u16 = 0;
 /// The algorithms of an IKE SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IkeSuite {
-    pub(super) aead: Aead,
+    pub(super) cipher: Cipher,
     pub(super) prf: Prf,
     pub(super) group: Group,
 }
@@ -21,7 +49,7 @@ pub(super) struct IkeSuite {
 /// The algorithms of a Child SA; the group is for perfect forward secrecy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EspSuite {
-    pub(super) aead: Aead,
+    pub(super) cipher: Cipher,
     pub(super) group: Option<Group>,
 }
 
@@ -37,25 +65,25 @@ pub(super) struct Chosen<S> {
     esn: bool,
 }
 
-/// Chooses IKE algorithms. `spi_len` is 0 in IKE_SA_INIT and 8 in a rekey. The group of the peer's KE payload wins
-/// over our order of groups if it is acceptable at all: that saves a round trip.
+/// Chooses IKE algorithms. `spi_len` is 0 in IKE_SA_INIT and 8 in a rekey. `ke` is the group of the peer's KE payload.
 pub(super) fn choose_ike(
     proposals: &[Proposal],
     spi_len: usize,
     ke: Option<u16>,
+    groups: &[Group],
 ) -> Option<Chosen<IkeSuite>> {
     let usable =
         || proposals.iter().filter(|p| p.protocol == protocol::IKE && p.spi.len() == spi_len && is_usable(p));
-    let groups = ke.and_then(Group::from_transform_id).into_iter().chain(GROUPS);
-    for (aead, group) in AEADS.into_iter().flat_map(|aead| groups.clone().map(move |group| (aead, group))) {
+    let groups = by_preference(groups, ke);
+    for (cipher, group) in CIPHERS.into_iter().flat_map(|cipher| groups.iter().map(move |g| (cipher, *g))) {
         for prf in PRFS {
             let found = usable().find(|p| {
-                offers_aead(p, aead)
+                offers_cipher(p, cipher)
                     && offers(p, transform_type::PRF, prf.transform_id())
                     && offers(p, transform_type::KE, group.transform_id())
             });
             if let Some(p) = found {
-                let suite = IkeSuite { aead, prf, group };
+                let suite = IkeSuite { cipher, prf, group };
                 return Some(Chosen { suite, number: p.number, peer_spi: p.spi.clone(), esn: false });
             }
         }
@@ -63,17 +91,33 @@ pub(super) fn choose_ike(
     None
 }
 
-/// Chooses ESP algorithms. In IKE_AUTH (`rekey` false) groups are ignored, as there is no key exchange. Otherwise
-/// the group of the KE payload is preferred; without a KE payload, no group; else ours (answered by INVALID_KE_PAYLOAD).
-pub(super) fn choose_esp(proposals: &[Proposal], with_ke: bool, ke: Option<u16>) -> Option<Chosen<EspSuite>> {
+/// Our order of groups, but for the one of the peer's KE payload: it goes before its like, which saves a round trip. A
+/// MODP group does not go before curves: the round trip costs less than its arithmetic.
+fn by_preference(groups: &[Group], ke: Option<u16>) -> Vec<Group> {
+    let guess = ke.and_then(Group::from_transform_id).filter(|guess| groups.contains(guess));
+    let mut ordered = groups.to_vec();
+    ordered.sort_by_key(|group| (!group.is_curve(), Some(*group) != guess));
+    ordered
+}
+
+/// Chooses ESP algorithms. In IKE_AUTH (`with_ke` false) groups are ignored, as there is no key exchange. Otherwise the
+/// group of the KE payload is preferred; without a KE payload, no group; else ours (answered by INVALID_KE_PAYLOAD).
+pub(super) fn choose_esp(
+    proposals: &[Proposal],
+    with_ke: bool,
+    ke: Option<u16>,
+    groups: &[Group],
+) -> Option<Chosen<EspSuite>> {
     let usable =
         || proposals.iter().filter(|p| p.protocol == protocol::ESP && p.spi.len() == 4 && is_usable(p));
-    let groups: Vec<Option<Group>> = match ke.and_then(Group::from_transform_id) {
+    let known = ke.and_then(Group::from_transform_id).filter(|group| groups.contains(group));
+    let ordered = by_preference(groups, ke).into_iter().map(Some);
+    let groups: Vec<Option<Group>> = match known {
         _ if !with_ke => vec![None],
-        Some(group) => [Some(group), None].into_iter().chain(GROUPS.map(Some)).collect(),
-        None => [None].into_iter().chain(GROUPS.map(Some)).collect(),
+        Some(group) => [Some(group), None].into_iter().chain(ordered).collect(),
+        None => [None].into_iter().chain(ordered).collect(),
     };
-    for (aead, group) in AEADS.into_iter().flat_map(|aead| groups.iter().map(move |group| (aead, *group))) {
+    for (cipher, group) in CIPHERS.into_iter().flat_map(|cipher| groups.iter().map(move |g| (cipher, *g))) {
         let found = usable().find(|p| {
             let group_fits = match group {
                 _ if !with_ke => true,
@@ -81,16 +125,12 @@ pub(super) fn choose_esp(proposals: &[Proposal], with_ke: bool, ke: Option<u16>)
                 None => !has(p, transform_type::KE) || offers(p, transform_type::KE, NONE),
             };
             let esn_fits = !has(p, transform_type::ESN) || offers(p, transform_type::ESN, NONE);
-            offers_aead(p, aead) && group_fits && esn_fits && spi_of(p).is_some_and(|spi| spi > 255)
+            offers_cipher(p, cipher) && group_fits && esn_fits && spi_of(p).is_some_and(|spi| spi > 255)
         });
         if let Some(p) = found {
             let esn = has(p, transform_type::ESN);
-            return Some(Chosen {
-                suite: EspSuite { aead, group },
-                number: p.number,
-                peer_spi: p.spi.clone(),
-                esn,
-            });
+            let suite = EspSuite { cipher, group };
+            return Some(Chosen { suite, number: p.number, peer_spi: p.spi.clone(), esn });
         }
     }
     None
@@ -99,11 +139,11 @@ pub(super) fn choose_esp(proposals: &[Proposal], with_ke: bool, ke: Option<u16>)
 impl Chosen<IkeSuite> {
     /// The proposal of our answer; `spi` is empty in IKE_SA_INIT.
     pub(super) fn answer(&self, spi: &[u8]) -> Proposal {
-        let transforms = vec![
-            encr(self.suite.aead),
+        let mut transforms = protection(self.suite.cipher);
+        transforms.extend([
             Transform::new(transform_type::PRF, self.suite.prf.transform_id()),
             Transform::new(transform_type::KE, self.suite.group.transform_id()),
-        ];
+        ]);
         Proposal { number: self.number, protocol: protocol::IKE, spi: spi.to_vec(), transforms }
     }
 }
@@ -111,7 +151,7 @@ impl Chosen<IkeSuite> {
 impl Chosen<EspSuite> {
     /// The proposal of our answer.
     pub(super) fn answer(&self, spi: u32) -> Proposal {
-        let mut transforms = vec![encr(self.suite.aead)];
+        let mut transforms = protection(self.suite.cipher);
         transforms
             .extend(self.suite.group.map(|group| Transform::new(transform_type::KE, group.transform_id())));
         if self.esn {
@@ -127,49 +167,36 @@ impl Chosen<EspSuite> {
 }
 
 /// The ESP proposal that we make ourselves when we rekey: the algorithms that are in use.
-pub(super) fn own_esp_offer(aead: Aead, spi: u32) -> Proposal {
-    let transforms = vec![encr(aead), Transform::new(transform_type::ESN, NONE)];
+pub(super) fn own_esp_offer(cipher: Cipher, spi: u32) -> Proposal {
+    let mut transforms = protection(cipher);
+    transforms.push(Transform::new(transform_type::ESN, NONE));
     Proposal { number: 1, protocol: protocol::ESP, spi: spi.to_be_bytes().to_vec(), transforms }
-}
-
-/// A short name, such as `AES-GCM-16-256`.
-pub(super) const fn aead_name(aead: Aead) -> &'static str {
-    match aead {
-        Aead::Aes128Gcm => "AES-GCM-16-128",
-        Aead::Aes256Gcm => "AES-GCM-16-256",
-        Aead::ChaCha20Poly1305 => "ChaCha20-Poly1305",
-    }
-}
-
-const fn prf_name(prf: Prf) -> &'static str {
-    match prf {
-        Prf::HmacSha256 => "HMAC-SHA2-256",
-        Prf::HmacSha384 => "HMAC-SHA2-384",
-        Prf::HmacSha512 => "HMAC-SHA2-512",
-    }
-}
-
-const fn group_name(group: Group) -> &'static str {
-    match group {
-        Group::P256 => "P-256",
-        Group::P384 => "P-384",
-        Group::X25519 => "X25519",
-    }
 }
 
 impl std::fmt::Display for IkeSuite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}/{}", aead_name(self.aead), prf_name(self.prf), group_name(self.group))
+        write!(f, "{}/{}/{}", self.cipher, self.prf, self.group)
     }
 }
 
-fn encr(aead: Aead) -> Transform {
-    let key_length = aead.key_bits().map_or(KeyLength::Absent, KeyLength::Bits);
-    Transform { kind: transform_type::ENCR, id: aead.transform_id(), key_length }
+fn encr(cipher: Cipher) -> Transform {
+    let key_length = cipher.key_bits().map_or(KeyLength::Absent, KeyLength::Bits);
+    Transform { kind: transform_type::ENCR, id: cipher.transform_id(), key_length }
 }
 
-fn offers_aead(p: &Proposal, aead: Aead) -> bool {
-    p.transforms.contains(&encr(aead))
+/// The transforms of a cipher: ENCR, and INTEG where it has one.
+fn protection(cipher: Cipher) -> Vec<Transform> {
+    let integrity = cipher.integrity().map(|mac| Transform::new(transform_type::INTEG, mac.transform_id()));
+    [encr(cipher)].into_iter().chain(integrity).collect()
+}
+
+/// An AEAD allows no integrity transform but NONE (RFC 5282 section 8).
+fn offers_cipher(p: &Proposal, cipher: Cipher) -> bool {
+    let integrity = match cipher.integrity() {
+        Some(mac) => offers(p, transform_type::INTEG, mac.transform_id()),
+        None => !has(p, transform_type::INTEG) || offers(p, transform_type::INTEG, NONE),
+    };
+    integrity && p.transforms.contains(&encr(cipher))
 }
 
 fn offers(p: &Proposal, kind: u8, id: u16) -> bool {
@@ -184,11 +211,11 @@ fn spi_of(p: &Proposal) -> Option<u32> {
     p.spi.as_slice().try_into().ok().map(u32::from_be_bytes)
 }
 
-/// An AEAD allows no integrity transform but NONE (RFC 5282 section 8); types that we do not know (additional key
-/// exchanges, RFC 9370, among them) must be optional, that is offer NONE.
+/// Types that we do not know (additional key exchanges, RFC 9370, among them) must be optional, that is offer NONE.
 fn is_usable(p: &Proposal) -> bool {
+    use transform_type::{ENCR, ESN, INTEG, KE, PRF};
     p.transforms.iter().map(|t| t.kind).all(|kind| match kind {
-        transform_type::ENCR | transform_type::PRF | transform_type::KE | transform_type::ESN => true,
+        ENCR | PRF | INTEG | KE | ESN => true,
         _ => offers(p, kind, NONE),
     })
 }
@@ -227,16 +254,17 @@ mod tests {
             ike(1, &[cbc, t(INTEG, 14), t(KE, 16), t(KE, 31), t(PRF, 7), t(PRF, 5)]),
             ike(2, &[t(ENCR, 28), gcm(256), gcm(128), t(KE, 16), t(KE, 31), t(PRF, 7), t(PRF, 5)]),
         ];
-        let chosen = choose_ike(&android, 0, Some(16)).unwrap();
+        let chosen = choose_ike(&android, 0, Some(16), groups(false)).unwrap();
         assert_eq!(chosen.number, 2);
         assert_eq!(
             chosen.suite,
-            IkeSuite { aead: Aead::Aes256Gcm, prf: Prf::HmacSha256, group: Group::X25519 }
+            IkeSuite { cipher: Cipher::Aes256Gcm, prf: Prf::HmacSha256, group: Group::X25519 }
         );
         assert_eq!(chosen.answer(&[]), ike(2, &[gcm(256), t(PRF, 5), t(KE, 31)]));
-        let suite =
-            |transforms: &[Transform], ke| choose_ike(&[ike(9, transforms)], 0, Some(ke)).map(|c| c.suite);
-        let p256 = Some(IkeSuite { aead: Aead::Aes128Gcm, prf: Prf::HmacSha384, group: Group::P256 });
+        let suite = |transforms: &[Transform], ke| {
+            choose_ike(&[ike(9, transforms)], 0, Some(ke), groups(false)).map(|c| c.suite)
+        };
+        let p256 = Some(IkeSuite { cipher: Cipher::Aes128Gcm, prf: Prf::HmacSha384, group: Group::P256 });
         for (name, transforms, ke, expected) in [
             ("KE guess wins", vec![gcm(128), t(PRF, 6), t(KE, 31), t(KE, 19)], 19, p256),
             ("INTEG NONE", vec![gcm(128), t(INTEG, 0), t(PRF, 6), t(KE, 19)], 19, p256),
@@ -247,34 +275,96 @@ mod tests {
             ("192 bits", vec![gcm(192), t(PRF, 6), t(KE, 19)], 19, None),
             ("no PRF", vec![gcm(128), t(KE, 19)], 19, None),
             ("only MODP-1024", vec![gcm(128), t(PRF, 6), t(KE, 2)], 2, None),
-            ("CBC only", vec![cbc, t(INTEG, 12), t(PRF, 6), t(KE, 19)], 19, None),
+            ("CBC without INTEG", vec![cbc, t(PRF, 6), t(KE, 19)], 19, None),
+            ("CBC with MD5", vec![cbc, t(INTEG, 1), t(PRF, 6), t(KE, 19)], 19, None),
+            ("3DES", vec![t(ENCR, 3), t(INTEG, 12), t(PRF, 6), t(KE, 19)], 19, None),
+            ("MODP-1536", vec![gcm(128), t(PRF, 6), t(KE, 5)], 5, None),
         ] {
             assert_eq!(suite(&transforms, ke), expected, "{name}");
         }
         let rekey = Proposal { spi: vec![1; 8], ..ike(3, &[gcm(256), t(PRF, 5), t(KE, 19)]) };
-        assert_eq!(choose_ike(std::slice::from_ref(&rekey), 0, Some(19)), None, "an SPI in IKE_SA_INIT");
-        assert_eq!(choose_ike(&[rekey], 8, Some(19)).unwrap().number, 3);
+        assert_eq!(
+            choose_ike(std::slice::from_ref(&rekey), 0, Some(19), groups(false)),
+            None,
+            "an SPI in IKE_SA_INIT"
+        );
+        assert_eq!(choose_ike(&[rekey], 8, Some(19), groups(false)).unwrap().number, 3);
+    }
+
+    /// What clients without a profile offer, shortened to what decides, and what they get.
+    #[test]
+    fn clients_with_their_own_defaults_get_the_best_they_offer() {
+        let cbc = |bits| Transform { kind: ENCR, id: 12, key_length: KeyLength::Bits(bits) };
+        let (tripledes, sha1, sha256, sha384) = (t(ENCR, 3), t(INTEG, 2), t(INTEG, 12), t(INTEG, 13));
+        let windows = |number, encr, integ, prf, group| {
+            let integ = Some(integ).filter(|_| encr != gcm(256));
+            ike(number, &[&[encr][..], integ.as_slice(), &[t(PRF, prf), t(KE, group)]].concat())
+        };
+        let windows10 = |group| {
+            vec![
+                windows(1, tripledes, sha1, 2, group),
+                windows(2, cbc(256), sha1, 2, group),
+                windows(3, tripledes, sha256, 5, group),
+                windows(4, cbc(256), sha256, 5, group),
+                windows(5, cbc(256), sha384, 6, group),
+            ]
+        };
+        let macos13 = [ike(1, &[cbc(256), sha256, t(PRF, 5), t(KE, 14)])];
+        let ios16 = [ike(1, &[cbc(256), sha256, t(PRF, 5), t(KE, 14), t(KE, 19), t(KE, 5)])];
+        let cbc256 = |mac, prf, group| IkeSuite { cipher: Cipher::Aes256Cbc(mac), prf, group };
+        let (mac, prf) = (Integrity::HmacSha256, Prf::HmacSha256);
+        for (name, proposals, ke, weak, expected) in [
+            ("Windows 10", windows10(2), 2, false, None),
+            (
+                "Windows 10, weak groups allowed",
+                windows10(2),
+                2,
+                true,
+                Some(cbc256(mac, prf, Group::Modp1024)),
+            ),
+            ("Windows, registry value", windows10(14), 14, false, Some(cbc256(mac, prf, Group::Modp2048))),
+            ("macOS 13", macos13.to_vec(), 14, false, Some(cbc256(mac, prf, Group::Modp2048))),
+            ("iOS 16", ios16.to_vec(), 14, true, Some(cbc256(mac, prf, Group::P256))),
+            (
+                "Windows 11",
+                vec![windows(1, gcm(256), sha256, 6, 2), windows(2, cbc(256), sha384, 6, 2)],
+                2,
+                true,
+                Some(IkeSuite { cipher: Cipher::Aes256Gcm, prf: Prf::HmacSha384, group: Group::Modp1024 }),
+            ),
+        ] {
+            let chosen = choose_ike(&proposals, 0, Some(ke), groups(weak)).map(|chosen| chosen.suite);
+            assert_eq!(chosen, expected, "{name}");
+        }
+        let answer = choose_ike(&macos13, 0, Some(14), groups(false)).unwrap().answer(&[]);
+        assert_eq!(answer, ike(1, &[cbc(256), sha256, t(PRF, 5), t(KE, 14)]));
+        let esp_windows =
+            [esp(1, 300, &[cbc(256), sha1, t(ESN, 0)]), esp(2, 300, &[cbc(128), sha1, t(ESN, 0)])];
+        let chosen = choose_esp(&esp_windows, false, None, groups(false)).unwrap();
+        assert_eq!(chosen.suite.cipher, Cipher::Aes256Cbc(Integrity::HmacSha1));
+        assert_eq!(chosen.answer(400), esp(1, 400, &[cbc(256), sha1, t(ESN, 0)]));
     }
 
     #[test]
     fn esp_with_and_without_forward_secrecy() {
         let choose = |proposals: &[Proposal], with_ke, ke| {
-            choose_esp(proposals, with_ke, ke).map(|c| (c.number, c.suite.aead, c.suite.group))
+            choose_esp(proposals, with_ke, ke, groups(false))
+                .map(|c| (c.number, c.suite.cipher, c.suite.group))
         };
         let apple = [esp(1, 256, &[gcm(256), t(KE, 19), t(ESN, 0)]), esp(2, 256, &[gcm(256), t(ESN, 0)])];
-        assert_eq!(choose(&apple, true, Some(19)), Some((1, Aead::Aes256Gcm, Some(Group::P256))));
-        assert_eq!(choose(&apple, true, None), Some((2, Aead::Aes256Gcm, None)));
+        assert_eq!(choose(&apple, true, Some(19)), Some((1, Cipher::Aes256Gcm, Some(Group::P256))));
+        assert_eq!(choose(&apple, true, None), Some((2, Cipher::Aes256Gcm, None)));
         assert_eq!(
             choose(&apple, false, None),
-            Some((1, Aead::Aes256Gcm, None)),
+            Some((1, Cipher::Aes256Gcm, None)),
             "groups in IKE_AUTH are ignored"
         );
         let strongswan = [esp(7, 256, &[gcm(128), t(KE, 19), t(KE, 31), t(KE, 0), t(ESN, 0)])];
-        assert_eq!(choose(&strongswan, true, Some(31)), Some((7, Aead::Aes128Gcm, Some(Group::X25519))));
-        assert_eq!(choose(&strongswan, true, None), Some((7, Aead::Aes128Gcm, None)));
-        assert_eq!(choose(&strongswan, true, Some(14)), Some((7, Aead::Aes128Gcm, None)));
+        assert_eq!(choose(&strongswan, true, Some(31)), Some((7, Cipher::Aes128Gcm, Some(Group::X25519))));
+        assert_eq!(choose(&strongswan, true, None), Some((7, Cipher::Aes128Gcm, None)));
+        assert_eq!(choose(&strongswan, true, Some(14)), Some((7, Cipher::Aes128Gcm, None)));
         let strict = [esp(1, 256, &[t(ENCR, 28), t(KE, 20)])];
-        assert_eq!(choose(&strict, true, None), Some((1, Aead::ChaCha20Poly1305, Some(Group::P384))));
+        assert_eq!(choose(&strict, true, None), Some((1, Cipher::ChaCha20Poly1305, Some(Group::P384))));
         for (name, bad) in [
             ("only ESN", esp(1, 256, &[gcm(256), t(ESN, 1)])),
             ("reserved SPI", esp(1, 255, &[gcm(256)])),
@@ -284,9 +374,9 @@ mod tests {
         ] {
             assert_eq!(choose(&[bad], true, None), None, "{name}");
         }
-        let answer = choose_esp(&apple, true, Some(19)).unwrap().answer(0x1234_5678);
+        let answer = choose_esp(&apple, true, Some(19), groups(false)).unwrap().answer(0x1234_5678);
         assert_eq!(answer, esp(1, 0x1234_5678, &[gcm(256), t(KE, 19), t(ESN, 0)]));
-        let lenient = choose_esp(&[esp(1, 256, &[gcm(256)])], true, None).unwrap().answer(300);
+        let lenient = choose_esp(&[esp(1, 256, &[gcm(256)])], true, None, groups(false)).unwrap().answer(300);
         assert_eq!(
             lenient,
             esp(1, 300, &[gcm(256)]),

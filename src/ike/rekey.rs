@@ -8,7 +8,7 @@ use super::exchange::{notifies, required};
 use super::fragment::Channel;
 use super::init::check_group;
 use super::keymat::{IkeKeys, Nonces};
-use super::proposal::{choose_esp, choose_ike, own_esp_offer};
+use super::proposal::{choose_esp, choose_ike, groups, own_esp_offer};
 use super::sa::{IkeSa, OwnRekey, OwnRequest, State};
 use super::selector::{keep_common_families, narrow};
 use super::{GoneReason, Output, Responder, Timer};
@@ -37,7 +37,8 @@ impl Responder {
         }
         let ni = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
-        let chosen = choose_ike(proposals, 8, Some(ke.group)).ok_or(Refusal::NoProposal)?;
+        let groups = groups(self.config.policy.weak_groups);
+        let chosen = choose_ike(proposals, 8, Some(ke.group), groups).ok_or(Refusal::NoProposal)?;
         let suite = chosen.suite;
         let peer_public = check_group(suite.group, &ke)?;
         let spi_i = chosen.peer_spi.as_slice().try_into().map_or(0, u64::from_be_bytes);
@@ -50,7 +51,7 @@ impl Responder {
         let (spi_r, nr) = (self.new_ike_spi(), self.new_nonce());
         let nonces = Nonces { ni, nr: &nr };
         let keys = IkeKeys::rekeyed(suite, (sa.suite.prf, &sa.sk_d), &shared, nonces, (spi_i, spi_r))?;
-        let channel = Channel::new(suite.aead, &keys.sk_ei, &keys.sk_er)?;
+        let channel = Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?;
 
         let mut chain = Chain::new();
         chain.push(Kind::Sa, &emit_proposals(&[chosen.answer(&spi_r.to_be_bytes())]));
@@ -74,6 +75,7 @@ impl Responder {
         }
         if let Some(client) = &new.client {
             self.devices.insert(client.device, new.spi_r);
+            self.outputs.push_back(Output::IkeRekeyed { device: client.device });
         }
         old.state = State::Rekeyed;
         self.stats.ike_rekeys += 1;
@@ -101,7 +103,7 @@ impl Responder {
         let spi = spi_in.to_be_bytes();
         let notify = Notify { protocol: protocol::ESP, spi: &spi, kind: notify_type::REKEY_SA, data: &[] };
         chain.push(Kind::Notify, &notify.emit());
-        chain.push(Kind::Sa, &emit_proposals(&[own_esp_offer(child.aead, new_spi)]));
+        chain.push(Kind::Sa, &emit_proposals(&[own_esp_offer(child.cipher, new_spi)]));
         chain.push(Kind::Nonce, &nonce);
         chain.push(Kind::TsI, &emit_selectors(&ts_local));
         chain.push(Kind::TsR, &emit_selectors(&ts_remote));
@@ -145,8 +147,8 @@ impl Responder {
         let old = sa.child(spi_in).ok_or(Refusal::ChildNotFound(spi_in))?;
         let nr = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
-        let chosen = choose_esp(&proposals, true, None).filter(|chosen| {
-            proposals.len() == 1 && chosen.suite.aead == old.aead && chosen.suite.group.is_none()
+        let chosen = choose_esp(&proposals, true, None, &[]).filter(|chosen| {
+            proposals.len() == 1 && chosen.suite.cipher == old.cipher && chosen.suite.group.is_none()
         });
         let chosen = chosen.ok_or(Refusal::NoProposal)?;
         let mut ts_local = narrow(&parse_selectors(required(payloads, Kind::TsI)?)?, &own.ts_local);

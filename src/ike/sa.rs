@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
+use super::system::{Hints, System};
 use crate::base::{DeviceId, Path, TrafficSelector};
-use crate::crypto::{Aead, Secret};
+use crate::crypto::pki::Certificate;
+use crate::crypto::{Cipher, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
 
 /// Times between sendings of our own request; after the last one the peer is dead.
@@ -55,6 +57,10 @@ pub(super) struct IkeSa {
 pub(super) struct Client {
     pub(super) device: DeviceId,
     pub(super) identity: String,
+    /// Its system, as far as it shows.
+    pub(super) system: Option<System>,
+    /// Its certificate, then the intermediates that it sent: whether they still do is asked when authorities change.
+    pub(super) chain: Arc<[Certificate]>,
     /// Its pool address, whether or not it uses IPv4.
     pub(super) address: Ipv4Addr,
     /// Its inner IPv6 address, if it asked for one and there are any.
@@ -99,8 +105,8 @@ pub(super) struct Init {
     pub(super) sk_pr: Secret,
     /// SIGNATURE_HASH_ALGORITHMS of the peer.
     pub(super) hashes: Option<Vec<u16>>,
-    /// Its vendor IDs are those of Windows.
-    pub(super) windows: bool,
+    /// What it shows of the peer's system.
+    pub(super) hints: Hints,
     pub(super) admitted: Admitted,
 }
 
@@ -118,7 +124,7 @@ pub(super) struct Admitted {
 pub(super) struct Child {
     pub(super) spi_in: u32,
     pub(super) spi_out: u32,
-    pub(super) aead: Aead,
+    pub(super) cipher: Cipher,
     pub(super) ts_local: Vec<TrafficSelector>,
     pub(super) ts_remote: Vec<TrafficSelector>,
     /// The selectors of our side when this was negotiated, before narrowing.

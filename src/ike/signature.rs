@@ -19,7 +19,7 @@ pub(super) fn belongs(id: &Id<'_>, certificate: &Certificate) -> bool {
     let text = std::str::from_utf8(id.data).ok().filter(|text| !text.is_empty());
     let equals = |name: &str| text.is_some_and(|text| text.eq_ignore_ascii_case(name));
     match id.kind {
-        IdType::Dn => id.data == certificate.subject_der(),
+        IdType::Dn => certificate.has_subject(id.data),
         IdType::Fqdn => {
             certificate.sans().iter().any(|san| matches!(san, SubjectAltName::Dns(name) if equals(name)))
         }

@@ -4,9 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::{Config, Event, Input, Output, Policy, Responder};
+use super::{Config, Event, Identity, Input, Output, Policy, Responder, System};
 use crate::base::{ChildSa, Now, Path, TrafficSelector};
-use crate::crypto::aead::AeadKey;
+use crate::crypto::cipher::CipherKey;
 use crate::crypto::dh::KeyPair;
 use crate::crypto::hash::sha1;
 use crate::crypto::method14;
@@ -14,7 +14,7 @@ use crate::crypto::pki::{Certificate, TrustAnchors};
 use crate::crypto::prf::{prf, prf_plus};
 use crate::crypto::rng::SystemRandom;
 use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme, ecdsa_der_to_fixed};
-use crate::crypto::{Aead, Group, Prf};
+use crate::crypto::{Cipher, Group, Prf};
 use crate::provision::{Authority, Issued, Role, Validity};
 use crate::wire::ike::*;
 
@@ -35,6 +35,11 @@ pub(super) struct World {
     pub(super) notes: Vec<Event>,
     /// What was said about clients and Child SAs, in order.
     pub(super) log: Vec<String>,
+    /// How often a connected client was heard, and how often one replaced its IKE SA.
+    pub(super) heard: usize,
+    pub(super) ike_rekeyed: usize,
+    /// The system of the last client.
+    pub(super) system: Option<System>,
     /// Datagrams not taken yet.
     pub(super) sent: Vec<(Path, Vec<u8>)>,
     /// Whether the data path acknowledges at once.
@@ -55,12 +60,7 @@ impl World {
         };
         let issued = issued.unwrap();
         let config = Config {
-            id_hostname: "vpn.example".to_owned(),
-            chain: [&issued.cert_der, authority.cert_der()]
-                .map(|der| Certificate::parse(der).unwrap())
-                .to_vec(),
-            key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
-            anchors: TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
+            identity: identity("vpn.example", &issued, &[&authority]),
             pool: Ipv4Addr::new(198, 19, 255, 0),
             pool_prefix_len,
             policy,
@@ -74,6 +74,9 @@ impl World {
             installed: vec![],
             notes: vec![],
             log: vec![],
+            heard: 0,
+            ike_rekeyed: 0,
+            system: None,
             sent: vec![],
             auto_install: true,
         }
@@ -116,7 +119,10 @@ impl World {
                     );
                     self.log.push("use".to_owned());
                 }
-                Output::Connected { identity, address, .. } => {
+                Output::Heard { .. } => self.heard += 1,
+                Output::IkeRekeyed { .. } => self.ike_rekeyed += 1,
+                Output::Connected { identity, system, address, .. } => {
+                    self.system = system;
                     self.log.push(format!("connected {identity} {address}"))
                 }
                 Output::Gone { identity, why, .. } => self.log.push(format!("gone {identity}: {why}")),
@@ -168,6 +174,18 @@ impl World {
         let mut client = Initiator::new(self, self.client_cert(name), port);
         client.connect(self).unwrap();
         client
+    }
+}
+
+/// Who we are with this certificate, where clients of `authorities` are let in.
+pub(super) fn identity(hostname: &str, issued: &Issued, authorities: &[&Authority]) -> Identity {
+    let certificate = |der: &[u8]| Certificate::parse(der).unwrap();
+    let trusted: Vec<_> = authorities.iter().map(|authority| certificate(authority.cert_der())).collect();
+    Identity {
+        hostname: hostname.to_owned(),
+        chain: [certificate(&issued.cert_der)].into_iter().chain(trusted.first().cloned()).collect(),
+        key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
+        anchors: TrustAnchors::new(&trusted).unwrap(),
     }
 }
 
@@ -228,7 +246,7 @@ impl Opened {
     }
 }
 
-type OldSa = ((u64, u64), (AeadKey, AeadKey), (u32, u64));
+type OldSa = ((u64, u64), (CipherKey, CipherKey), (u32, u64));
 
 pub(super) struct Initiator {
     pub(super) path: Path,
@@ -242,8 +260,10 @@ pub(super) struct Initiator {
     pub(super) id_i: (IdType, Vec<u8>),
     pub(super) id_r: Option<(IdType, Vec<u8>)>,
     pub(super) cert: Issued,
-    pub(super) aead: Aead,
+    pub(super) cipher: Cipher,
     pub(super) prf: Prf,
+    /// Cipher of its Child SAs.
+    pub(super) esp: Cipher,
     ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
@@ -255,7 +275,7 @@ pub(super) struct Initiator {
     sk_d: Vec<u8>,
     sk_pi: Vec<u8>,
     sk_pr: Vec<u8>,
-    keys: Option<(AeadKey, AeadKey)>,
+    keys: Option<(CipherKey, CipherKey)>,
     iv: u64,
     pub(super) next_id: u32,
     next_esp_spi: u32,
@@ -277,6 +297,11 @@ pub(super) struct Initiator {
 }
 
 impl Initiator {
+    /// Takes server certificates of this authority.
+    pub(super) fn trust(&mut self, authority: &Authority) {
+        self.ca = authority.cert_der().to_vec();
+    }
+
     pub(super) fn new(world: &World, cert: Issued, port: u16) -> Self {
         let certificate = Certificate::parse(&cert.cert_der).unwrap();
         let name = certificate.common_name().unwrap().to_owned();
@@ -298,8 +323,9 @@ impl Initiator {
             id_i: (kind, name.into_bytes()),
             id_r: Some((IdType::Fqdn, b"vpn.example".to_vec())),
             cert,
-            aead: Aead::Aes256Gcm,
+            cipher: Cipher::Aes256Gcm,
             prf: Prf::HmacSha256,
+            esp: Cipher::Aes128Gcm,
             ca: world.authority.cert_der().to_vec(),
             spi_i,
             spi_r: 0,
@@ -350,12 +376,14 @@ impl Initiator {
     }
 
     pub(super) fn ike_proposal(&self, number: u8, spi: &[u8]) -> Proposal {
-        let mut transforms = vec![
-            encr(Aead::ChaCha20Poly1305),
-            encr(self.aead),
+        let mut transforms = protection(self.cipher);
+        if self.cipher.integrity().is_none() {
+            transforms.push(encr(Cipher::ChaCha20Poly1305));
+        }
+        transforms.extend([
             Transform::new(transform_type::PRF, self.prf.transform_id()),
-            Transform::new(transform_type::KE, 14),
-        ];
+            Transform::new(transform_type::KE, 1),
+        ]);
         transforms.extend(self.groups.iter().map(|g| Transform::new(transform_type::KE, g.transform_id())));
         Proposal { number, protocol: protocol::IKE, spi: spi.to_vec(), transforms }
     }
@@ -401,8 +429,9 @@ impl Initiator {
             return InitAnswer::Notify(notify.kind, notify.data.to_vec());
         };
         let proposal = &parse_proposals(sa).unwrap()[0];
-        assert_eq!((proposal.number, proposal.transforms.len(), &proposal.spi[..]), (3, 3, &[][..]));
-        assert!(proposal.transforms.contains(&encr(self.aead)), "its preference, not our order");
+        let transforms = 2 + protection(self.cipher).len();
+        assert_eq!((proposal.number, proposal.transforms.len(), &proposal.spi[..]), (3, transforms, &[][..]));
+        assert!(proposal.transforms.contains(&encr(self.cipher)), "its preference, not our order");
         let ke = Ke::parse(body(Kind::Ke).unwrap()).unwrap();
         assert_eq!(ke.group, self.guess.transform_id());
         self.spi_r = header.spi_r;
@@ -423,7 +452,8 @@ impl Initiator {
         let announced = matches!(self.signing, Signing::Rfc7427(_));
         assert_eq!(find(notify_type::SIGNATURE_HASH_ALGORITHMS).is_some(), announced);
         let ca = Certificate::parse(&self.ca).unwrap();
-        assert_eq!(parse_cert_request(body(Kind::CertReq).unwrap()).unwrap(), [ca.spki_sha1()]);
+        let asked = parse_cert_request(body(Kind::CertReq).unwrap()).unwrap();
+        assert!(asked.contains(&ca.spki_sha1()), "{asked:?}");
 
         let shared = self.pair.take().unwrap().agree(ke.data).unwrap();
         let nonces = [&self.ni[..], &self.nr].concat();
@@ -433,14 +463,16 @@ impl Initiator {
     }
 
     fn derive(&mut self, skeyseed: &[u8]) {
-        let (p, k) = (self.prf.output_len(), self.aead.keymat_len());
+        let (p, k) = (self.prf.output_len(), self.cipher.keymat_len());
+        let (a, e) = (self.cipher.integrity_len(), self.cipher.encryption_len());
         let seed = [&self.ni[..], &self.nr, &self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes()].concat();
         let keymat = prf_plus(self.prf, skeyseed, &[&seed], 3 * p + 2 * k).unwrap();
         let keymat = keymat.expose();
         self.sk_d = keymat[..p].to_vec();
-        let ei = AeadKey::new(self.aead, &keymat[p..p + k]).unwrap();
-        let er = AeadKey::new(self.aead, &keymat[p + k..p + 2 * k]).unwrap();
-        self.keys = Some((ei, er));
+        let (sk_a, sk_e) = (&keymat[p..p + 2 * a], &keymat[p + 2 * a..p + 2 * k]);
+        let key =
+            |encryption: &[u8], mac: &[u8]| CipherKey::new(self.cipher, &[encryption, mac].concat()).unwrap();
+        self.keys = Some((key(&sk_e[..e], &sk_a[..a]), key(&sk_e[e..], &sk_a[a..])));
         self.sk_pi = keymat[p + 2 * k..2 * p + 2 * k].to_vec();
         self.sk_pr = keymat[2 * p + 2 * k..].to_vec();
     }
@@ -489,14 +521,17 @@ impl Initiator {
         payloads: &[u8],
     ) -> Vec<u8> {
         self.iv += 1;
-        let mut plaintext = [payloads, &[0, 0, 0, 3]].concat();
-        let mut message = emit_protected_head(header, first, fragment, 8 + plaintext.len() + 16);
-        let iv = self.iv.to_be_bytes();
-        let tag = self.keys.as_ref().unwrap().0.seal(iv, &message, &mut plaintext).unwrap();
-        message.extend(iv);
-        message.extend(plaintext);
-        message.extend(tag);
-        message
+        let cipher = self.cipher;
+        // One block of padding more than needed.
+        let len = (payloads.len() + 1).next_multiple_of(cipher.block_len()) + cipher.block_len().max(3);
+        let mut plaintext = payloads.to_vec();
+        plaintext.resize(len, 0);
+        *plaintext.last_mut().unwrap() = u8::try_from(len - payloads.len() - 1).unwrap();
+        let (mut iv, mut tag) = (vec![0; cipher.iv_len()], vec![0; cipher.tag_len()]);
+        let head = emit_protected_head(header, first, fragment, iv.len() + len + tag.len());
+        let key = &self.keys.as_ref().unwrap().0;
+        key.seal(self.iv, &head, &mut iv, &mut plaintext, &mut tag).unwrap();
+        [head, iv, plaintext, tag].concat()
     }
 
     /// Opens a message of the responder, whole or in fragments (in order).
@@ -511,8 +546,9 @@ impl Initiator {
                 protected.fragment.map(|f| usize::from(f.number)),
                 (datagrams.len() > 1).then_some(index + 1)
             );
-            let mut sealed = protected.sealed.to_vec();
-            let len = self.keys.as_ref().unwrap().1.open(protected.iv, protected.aad, &mut sealed).unwrap();
+            let (iv, sealed) = protected.sealed.split_at(self.cipher.iv_len());
+            let mut sealed = sealed.to_vec();
+            let len = self.keys.as_ref().unwrap().1.open(iv, protected.aad, &mut sealed).unwrap();
             bytes.extend(Protected::strip_padding(&sealed[..len]).unwrap());
             first = first.max(protected.first);
         }
@@ -574,7 +610,8 @@ impl Initiator {
         let proposals: Vec<_> = (5..)
             .zip(groups)
             .map(|(number, group)| {
-                let mut transforms = vec![encr(Aead::Aes128Gcm), Transform::new(transform_type::ESN, 0)];
+                let mut transforms = protection(self.esp);
+                transforms.push(Transform::new(transform_type::ESN, 0));
                 transforms.extend(group.map(|g| Transform::new(transform_type::KE, g.transform_id())));
                 Proposal { number, protocol: protocol::ESP, spi: spi.clone(), transforms }
             })
@@ -701,7 +738,7 @@ impl Initiator {
         let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
         let [proposal] = proposals.as_slice() else { panic!("one proposal") };
         let peer_spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().unwrap());
-        assert!(proposal.transforms.contains(&encr(Aead::Aes128Gcm)));
+        assert!(protection(self.esp).iter().all(|wanted| proposal.transforms.contains(wanted)));
         let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
         let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));
         self.children.push(HisChild { spi: self.next_esp_spi, peer_spi, ts_i, ts_r });
@@ -710,7 +747,7 @@ impl Initiator {
 
     /// KEYMAT of a Child SA in which we are the initiator: our outbound key, then the inbound one.
     pub(super) fn child_keymat(&self, shared: &[u8], ni: &[u8], nr: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        let len = Aead::Aes128Gcm.keymat_len();
+        let len = self.esp.keymat_len();
         let keymat = prf_plus(self.prf, &self.sk_d, &[shared, ni, nr], 2 * len).unwrap();
         (keymat.expose()[..len].to_vec(), keymat.expose()[len..].to_vec())
     }
@@ -807,9 +844,15 @@ pub(super) fn everything6() -> TrafficSelector {
     super::selector::any_between(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from_bits(u128::MAX))
 }
 
-pub(super) fn encr(aead: Aead) -> Transform {
-    let key_length = aead.key_bits().map_or(KeyLength::Absent, KeyLength::Bits);
-    Transform { kind: transform_type::ENCR, id: aead.transform_id(), key_length }
+/// ENCR, and INTEG where the cipher has a MAC.
+pub(super) fn protection(cipher: Cipher) -> Vec<Transform> {
+    let integrity = cipher.integrity().map(|mac| Transform::new(transform_type::INTEG, mac.transform_id()));
+    [encr(cipher)].into_iter().chain(integrity).collect()
+}
+
+pub(super) fn encr(cipher: Cipher) -> Transform {
+    let key_length = cipher.key_bits().map_or(KeyLength::Absent, KeyLength::Bits);
+    Transform { kind: transform_type::ENCR, id: cipher.transform_id(), key_length }
 }
 
 pub(super) fn random<const N: usize>() -> [u8; N] {

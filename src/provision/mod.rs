@@ -7,8 +7,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData,
+    RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm,
 };
 
 use crate::base::Random;
@@ -36,6 +37,8 @@ pub enum Error {
     NotOurAuthority,
     /// The key does not belong to the authority's certificate.
     WrongKey,
+    /// The authority's own certificate has ended.
+    AuthorityExpired,
     /// A certificate or key could not be read, or not be used.
     Crypto(crypto::Error),
     /// The certificate writer failed.
@@ -49,6 +52,7 @@ impl fmt::Display for Error {
             Self::BadValidity => f.write_str("the certificate's validity makes no sense"),
             Self::NotOurAuthority => f.write_str("not the certificate of an authority made by this program"),
             Self::WrongKey => f.write_str("the key does not belong to the authority's certificate"),
+            Self::AuthorityExpired => f.write_str("the authority's own certificate has expired"),
             Self::Crypto(error) => error.fmt(f),
             Self::Writer(error) => error.fmt(f),
         }
@@ -116,15 +120,18 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     cert_pem: String,
     cert_der: Vec<u8>,
+    not_after: Duration,
 }
 
 impl Authority {
     /// A new authority, valid for `days` from `wall` on.
     pub fn new(common_name: &str, wall: Duration, days: u32) -> Result<Self, Error> {
         let key = generate(KeyKind::P256)?;
-        let params = authority_params(common_name, Validity::days(wall, days))?;
+        let validity = Validity::days(wall, days);
+        let params = authority_params(common_name, validity)?;
         let certificate = params.self_signed(&key)?;
         Ok(Self {
+            not_after: validity.not_after,
             cert_pem: certificate.pem(),
             cert_der: certificate.der().to_vec(),
             issuer: Issuer::new(params, key),
@@ -149,6 +156,7 @@ impl Authority {
             return Err(Error::NotOurAuthority);
         }
         Ok(Self {
+            not_after: validity.not_after,
             cert_pem: cert_pem.to_owned(),
             cert_der: certificate.der().to_vec(),
             issuer: Issuer::new(params, key),
@@ -163,6 +171,50 @@ impl Authority {
     /// The authority's certificate in DER.
     pub fn cert_der(&self) -> &[u8] {
         &self.cert_der
+    }
+
+    /// The last second of the authority's own certificate, since 1970-01-01 UTC.
+    pub fn not_after(&self) -> Duration {
+        self.not_after
+    }
+
+    /// `days` from `wall` on, but not longer than the authority itself is valid.
+    pub fn leaf_validity(&self, wall: Duration, days: u32) -> Result<Validity, Error> {
+        let Validity { not_before, not_after } = Validity::days(wall, days);
+        let not_after = not_after.min(self.not_after);
+        if not_after > wall { Ok(Validity { not_before, not_after }) } else { Err(Error::AuthorityExpired) }
+    }
+
+    /// A revocation list in PEM (RFC 5280 section 5): serial numbers as [`Certificate::serial`] gives them, with the time
+    /// of each revocation. Its number is greater than `previous` (the content of an INTEGER), and grows with the
+    /// time even where the previous list was lost.
+    pub fn revocation_list<'a>(
+        &self,
+        revoked: impl IntoIterator<Item = (&'a [u8], Duration)>,
+        previous: Option<&[u8]>,
+        wall: Duration,
+        next_update: Duration,
+    ) -> Result<String, Error> {
+        if next_update <= wall {
+            return Err(Error::AuthorityExpired);
+        }
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let whole_seconds = |time: Duration| epoch + Duration::from_secs(time.as_secs());
+        let revoked_certs = revoked.into_iter().map(|(serial, time)| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(serial),
+            revocation_time: whole_seconds(time),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: whole_seconds(wall),
+            next_update: whole_seconds(next_update),
+            crl_number: SerialNumber::from(next_number(previous.unwrap_or_default(), wall)?),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer)?.pem()?)
     }
 
     /// The authority's private key in PKCS#8. Secret.
@@ -221,6 +273,16 @@ impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
     }
+}
+
+/// Seconds are numbers that grow by themselves; but a list may follow another within one.
+fn next_number(previous: &[u8], wall: Duration) -> Result<u64, Error> {
+    let previous = previous
+        .iter()
+        .try_fold(0_u64, |number, octet| number.checked_mul(256).map(|number| number | u64::from(*octet)));
+    let next = previous.and_then(|number| number.checked_add(1));
+    let too_large = crypto::Error::Unsupported("revocation lists whose number has more than 64 bits");
+    next.map(|next| next.max(wall.as_secs())).ok_or(Error::Crypto(too_large))
 }
 
 /// The public part of a key of ours, as the certificate writer wants it.

@@ -114,9 +114,12 @@ impl Lab {
             uplink: fortivpn::Config::new("127.0.0.1", gateway.addr().port(), credentials),
             transport: Transport { roots: vec![web.cert_der().to_vec().into()], ..Transport::default() },
             page: vec![page],
+            metrics: false,
             sign_in: SignIn { console: Some(console), ..SignIn::default() },
             split,
             pcap: None,
+            reload: None,
+            weak_groups: false,
         };
         configure(&mut config);
         let daemon = engine::start(config).unwrap();

@@ -22,6 +22,7 @@ const SERVER_ID: &str = "vpn.example";
 pub struct Program {
     /// The gateway double.
     pub gateway: Gateway,
+    command: Command,
     child: Child,
     authority: Authority,
     directory: TempDir,
@@ -90,17 +91,50 @@ impl Program {
         let output = |name: &str| File::create(directory.path().join(name)).unwrap();
         let child =
             command.stdin(Stdio::null()).stdout(output("stdout")).stderr(output("stderr")).spawn().unwrap();
-        Self { gateway, child, authority, directory, ports, page }
+        Self { gateway, command, child, authority, directory, ports, page }
+    }
+
+    /// Ends it and starts it again as it was started.
+    pub fn restart(&mut self) {
+        assert!(self.stop().success());
+        self.child = self.command.spawn().unwrap();
     }
 
     /// Settings of a device.
     pub fn client_config(&self, name: &str) -> ClientConfig {
-        let issued = self.authority.issue_client(name, wall(), 2).unwrap();
+        self.client_config_by(&self.authority, name)
+    }
+
+    /// The same with a certificate from somebody else.
+    pub fn client_config_by(&self, authority: &Authority, name: &str) -> ClientConfig {
+        let issued = authority.issue_client(name, wall(), 2).unwrap();
         let mut config = ClientConfig::new(([127, 0, 0, 1], self.ports[0]).into(), self.ports[1], SERVER_ID);
         config.ca_pem = self.authority.cert_pem().to_owned();
         config.cert_pem = issued.cert_pem;
         config.key_pem = issued.key_pem;
         config
+    }
+
+    /// Who the daemon trusts at the start, and has its certificate from.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// A file in the directory of `files`.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs another command of the program, which finds the daemon by its control socket.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let control = format!("--control={}", self.control().display());
+        Command::new(PROGRAM).args(arguments).arg(control).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// How many events of the gateway are `wanted`.
@@ -186,8 +220,7 @@ impl Program {
 
     /// Asks it to end, as systemd does, and waits for that.
     pub fn stop(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        self.signal("TERM");
         self.child.wait().unwrap()
     }
 }

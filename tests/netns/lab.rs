@@ -5,6 +5,7 @@
 //!                              srv  10.99.2.1 -- 10.99.2.2  corp  10.77.8.1 -- 10.77.8.9  far
 //! cli2 10.99.3.2 -- 10.99.3.1 /                              (company network 10.77.0.0/16)
 //! ```
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -197,11 +198,22 @@ impl Lab {
         env: &[(&str, &Path)],
         command: &[S],
     ) -> Process {
-        let log = self.path(&format!("{name}.log"));
-        let out = File::create(&log).expect("log file");
         let mut line = self.inside(role);
         // The kernel ends it with us, should we die without running any destructor.
         line.args(["setpriv", "--pdeathsig", "KILL"]).args(command).envs(env.iter().copied());
+        self.spawn(name, line)
+    }
+
+    /// The same in no namespace of ours, for what enters one by itself.
+    pub fn start_outside(&self, name: &str, command: &[&str]) -> Process {
+        let mut line = Command::new("setpriv");
+        line.args(["--pdeathsig", "KILL"]).args(command);
+        self.spawn(name, line)
+    }
+
+    fn spawn(&self, name: &str, mut line: Command) -> Process {
+        let log = self.path(&format!("{name}.log"));
+        let out = File::create(&log).expect("log file");
         line.stdin(Stdio::piped()).stderr(out.try_clone().expect("log file")).stdout(out);
         let child = line.spawn().unwrap_or_else(|e| panic!("starting {name}: {e}"));
         Process { name: name.to_owned(), child, log }
@@ -269,6 +281,11 @@ impl Process {
     pub fn say(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().expect("a pipe");
         writeln!(input, "{line}").unwrap_or_else(|e| panic!("{}: {e}", self.name));
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Still running?

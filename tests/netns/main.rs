@@ -5,6 +5,7 @@
 
 mod company;
 mod lab;
+mod matrix;
 mod nat64;
 mod pki;
 mod profile;
@@ -32,7 +33,7 @@ struct Os {
 }
 
 /// strongSwan in the clothes of other systems: proposals, signature methods, ports.
-const SYSTEMS: [Os; 7] = [
+const SYSTEMS: [Os; 10] = [
     Os { name: "strongSwan's defaults", charon: "", connection: "", ike: "default", esp: "default" },
     Os {
         name: "Windows, set up with PowerShell",
@@ -55,7 +56,28 @@ const SYSTEMS: [Os; 7] = [
         ike: "aes256gcm16-prfsha256-ecp256,aes256gcm16-prfsha256-modp2048,aes256-sha256-ecp256,aes256-sha256-modp2048",
         esp: "aes256gcm16-ecp256,aes256gcm16",
     },
-    // Guesses a group for KE that we lack, and starts on port 4500.
+    Os {
+        name: "macOS 13, set up by hand",
+        charon: "",
+        connection: "",
+        ike: "aes256-sha256-modp2048",
+        esp: "aes256-sha256",
+    },
+    Os {
+        name: "iOS 16, set up by hand",
+        charon: "",
+        connection: "",
+        ike: "aes256-sha256-modp2048-ecp256-modp1536",
+        esp: "aes256-sha256",
+    },
+    Os {
+        name: "Windows with the registry value",
+        charon: "signature_authentication = no",
+        connection: "",
+        ike: "3des-sha1-modp2048,aes256-sha1-modp2048,3des-sha256-modp2048,aes256-sha256-modp2048,aes256-sha384-modp2048",
+        esp: "aes256-sha1,aes128-sha1,3des-sha1",
+    },
+    // Guesses a group for KE that we like less, and starts on port 4500.
     Os {
         name: "Android",
         charon: "",
@@ -105,6 +127,33 @@ fn clients_of_many_systems_connect_with_ecdsa_certificates() {
         client.must("--terminate --ike vpn");
         client.wait_gone(Duration::from_secs(3));
     }
+    // None of these clothes hides what it is.
+    let recognised = service.log().matches(" (strongSwan), has ").count();
+    assert!(service.is_reference() || recognised == SYSTEMS.len(), "{}", service.log());
+}
+
+/// Windows without any setting, which only an option lets in.
+#[test]
+fn windows_with_its_own_defaults_needs_an_option() {
+    let Some(lab) = Lab::open() else { return };
+    let connection = "proposals = 3des-sha1-modp1024,aes256-sha1-modp1024,aes256-sha384-modp1024";
+    let child = "esp_proposals = aes256-sha1,aes128-sha1,3des-sha1";
+    let charon = "signature_authentication = no";
+    let mut service = Service::start_with(&lab, Key::P256, &["--allow-weak-windows-defaults"]);
+    let alice = service.person("alice");
+    let config = ClientConfig { charon, connection, child, ..service.config(CLI, "alice", &alice) };
+    let client = Strongswan::client(&lab, CLI, &config);
+    client.connect().unwrap_or_else(|e| panic!("cannot connect:\n{e}"));
+    traffic::ping(&lab, CLI, ADDRESS, 3);
+    traffic::iperf(&lab, CLI, "-R -P 2").assert_passed("TCP by AES-CBC, down");
+    traffic::iperf(&lab, CLI, "-P 2").assert_passed("TCP by AES-CBC, up");
+    assert!(
+        client.sas().contains("AES_CBC-256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/MODP_1024"),
+        "{}",
+        client.sas()
+    );
+    assert!(service.log().contains("1024-bit MODP, which states can break"), "a warning");
+    service.stop_with_drops(&["too_big", "uplink_full"]);
 }
 
 #[test]

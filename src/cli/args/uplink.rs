@@ -84,9 +84,13 @@ pub struct UplinkArgs {
     #[arg(long, value_name = "CMD", help_heading = PEOPLE)]
     pub login_hook: Option<String>,
 
-    /// Socket for 'pterodapter login', or none
+    /// Socket for 'pterodapter login', status and others, or none
     #[arg(long, value_name = "FILE", help_heading = PEOPLE)]
     pub control: Option<PathBuf>,
+
+    /// Serve /metrics for Prometheus at the local page
+    #[arg(long, help_heading = PEOPLE)]
+    pub metrics: bool,
 
     /// More CA certificates to trust for the FortiGate (PEM)
     #[arg(long, value_name = "FILE", help_heading = WAY)]
@@ -157,9 +161,9 @@ impl UplinkArgs {
         all.into_iter().filter_map(|(option, source)| Some((option, source.as_ref()?)))
     }
 
-    /// True if an option reads standard input.
-    pub fn reads_stdin(&self) -> bool {
-        self.secrets().any(|(_, source)| *source == Source::Stdin)
+    /// The option that reads standard input.
+    pub(super) fn reader_of_stdin(&self) -> Option<&'static str> {
+        self.secrets().find(|(_, source)| **source == Source::Stdin).map(|(option, _)| option)
     }
 }
 

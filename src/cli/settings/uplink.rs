@@ -10,13 +10,13 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use crate::cli::args::{Destination, Source, UplinkArgs};
+use crate::cli::args::{Destination, Ikev2Args, Source, UplinkArgs};
 use crate::crypto;
 use crate::engine::{ClientCertificate, SignIn, Transport};
 use crate::fortivpn::{self, Credentials, HostCheckValues, cookie};
 
-use super::files::{self, Files};
-use super::{Error, System, Warning};
+use super::files::Files;
+use super::{Error, System};
 
 /// Where a FortiGate sends the browser, unless told otherwise.
 const PAGE_PORT: u16 = fortivpn::saml::DEFAULT_PORT;
@@ -26,8 +26,9 @@ pub fn session(
     args: &UplinkArgs,
     destination: &Destination,
     files: &mut Files<'_, impl Read>,
-) -> Result<fortivpn::Config, Error> {
-    let credentials = credentials(args, files)?;
+) -> Option<fortivpn::Config> {
+    let credentials = credentials(args, files);
+    let credentials = files.keep(credentials)?;
     let mut config = fortivpn::Config::new(destination.host.clone(), destination.port, credentials);
     config.realm = args.realm.clone();
     // Who gives codes does not want the phone to ring.
@@ -40,7 +41,7 @@ pub fn session(
     if let Some(user_agent) = &args.user_agent {
         config.user_agent.clone_from(user_agent);
     }
-    Ok(config)
+    Some(config)
 }
 
 fn credentials(args: &UplinkArgs, files: &mut Files<'_, impl Read>) -> Result<Credentials, Error> {
@@ -61,19 +62,27 @@ fn credentials(args: &UplinkArgs, files: &mut Files<'_, impl Read>) -> Result<Cr
 }
 
 /// How the FortiGate is reached and recognised.
-pub fn transport(args: &UplinkArgs, files: &mut Files<'_, impl Read>) -> Result<Transport, Error> {
+pub fn transport(args: &UplinkArgs, files: &mut Files<'_, impl Read>) -> Option<Transport> {
     let mut proxy = args.uplink_proxy.clone();
     if let (Some(user), Some(source)) =
         (proxy.as_mut().and_then(|proxy| proxy.user.as_mut()), &args.uplink_proxy_password_file)
     {
-        user.1 = files.line("--uplink-proxy-password-file", source)?;
+        let password = files.line("--uplink-proxy-password-file", source);
+        if let Some(password) = files.keep(password) {
+            user.1 = password;
+        }
     }
     let client = match (&args.user_cert, &args.user_key) {
-        (Some(cert), Some(key)) => Some(client_certificate(cert, key, files)?),
+        (Some(cert), Some(key)) => {
+            let client = client_certificate(cert, key, files);
+            files.keep(client)
+        }
         _ => None,
     };
-    Ok(Transport {
-        roots: gateway_roots(args)?,
+    let roots = gateway_roots(args, files);
+    let roots = files.keep(roots)?;
+    Some(Transport {
+        roots,
         pins: args.trusted_cert.clone(),
         server_name: args.sni.clone(),
         client,
@@ -83,9 +92,12 @@ pub fn transport(args: &UplinkArgs, files: &mut Files<'_, impl Read>) -> Result<
     })
 }
 
-fn gateway_roots(args: &UplinkArgs) -> Result<Vec<CertificateDer<'static>>, Error> {
+fn gateway_roots(
+    args: &UplinkArgs,
+    files: &mut Files<'_, impl Read>,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
     let Some(path) = &args.gateway_ca else { return Ok(Vec::new()) };
-    let roots = files::certificates("--gateway-ca", path)?;
+    let roots = files.certificates("--gateway-ca", path)?;
     Ok(roots.iter().map(|root| CertificateDer::from(root.der().to_vec())).collect())
 }
 
@@ -95,7 +107,7 @@ fn client_certificate(
     key: &Source,
     files: &mut Files<'_, impl Read>,
 ) -> Result<ClientCertificate, Error> {
-    let content = files::public_file("--user-cert", cert)?;
+    let content = files.public_file("--user-cert", cert)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content.expose()).collect();
     let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(|| Error::Unusable {
         option: "--user-cert",
@@ -122,18 +134,15 @@ fn client_certificate(
 }
 
 /// Who helps where a sign-in needs a person. The console is the caller's matter.
-pub fn sign_in(
-    args: &UplinkArgs,
-    system: &System,
-    files: &mut Files<'_, impl Read>,
-) -> Result<SignIn, Error> {
-    let otp = args.otp.as_ref().map(|source| files.line("--otp", source)).transpose()?;
+pub fn sign_in(args: &UplinkArgs, system: &System, files: &mut Files<'_, impl Read>) -> Option<SignIn> {
+    let otp = args.otp.as_ref().map(|source| files.line("--otp", source)).transpose();
+    let otp = files.keep(otp)?;
     let control = match &args.control {
         Some(path) if path == Path::new("none") => None,
         Some(path) => Some(path.clone()),
         None => system.control.clone(),
     };
-    Ok(SignIn {
+    Some(SignIn {
         otp,
         otp_command: args.otp_command.clone(),
         login_hook: args.login_hook.clone(),
@@ -144,15 +153,13 @@ pub fn sign_in(
 }
 
 /// Where the local page is.
-pub fn page(args: &UplinkArgs, system: &System, warnings: &mut Vec<Warning>) -> Vec<SocketAddr> {
-    if args.saml_listen.is_empty() {
-        let v6 = system.loopback_v6.then_some(Ipv6Addr::LOCALHOST.into());
-        let ips = [Ipv4Addr::LOCALHOST.into()].into_iter().chain(v6);
-        return ips.map(|ip| SocketAddr::new(ip, PAGE_PORT)).collect();
+pub fn page(args: &Ikev2Args, system: &System) -> Vec<SocketAddr> {
+    if !args.uplink.saml_listen.is_empty() {
+        return args.uplink.saml_listen.clone();
     }
-    let public = args.saml_listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback());
-    warnings.extend(public.map(Warning::SamlListenPublic));
-    args.saml_listen.clone()
+    let v6 = system.loopback_v6.then_some(Ipv6Addr::LOCALHOST.into());
+    let ips = [Ipv4Addr::LOCALHOST.into()].into_iter().chain(v6);
+    ips.map(|ip| SocketAddr::new(ip, PAGE_PORT)).collect()
 }
 
 /// Where the control socket of a daemon is, unless an option says otherwise: in the directory that systemd made for the

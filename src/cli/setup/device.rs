@@ -1,7 +1,8 @@
 //! `pterodapter setup device`: a certificate for one device, in the form that its system takes.
 
 use std::ffi::OsString;
-use std::net::Ipv4Addr;
+use std::io::{self, IsTerminal};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,13 +10,16 @@ use clap::{Args, ValueEnum};
 
 use crate::base::Random;
 use crate::crypto::pkcs12::{self, Contents};
-use crate::crypto::{Certificate, SystemRandom, pem};
+use crate::crypto::sign::KeyKind;
+use crate::crypto::{Certificate, Secret, SystemRandom, pem};
+use crate::provision::Role;
 use crate::provision::profile::{Profile, android, apple, networkmanager, strongswan, windows};
 
 use super::super::args::{self, Command, Ikev2Args};
-use super::super::{Failure, config_file, one_line};
+use super::super::{Failure, config_file, one_line, terminal};
 use super::files::{Files, PRIVATE, PUBLIC};
-use super::{CONFIGURATION, DEVICES, LEAF_DAYS, authority, refused};
+use super::serve::{self, Offer, Server};
+use super::{CONFIGURATION, DEVICES, LEAF_DAYS, existing_authority, record, refused, say};
 
 /// The ports that clients use if nothing else is said.
 const USUAL_PORTS: (u16, u16) = (500, 4500);
@@ -42,6 +46,14 @@ pub struct DeviceArgs {
     /// Windows: a network that takes the tunnel, repeatable [default: everything]
     #[arg(long = "route", value_name = "NETWORK", value_parser = network)]
     routes: Vec<String>,
+
+    /// macOS, iOS, Android: write no file, but offer the profile by a link (with a QR code) that works once
+    #[arg(long, conflicts_with = "out")]
+    serve: bool,
+
+    /// Where to serve the link [default: this host's address towards the default route, a free port]
+    #[arg(long, value_name = "IP:PORT", requires = "serve")]
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -55,15 +67,21 @@ enum System {
     NetworkManager,
 }
 
+/// The system as it is typed.
+fn system_name(os: System) -> String {
+    os.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 /// Issues the certificate and writes the files; the text for the person.
 pub fn run(args: &DeviceArgs, dir: &Path, force: bool, wall: Duration) -> Result<String, Failure> {
     let name = args.name.as_str();
     check_name(name)?;
+    // Before anything is made: what cannot be had needs no certificate.
+    let offered = if args.serve { Some((servable(args.os)?, Server::bind(args.listen)?)) } else { None };
     let server = configuration(dir)?;
-    let authority = authority(dir)?.ok_or_else(|| {
-        Failure::Configuration(format!("there is no CA in {}; run 'pterodapter setup' first", dir.display()))
-    })?;
-    let identity = authority.issue_client(name, wall, LEAF_DAYS).map_err(refused)?;
+    let authority = existing_authority(dir)?;
+    let validity = authority.leaf_validity(wall, LEAF_DAYS).map_err(refused)?;
+    let identity = authority.issue(Role::Client, &[name], validity, KeyKind::P256).map_err(refused)?;
     let parse = |der: &[u8]| Certificate::parse(der).map_err(|why| refused(why.into()));
     if parse(&identity.cert_der)?.sans().is_empty() {
         return Err(not_a_name(name));
@@ -106,12 +124,95 @@ pub fn run(args: &DeviceArgs, dir: &Path, force: bool, wall: Duration) -> Result
     };
 
     let mut files = Files::new(Path::new(""), force);
-    for (file, mode, content) in texts(args.os, &profile) {
-        files.add(args.out.join(file), mode, content);
-    }
-    files.add(dir.join(DEVICES).join(format!("{name}.pem")), PUBLIC, identity.cert_pem.as_str());
+    let mut texts = texts(args.os, &profile);
+    let record = record::with_new(dir, name, &system_name(args.os), &identity)?;
+    let record_path = dir.join(record::path(DEVICES, name));
+    let Some(((media_type, steps), link)) = offered else {
+        for (file, mode, content) in texts {
+            files.add(args.out.join(file), mode, content);
+        }
+        files.add(record_path, PUBLIC, record);
+        return Ok(format!("{}{}", files.write()?, advice(args, &password)));
+    };
+    files.add(record_path, PUBLIC, record);
     let written = files.write()?;
-    Ok(format!("{written}{}", advice(args, &password)))
+    let (file, _, content) = texts.swap_remove(0);
+    let offer = Offer { file, media_type, steps, content: Secret::new(content.into_bytes()) };
+    serve(&written, &password, &link, offer)
+}
+
+/// Media type and steps where the profile is one file, and of no use without its password.
+fn servable(os: System) -> Result<(&'static str, &'static [&'static str]), Failure> {
+    match os {
+        System::Ios => Ok((
+            apple::MEDIA_TYPE,
+            &[
+                "Download the profile, and allow it.",
+                "Settings: tap <em>Profile Downloaded</em>, or General, VPN &amp; Device Management. Install it.",
+                "It asks for the code of this device, then for the password.",
+                "Settings, VPN: switch it on.",
+            ],
+        )),
+        System::Macos => Ok((
+            apple::MEDIA_TYPE,
+            &[
+                "Download the profile and open it.",
+                "System Settings, General, Device Management: open the profile and install it.",
+                "It asks for the password.",
+                "System Settings, VPN: switch it on.",
+            ],
+        )),
+        System::Android => Ok((
+            android::MEDIA_TYPE,
+            &[
+                "Install the app <em>strongSwan VPN Client</em>.",
+                "Download the profile (the browser may warn, since the link is not encrypted) and open it with the app.",
+                "Import it. It asks for the password.",
+                "In the app: connect.",
+            ],
+        )),
+        System::Windows | System::Strongswan | System::NetworkManager => Err(Failure::Usage(format!(
+            "--serve is for ios, macos and android, whose profile is one file behind a password; the files for {} are \
+             to be copied: leave --serve out",
+            system_name(os)
+        ))),
+    }
+}
+
+/// Offers the profile until it was fetched; the text for the person then.
+fn serve(written: &str, password: &str, server: &Server, offer: Offer) -> Result<String, Failure> {
+    let link = server.link();
+    let code = terminal::qr_code(io::stdout(), &link).map(|code| format!("\n{code}")).unwrap_or_default();
+    let file = offer.file.clone();
+    say(&format!(
+        "{written}{code}\nOpen this on the device, in the same network, within {} minutes. It can be downloaded once:\n  \
+         {link}\n\nIt asks for this password, which is shown only now:\n  {password}\n\n\
+         The link is not encrypted: use it in a network that you trust.\n\
+         The password is what protects the key in the file.\n\n",
+        serve::OFFER.as_secs() / 60
+    ))?;
+    let is_terminal = io::stdout().is_terminal();
+    let waiting = |left: Duration| {
+        if is_terminal {
+            let left = left.as_secs();
+            // Where it cannot be shown there is nobody to see it.
+            let _ = say(&format!(
+                "\rwaiting for the download, {}:{:02} left (Ctrl-C ends) ",
+                left / 60,
+                left % 60
+            ));
+        }
+    };
+    let fetched = server.serve(offer, serve::OFFER, waiting)?;
+    let end = if is_terminal { "\n" } else { "" };
+    if fetched {
+        return Ok(format!("{end}{file} was downloaded; the link does not work any more\n"));
+    }
+    say(end)?;
+    Err(Failure::Runtime(format!(
+        "nobody downloaded {file}; is TCP port {} open in this host's firewall? Again with --force",
+        server.port()
+    )))
 }
 
 /// The files for the device, with their modes.
@@ -210,7 +311,7 @@ fn configuration(dir: &Path) -> Result<Ikev2Args, Failure> {
 }
 
 /// The name becomes a file, a certificate's identity, and a word in several languages.
-fn check_name(name: &str) -> Result<(), Failure> {
+pub fn check_name(name: &str) -> Result<(), Failure> {
     let fine = name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.len() <= 64
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c));

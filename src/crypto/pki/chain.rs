@@ -1,15 +1,16 @@
 //! Chains of trust, by rustls-webpki (RFC 5280 section 6), with the extended key usages that IKE peers have.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
-    ALL_VERIFICATION_ALGS, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter,
-    KeyUsage, RequiredEkuNotFoundContext, anchor_from_trusted_cert,
+    ALL_VERIFICATION_ALGS, Cert, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter,
+    KeyUsage, RequiredEkuNotFoundContext, VerifiedPath, anchor_from_trusted_cert, spki_for_anchor,
 };
 
-use super::Certificate;
+use super::{Certificate, Crl, CrlError};
 
 /// Why a certificate is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub enum ChainError {
     KeyUsage,
     /// The extended key usage does not allow this purpose.
     ExtendedKeyUsage,
+    /// The certificate, or one of its issuers, was taken back by its authority.
+    Revoked,
     /// A signature in the chain does not verify.
     BadSignature,
     /// A certificate in the chain is signed with an algorithm that we do not have, such as SHA-1 or P-521.
@@ -42,6 +45,7 @@ impl From<webpki::Error> for ChainError {
             E::CertExpired { .. } => Self::Expired,
             E::CertNotValidYet { .. } => Self::NotYetValid,
             E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => Self::ExtendedKeyUsage,
+            E::CertRevoked => Self::Revoked,
             E::InvalidSignatureForPublicKey => Self::BadSignature,
             E::UnsupportedSignatureAlgorithmContext(_)
             | E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::Algorithm,
@@ -59,6 +63,7 @@ impl fmt::Display for ChainError {
             Self::NotYetValid => f.write_str("certificate is not valid yet"),
             Self::KeyUsage => f.write_str("certificate's key usage forbids signatures"),
             Self::ExtendedKeyUsage => f.write_str("certificate's extended key usage forbids this purpose"),
+            Self::Revoked => f.write_str("certificate was revoked by its authority"),
             Self::BadSignature => f.write_str("certificate's signature does not verify"),
             Self::Algorithm => {
                 f.write_str("certificate is signed with neither P-256, P-384, Ed25519 nor RSA with SHA-2")
@@ -71,11 +76,20 @@ impl fmt::Display for ChainError {
 
 impl std::error::Error for ChainError {}
 
-/// The certificate authorities that we trust.
+/// The certificate authorities that we trust, and what they took back.
 #[derive(Clone)]
 pub struct TrustAnchors {
+    authorities: Vec<Certificate>,
+    /// Of each authority that is not revoked.
     anchors: Vec<TrustAnchor<'static>>,
     spki_hashes: Vec<[u8; 20]>,
+    lists: Vec<Arc<SignedList>>,
+}
+
+/// A revocation list, and the key that signed it: authorities of one name may have different keys.
+struct SignedList {
+    list: Crl,
+    signer_spki: Vec<u8>,
 }
 
 impl TrustAnchors {
@@ -91,7 +105,33 @@ impl TrustAnchors {
         Ok(Self {
             anchors: anchors.collect::<Result<_, ChainError>>()?,
             spki_hashes: cas.iter().map(Certificate::spki_sha1).collect(),
+            authorities: cas.to_vec(),
+            lists: Vec::new(),
         })
+    }
+
+    /// From now on a certificate on this list is refused, however old the list is. Certificates whose issuer has no list
+    /// are accepted as before. An authority that is on it is trusted no longer: it is what this gives back.
+    pub fn add_list(&mut self, list: Crl) -> Result<Vec<Certificate>, CrlError> {
+        let signer =
+            self.authorities.iter().find(|ca| list.is_signed_by(ca)).ok_or(CrlError::UnknownSigner)?;
+        let signer_spki = signer.spki_der().to_vec();
+        let revoked: Vec<_> = self
+            .authorities
+            .iter()
+            .filter(|ca| ca.issuer_der() == list.issuer_der() && ca.subject_der() != ca.issuer_der())
+            .filter(|ca| list.revoked().contains_key(ca.serial()))
+            .cloned()
+            .collect();
+        for ca in &revoked {
+            let der = CertificateDer::from(ca.der());
+            if let Ok(anchor) = anchor_from_trusted_cert(&der) {
+                self.anchors.retain(|trusted| *trusted != anchor);
+            }
+            self.spki_hashes.retain(|hash| *hash != ca.spki_sha1());
+        }
+        self.lists.push(Arc::new(SignedList { list, signer_spki }));
+        Ok(revoked)
     }
 
     /// SHA-1 of each authority's SubjectPublicKeyInfo, for CERTREQ (RFC 7296 section 3.7).
@@ -136,17 +176,36 @@ impl TrustAnchors {
             &intermediates,
             UnixTime::since_unix_epoch(wall),
             purpose,
+            // Of an issuer with several lists webpki would look into the first alone.
             None,
-            None,
+            Some(&|path| self.check_revocation(path)),
         )?;
         // webpki leaves the key usage alone.
         if end_entity.key_usage_allows_signature() { Ok(()) } else { Err(ChainError::KeyUsage) }
+    }
+
+    /// Refuses a path with a certificate on a list that the key of its issuer signed.
+    fn check_revocation(&self, path: &VerifiedPath<'_>) -> Result<(), webpki::Error> {
+        if self.lists.is_empty() {
+            return Ok(());
+        }
+        let end_entity: &Cert<'_> = path.end_entity();
+        let certificates = std::iter::once(end_entity).chain(path.intermediate_certificates());
+        let issuers = path.intermediate_certificates().map(Cert::subject_public_key_info);
+        let issuers = issuers.chain([spki_for_anchor(path.anchor())]);
+        for (certificate, issuer) in certificates.zip(issuers) {
+            let lists = self.lists.iter().filter(|signed| signed.signer_spki == *issuer);
+            if lists.map(|signed| signed.list.revoked()).any(|list| list.contains_key(certificate.serial())) {
+                return Err(webpki::Error::CertRevoked);
+            }
+        }
+        Ok(())
     }
 }
 
 impl fmt::Debug for TrustAnchors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TrustAnchors({})", self.anchors.len())
+        write!(f, "TrustAnchors({}, {} lists)", self.anchors.len(), self.lists.len())
     }
 }
 

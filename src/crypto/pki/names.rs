@@ -63,11 +63,6 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
 /// of another century.
 pub(super) fn common_name(name: &[u8]) -> Result<Option<String>, Error> {
     const COMMON_NAME: &[u8] = b"\x55\x04\x03";
-    const UTF8_STRING: u8 = 0x0c;
-    const PRINTABLE_STRING: u8 = 0x13;
-    const T61_STRING: u8 = 0x14;
-    const IA5_STRING: u8 = 0x16;
-    const BMP_STRING: u8 = 0x1e;
 
     let mut found = None;
     let mut rdns = Der::new(name, "distinguished name");
@@ -79,16 +74,61 @@ pub(super) fn common_name(name: &[u8]) -> Result<Option<String>, Error> {
             let value = attribute.any()?;
             attribute.finish()?;
             if oid == COMMON_NAME {
-                found = match value.tag {
-                    UTF8_STRING => str::from_utf8(value.value).ok().map(str::to_owned),
-                    PRINTABLE_STRING | IA5_STRING | T61_STRING => ascii(value.value),
-                    BMP_STRING => utf16(value.value),
-                    _ => None,
-                };
+                found = text(value.tag, value.value);
             }
         }
     }
     Ok(found)
+}
+
+/// Whether the contents of two Names say the same (RFC 5280 section 7.1, but for the folding of cases): whole Names, the
+/// same attributes in the same order.
+pub(super) fn same_text(a: &[u8], b: &[u8]) -> Result<bool, Error> {
+    let (mut a, mut b) = (Der::new(a, "distinguished name"), Der::new(b, "distinguished name"));
+    let (mut a, mut b) = (whole_sequence(&mut a)?, whole_sequence(&mut b)?);
+    while !a.is_empty() && !b.is_empty() {
+        let (mut a, mut b) = (a.nested(der::SET)?, b.nested(der::SET)?);
+        while !a.is_empty() && !b.is_empty() {
+            let (mut a, mut b) = (a.nested(der::SEQUENCE)?, b.nested(der::SEQUENCE)?);
+            let is_same_kind = a.value(der::OID)? == b.value(der::OID)?;
+            let (one, other) = (a.any()?, b.any()?);
+            a.finish()?;
+            b.finish()?;
+            let is_same_value = match (text(one.tag, one.value), text(other.tag, other.value)) {
+                (Some(one), Some(other)) => one == other,
+                _ => one.whole == other.whole,
+            };
+            if !is_same_kind || !is_same_value {
+                return Ok(false);
+            }
+        }
+        if a.is_empty() != b.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(a.is_empty() && b.is_empty())
+}
+
+fn whole_sequence<'a>(name: &mut Der<'a>) -> Result<Der<'a>, Error> {
+    let content = name.nested(der::SEQUENCE)?;
+    name.finish()?;
+    Ok(content)
+}
+
+/// A value as text, where it is a string of a kind that we read.
+fn text(tag: u8, value: &[u8]) -> Option<String> {
+    const UTF8_STRING: u8 = 0x0c;
+    const PRINTABLE_STRING: u8 = 0x13;
+    const T61_STRING: u8 = 0x14;
+    const IA5_STRING: u8 = 0x16;
+    const BMP_STRING: u8 = 0x1e;
+
+    match tag {
+        UTF8_STRING => str::from_utf8(value).ok().map(str::to_owned),
+        PRINTABLE_STRING | IA5_STRING | T61_STRING => ascii(value),
+        BMP_STRING => utf16(value),
+        _ => None,
+    }
 }
 
 fn utf16(bytes: &[u8]) -> Option<String> {

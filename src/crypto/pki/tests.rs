@@ -66,6 +66,31 @@ fn display_names_are_safe_for_a_log() {
 }
 
 #[test]
+fn a_name_is_the_subject_whatever_its_kind_of_string() {
+    let certificate = cert("p256.cert.pem");
+    let subject = certificate.subject_der().to_vec();
+    let text = certificate.common_name().unwrap().as_bytes();
+    let at = subject.windows(text.len()).position(|window| window == text).unwrap() - 2;
+    assert_eq!((subject[at], usize::from(subject[at + 1])), (0x0c, text.len()), "a UTF8String");
+    assert!(certificate.has_subject(&subject));
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut name = subject.clone();
+        change(&mut name);
+        certificate.has_subject(&name)
+    };
+    assert!(with(&|name| name[at] = 0x13), "a PrintableString");
+    assert!(!with(&|name| name[at] = 0x04), "no string");
+    assert!(!with(&|name| name[at + 2] ^= 1), "another text");
+    assert!(!with(&|name| name[at - 1] ^= 1), "another attribute");
+    assert!(
+        !with(&|name| name.push(0))
+            && !with(&|name| name.truncate(name.len() - 1))
+            && !with(&|name| name.clear())
+    );
+    assert!(!with(&|name| *name = vec![0x30, 0]), "no attributes");
+}
+
+#[test]
 fn damaged_certificates_never_panic() {
     for name in ["p256.cert.pem", "root.cert.pem", "eku-clientAuth.cert.pem"] {
         let der = cert(name).der().to_vec();

@@ -267,17 +267,17 @@ impl Client {
         let nonce_r = message.find(kind::NONCE).ok_or(Malformed("rekey: no nonce"))?;
         let routes = handshake::selectors(&message, &self.assigned)?;
         let sa = message.find(kind::SA).ok_or(Malformed("rekey: no SA"))?;
-        let (aead, spi_out) = parse_esp(sa, &self.config.esp, pair.as_ref().map(KeyPair::group))?;
+        let (cipher, spi_out) = parse_esp(sa, &self.config.esp, pair.as_ref().map(KeyPair::group))?;
         {
             let mut core = self.shared.lock();
             let ike = core.ikes.last().ok_or(ProbeError::Closed)?;
             let shared = pair.map(|pair| agree(pair, group, &message)).transpose()?;
             let [key_out, key_in] =
-                ike.keys.child(shared.as_ref(), [&nonce_i, nonce_r], aead.keymat_len())?;
+                ike.keys.child(shared.as_ref(), [&nonce_i, nonce_r], cipher.keymat_len())?;
             let now = core.clock.now();
             core.inbound.iter_mut().for_each(|sa| sa.replaced_at = sa.replaced_at.or(Some(now)));
-            core.inbound.push(Inbound::new(aead, spi_in, spi_out, &key_in)?);
-            core.outbound = Outbound::new(aead, spi_out, &key_out)?;
+            core.inbound.push(Inbound::new(cipher, spi_in, spi_out, &key_in)?);
+            core.outbound = Outbound::new(cipher, spi_out, &key_out)?;
             core.routes = routes;
         }
         self.shared.request(None, exchange::INFORMATIONAL, &[Payload::delete(Some(old))]).map(drop)

@@ -1,22 +1,27 @@
-//! ESP in tunnel mode as the probe does it (RFC 4303, RFC 4106, RFC 7634): one key per direction, 32-bit sequence
-//! numbers, a strict window of 128 so that reordering by the server shows.
+//! ESP in tunnel mode as the probe does it (RFC 4303, with the ciphers of RFC 4106, 7634 and 3602): one key per
+//! direction, 32-bit sequence numbers, a strict window of 128 so that reordering by the server shows.
 
 use std::time::Duration;
 
 use super::ProbeError;
-use crate::crypto::aead::AeadKey;
-use crate::crypto::{Aead, Secret};
+use crate::crypto::cipher::CipherKey;
+use crate::crypto::{Cipher, Secret};
 
-/// Octets in front of the inner packet: SPI, sequence number, IV.
-pub(super) const HEAD: usize = 16;
-const TAG: usize = 16;
+/// SPI and sequence number.
+const HEADER: usize = 8;
 const NEXT_HEADER_IPV4: u8 = 4;
 const NEXT_HEADER_IPV6: u8 = 41;
 const NEXT_HEADER_DUMMY: u8 = 59;
 
+/// Octets in front of the inner packet: SPI, sequence number, IV.
+pub(super) const fn head_len(cipher: Cipher) -> usize {
+    HEADER + cipher.iv_len()
+}
+
 /// Octets of the ESP packet around an inner packet of `len`.
-pub(super) const fn sealed_len(len: usize) -> usize {
-    HEAD + (len + 2).next_multiple_of(4) + TAG
+pub(super) const fn sealed_len(cipher: Cipher, len: usize) -> usize {
+    let multiple = if cipher.block_len() < 4 { 4 } else { cipher.block_len() };
+    head_len(cipher) + (len + 2).next_multiple_of(multiple) + cipher.tag_len()
 }
 
 /// Why a packet from the server was not accepted.
@@ -45,18 +50,18 @@ pub(super) struct Inbound {
     pub peer_spi: u32,
     /// When it was replaced by a newer one; removed a few seconds later.
     pub replaced_at: Option<Duration>,
-    key: AeadKey,
+    key: CipherKey,
     highest: u32,
     seen: u128,
 }
 
 impl Inbound {
-    pub fn new(aead: Aead, spi: u32, peer_spi: u32, key: &Secret) -> Result<Self, ProbeError> {
+    pub fn new(cipher: Cipher, spi: u32, peer_spi: u32, key: &Secret) -> Result<Self, ProbeError> {
         Ok(Self {
             spi,
             peer_spi,
             replaced_at: None,
-            key: AeadKey::new(aead, key.expose())?,
+            key: CipherKey::new(cipher, key.expose())?,
             highest: 0,
             seen: 0,
         })
@@ -64,18 +69,18 @@ impl Inbound {
 
     /// Decrypts in place; the inner packet.
     pub fn open<'a>(&mut self, packet: &'a mut [u8]) -> Result<&'a [u8], Refused> {
-        let (head, sealed) = packet.split_first_chunk_mut::<HEAD>().ok_or(Refused::Short)?;
-        let (aad, iv) = head.split_at(8);
-        let (aad, iv): ([u8; 8], [u8; 8]) =
-            (aad.try_into().map_err(|_| Refused::Short)?, iv.try_into().map_err(|_| Refused::Short)?);
-        let seq = (u64::from_be_bytes(aad) & 0xffff_ffff) as u32;
+        let cipher = self.key.alg();
+        let (aad, rest) = packet.split_first_chunk_mut::<HEADER>().ok_or(Refused::Short)?;
+        let seq = (u64::from_be_bytes(*aad) & 0xffff_ffff) as u32;
         if !self.is_new(seq) {
             return Err(Refused::Replayed);
         }
-        if sealed.len() < TAG + 4 || !sealed.len().is_multiple_of(4) {
+        let (iv, sealed) = rest.split_at_mut_checked(cipher.iv_len()).ok_or(Refused::Short)?;
+        let encrypted = sealed.len().checked_sub(cipher.tag_len()).ok_or(Refused::Short)?;
+        if encrypted < 4 || !encrypted.is_multiple_of(cipher.block_len().max(4)) {
             return Err(Refused::Short);
         }
-        let plain_len = self.key.open(iv, &aad, sealed).map_err(|_| Refused::BadTag)?;
+        let plain_len = self.key.open(iv, aad, sealed).map_err(|_| Refused::BadTag)?;
         self.mark(seq);
         let plain = sealed.get(..plain_len).ok_or(Refused::Short)?;
         let (rest, &[pad_len, next_header]) = plain.split_last_chunk::<2>().ok_or(Refused::BadTrailer)?;
@@ -112,26 +117,29 @@ impl Inbound {
 /// The sending half of a Child SA.
 pub(super) struct Outbound {
     pub spi: u32,
-    key: AeadKey,
+    key: CipherKey,
     seq: u32,
 }
 
 impl Outbound {
-    pub fn new(aead: Aead, spi: u32, key: &Secret) -> Result<Self, ProbeError> {
-        Ok(Self { spi, key: AeadKey::new(aead, key.expose())?, seq: 0 })
+    pub fn new(cipher: Cipher, spi: u32, key: &Secret) -> Result<Self, ProbeError> {
+        Ok(Self { spi, key: CipherKey::new(cipher, key.expose())?, seq: 0 })
     }
 
     /// The cipher.
-    pub fn aead(&self) -> Aead {
+    pub fn cipher(&self) -> Cipher {
         self.key.alg()
     }
 
-    /// Encrypts in place: `packet` is `sealed_len(len)` octets with the inner packet of `len` at `HEAD`.
+    /// Encrypts in place: `packet` is `sealed_len(len)` octets with the inner packet of `len` behind `head_len`.
     pub fn seal(&mut self, packet: &mut [u8], len: usize) -> Result<(), ProbeError> {
         self.seq = self.seq.checked_add(1).ok_or(ProbeError::Protocol("ESP sequence numbers used up"))?;
+        let cipher = self.key.alg();
         let bad = || ProbeError::Protocol("ESP buffer too small");
-        let (head, rest) = packet.split_first_chunk_mut::<HEAD>().ok_or_else(bad)?;
-        let (plain, tag) = rest.split_last_chunk_mut::<TAG>().ok_or_else(bad)?;
+        let (header, rest) = packet.split_first_chunk_mut::<HEADER>().ok_or_else(bad)?;
+        let (iv, rest) = rest.split_at_mut_checked(cipher.iv_len()).ok_or_else(bad)?;
+        let plain_len = rest.len().checked_sub(cipher.tag_len()).ok_or_else(bad)?;
+        let (plain, tag) = rest.split_at_mut_checked(plain_len).ok_or_else(bad)?;
         let pad = plain.len().checked_sub(len + 2).ok_or_else(bad)?;
         for (byte, value) in plain.iter_mut().skip(len).zip(1..=pad as u8) {
             *byte = value;
@@ -140,12 +148,8 @@ impl Outbound {
         if let Some(trailer) = plain.last_chunk_mut::<2>() {
             *trailer = [pad as u8, next_header];
         }
-        let aad = (u64::from(self.spi) << 32 | u64::from(self.seq)).to_be_bytes();
-        let iv = u64::from(self.seq).to_be_bytes();
-        *tag = self.key.seal(iv, &aad, plain)?;
-        let (head_aad, head_iv) = head.split_at_mut(8);
-        head_aad.copy_from_slice(&aad);
-        head_iv.copy_from_slice(&iv);
+        *header = (u64::from(self.spi) << 32 | u64::from(self.seq)).to_be_bytes();
+        self.key.seal(u64::from(self.seq), header, iv, plain, tag)?;
         Ok(())
     }
 }
@@ -153,35 +157,41 @@ impl Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::Integrity;
 
-    fn pair() -> (Outbound, Inbound) {
-        let key = Secret::new((0..36).collect());
+    fn pair(cipher: Cipher) -> (Outbound, Inbound) {
+        let key = Secret::new((0..cipher.keymat_len() as u8).collect());
         (
-            Outbound::new(Aead::Aes256Gcm, 0x0102_0304, &key).unwrap(),
-            Inbound::new(Aead::Aes256Gcm, 0x0102_0304, 256, &key).unwrap(),
+            Outbound::new(cipher, 0x0102_0304, &key).unwrap(),
+            Inbound::new(cipher, 0x0102_0304, 256, &key).unwrap(),
         )
     }
 
     #[test]
     fn every_length_comes_back_once() {
-        let (mut out, mut inbound) = pair();
-        for len in 20..60 {
-            let mut packet = vec![0; sealed_len(len)];
-            let version = if len % 2 == 0 { 0x45 } else { 0x60 };
-            packet[HEAD..HEAD + len].fill(version);
-            out.seal(&mut packet, len).unwrap();
-            assert_eq!(&packet[..8], [1, 2, 3, 4, 0, 0, 0, (len - 19) as u8]);
-            let mut copy = packet.clone();
-            assert_eq!(inbound.open(&mut copy), Ok(&vec![version; len][..]));
-            assert_eq!(inbound.open(&mut packet), Err(Refused::Replayed));
+        for cipher in [Cipher::Aes256Gcm, Cipher::Aes256Cbc(Integrity::HmacSha1)] {
+            let (mut out, mut inbound) = pair(cipher);
+            let head = head_len(cipher);
+            for len in 20..60 {
+                let mut packet = vec![0; sealed_len(cipher, len)];
+                let version = if len % 2 == 0 { 0x45 } else { 0x60 };
+                packet[head..head + len].fill(version);
+                out.seal(&mut packet, len).unwrap();
+                assert_eq!(&packet[..8], [1, 2, 3, 4, 0, 0, 0, (len - 19) as u8]);
+                let mut copy = packet.clone();
+                assert_eq!(inbound.open(&mut copy), Ok(&vec![version; len][..]));
+                assert_eq!(inbound.open(&mut packet), Err(Refused::Replayed));
+            }
+            let mut empty = vec![0; sealed_len(cipher, 20)];
+            assert!(out.seal(&mut empty, 20).is_err(), "neither IPv4 nor IPv6");
+            assert_eq!(inbound.open(&mut [0; 7]), Err(Refused::Short));
+            assert_eq!(inbound.open(&mut [1, 2, 3, 4, 0, 0, 0, 99, 0, 0, 0, 0]), Err(Refused::Short));
         }
-        assert!(out.seal(&mut [0; sealed_len(20)], 20).is_err(), "neither IPv4 nor IPv6");
-        assert_eq!(inbound.open(&mut [0; 15]), Err(Refused::Short));
     }
 
     #[test]
     fn window_takes_late_packets_once_and_old_ones_never() {
-        let (_, mut inbound) = pair();
+        let (_, mut inbound) = pair(Cipher::Aes256Gcm);
         inbound.mark(200);
         assert!(inbound.is_new(73) && !inbound.is_new(72) && !inbound.is_new(200) && !inbound.is_new(0));
         inbound.mark(73);

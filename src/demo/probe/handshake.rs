@@ -275,14 +275,14 @@ fn authenticate(
     let assigned = Assigned::parse(&message)?;
     let routes = selectors(&message, &assigned)?;
     let sa = message.find(kind::SA).ok_or(Malformed("IKE_AUTH: no SA"))?;
-    let (aead, spi_out) = parse_esp(sa, &config.esp, None)?;
-    let [key_out, key_in] = ike.keys.child(None, [&nonce_i, &nonce_r], aead.keymat_len())?;
+    let (cipher, spi_out) = parse_esp(sa, &config.esp, None)?;
+    let [key_out, key_in] = ike.keys.child(None, [&nonce_i, &nonce_r], cipher.keymat_len())?;
     Ok(Established {
         socket,
         server,
         ike,
-        outbound: Outbound::new(aead, spi_out, &key_out)?,
-        inbound: Inbound::new(aead, spi_in, spi_out, &key_in)?,
+        outbound: Outbound::new(cipher, spi_out, &key_out)?,
+        inbound: Inbound::new(cipher, spi_in, spi_out, &key_in)?,
         assigned,
         routes,
     })

@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::crypto::pki::ChainError;
-use crate::crypto::{self, Aead, Group};
+use crate::crypto::{self, Cipher, Group};
 use crate::wire::Malformed;
 
 /// What the probe needs to know to connect.
@@ -56,7 +56,7 @@ pub struct ClientConfig {
     /// The group of the first KE payload; one that the responder does not choose makes it ask again.
     pub key_exchange: Group,
     /// ESP ciphers, one proposal each.
-    pub esp: Vec<Aead>,
+    pub esp: Vec<Cipher>,
     /// Largest IKE message in octets that goes out in one piece; 0 = do not announce fragmentation at all.
     pub fragment_size: usize,
     /// Send SIGNATURE_HASH_ALGORITHMS: AUTH method 14 both ways. Windows and Apple clients do not.
@@ -85,7 +85,7 @@ impl ClientConfig {
             server_id: server_id.to_owned(),
             suites: vec![Suite::default()],
             key_exchange: Group::X25519,
-            esp: vec![Aead::Aes256Gcm],
+            esp: vec![Cipher::Aes256Gcm],
             fragment_size: 1200,
             list_hashes: true,
             ipv6: false,

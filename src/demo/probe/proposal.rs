@@ -1,11 +1,12 @@
 //! SA payloads: what the probe offers and how it reads the one answer (RFC 7296 section 3.3).
 
 use super::message::{Payload, kind};
-use crate::crypto::{Aead, Group, Prf};
+use crate::crypto::{Cipher, Group, Prf};
 use crate::wire::{Malformed, Reader};
 
 const ENCR: u8 = 1;
 const PRF: u8 = 2;
+const INTEG: u8 = 3;
 const KE: u8 = 4;
 const ESN: u8 = 5;
 
@@ -13,7 +14,7 @@ const ESN: u8 = 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suite {
     /// Cipher.
-    pub aead: Aead,
+    pub cipher: Cipher,
     /// Pseudo-random function.
     pub prf: Prf,
     /// Key exchange method.
@@ -23,7 +24,7 @@ pub struct Suite {
 impl Default for Suite {
     /// AES-256-GCM, HMAC-SHA-256, X25519.
     fn default() -> Self {
-        Self { aead: Aead::Aes256Gcm, prf: Prf::HmacSha256, group: Group::X25519 }
+        Self { cipher: Cipher::Aes256Gcm, prf: Prf::HmacSha256, group: Group::X25519 }
     }
 }
 
@@ -32,16 +33,20 @@ type Transform = (u8, u16, Option<u16>);
 
 impl Suite {
     fn transforms(&self) -> Vec<Transform> {
-        vec![
-            (ENCR, self.aead.transform_id(), self.aead.key_bits()),
-            (PRF, self.prf.transform_id(), None),
-            (KE, self.group.transform_id(), None),
-        ]
+        let mut transforms = protection(self.cipher);
+        transforms.push((PRF, self.prf.transform_id(), None));
+        transforms.push((KE, self.group.transform_id(), None));
+        transforms
     }
 }
 
-fn esp_transforms(aead: Aead, group: Option<Group>) -> Vec<Transform> {
-    let mut transforms = vec![(ENCR, aead.transform_id(), aead.key_bits())];
+fn protection(cipher: Cipher) -> Vec<Transform> {
+    let integrity = cipher.integrity().map(|mac| (INTEG, mac.transform_id(), None));
+    [(ENCR, cipher.transform_id(), cipher.key_bits())].into_iter().chain(integrity).collect()
+}
+
+fn esp_transforms(cipher: Cipher, group: Option<Group>) -> Vec<Transform> {
+    let mut transforms = protection(cipher);
     transforms.extend(group.map(|group| (KE, group.transform_id(), None)));
     transforms.push((ESN, 0, None));
     transforms
@@ -53,8 +58,8 @@ pub(super) fn emit_ike(suites: &[Suite], spi: &[u8]) -> Payload {
 }
 
 /// An SA payload for ESP, with a key exchange method when forward secrecy is asked for.
-pub(super) fn emit_esp(aeads: &[Aead], spi: u32, group: Option<Group>) -> Payload {
-    emit(3, &spi.to_be_bytes(), &aeads.iter().map(|a| esp_transforms(*a, group)).collect::<Vec<_>>())
+pub(super) fn emit_esp(ciphers: &[Cipher], spi: u32, group: Option<Group>) -> Payload {
+    emit(3, &spi.to_be_bytes(), &ciphers.iter().map(|a| esp_transforms(*a, group)).collect::<Vec<_>>())
 }
 
 /// One proposal per list of transforms, numbered from 1.
@@ -128,12 +133,12 @@ pub(super) fn parse_ike<'a>(body: &'a [u8], offered: &[Suite]) -> Result<(Suite,
 /// The ESP cipher that the responder chose and its SPI.
 pub(super) fn parse_esp(
     body: &[u8],
-    offered: &[Aead],
+    offered: &[Cipher],
     group: Option<Group>,
-) -> Result<(Aead, u32), Malformed> {
+) -> Result<(Cipher, u32), Malformed> {
     let chosen = parse(body, 3)?;
-    let aead = offered.get(chosen.number).filter(|aead| {
-        let mut transforms = esp_transforms(**aead, group);
+    let cipher = offered.get(chosen.number).filter(|cipher| {
+        let mut transforms = esp_transforms(**cipher, group);
         transforms.sort_unstable();
         transforms == chosen.transforms
     });
@@ -141,7 +146,7 @@ pub(super) fn parse_esp(
     if spi < 256 {
         return Err(Malformed("ESP proposal: SPI"));
     }
-    Ok((*aead.ok_or(Malformed("ESP proposal: not one of ours"))?, spi))
+    Ok((*cipher.ok_or(Malformed("ESP proposal: not one of ours"))?, spi))
 }
 
 #[cfg(test)]
@@ -159,14 +164,14 @@ mod tests {
             "two proposals in an answer"
         );
 
-        let esp = emit_esp(&[Aead::ChaCha20Poly1305], 0x1234, Some(Group::P256));
+        let esp = emit_esp(&[Cipher::ChaCha20Poly1305], 0x1234, Some(Group::P256));
         assert_eq!(
-            parse_esp(&esp.body, &[Aead::ChaCha20Poly1305], Some(Group::P256)),
-            Ok((Aead::ChaCha20Poly1305, 0x1234))
+            parse_esp(&esp.body, &[Cipher::ChaCha20Poly1305], Some(Group::P256)),
+            Ok((Cipher::ChaCha20Poly1305, 0x1234))
         );
-        assert!(parse_esp(&esp.body, &[Aead::ChaCha20Poly1305], None).is_err(), "a group nobody asked for");
+        assert!(parse_esp(&esp.body, &[Cipher::ChaCha20Poly1305], None).is_err(), "a group nobody asked for");
         for end in 0..esp.body.len() {
-            assert!(parse_esp(&esp.body[..end], &[Aead::ChaCha20Poly1305], Some(Group::P256)).is_err());
+            assert!(parse_esp(&esp.body[..end], &[Cipher::ChaCha20Poly1305], Some(Group::P256)).is_err());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use super::esp::{HEAD, Inbound, Outbound, sealed_len};
+use super::esp::{Inbound, Outbound, head_len, sealed_len};
 use super::{ClientConfig, Clock, Counters, ProbeError, handshake};
 
 /// A Child SA and the socket that it was made through. Nobody answers the server's IKE requests.
@@ -35,8 +35,10 @@ impl RawTunnel {
 
     /// The ESP packet around `inner`.
     pub fn seal(&mut self, inner: &[u8]) -> Result<Vec<u8>, ProbeError> {
-        let mut packet = vec![0; sealed_len(inner.len())];
-        packet.get_mut(HEAD..HEAD + inner.len()).unwrap_or_default().copy_from_slice(inner);
+        let (cipher, len) = (self.outbound.cipher(), inner.len());
+        let mut packet = vec![0; sealed_len(cipher, len)];
+        let head_len = head_len(cipher);
+        packet.get_mut(head_len..head_len + len).unwrap_or_default().copy_from_slice(inner);
         self.outbound.seal(&mut packet, inner.len())?;
         Ok(packet)
     }

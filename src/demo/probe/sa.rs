@@ -7,13 +7,11 @@ use super::message::{
     FLAG_INITIATOR, FLAG_RESPONSE, HEADER_LEN, Header, Message, Payload, emit_chain, kind, parse_chain,
 };
 use super::proposal::Suite;
-use crate::crypto::aead::AeadKey;
+use crate::crypto::cipher::CipherKey;
 use crate::crypto::prf::{prf, prf_plus};
 use crate::crypto::{Prf, Secret};
 use crate::wire::{Malformed, Reader};
 
-/// IV, Pad Length octet and tag around the plaintext of an SK payload.
-const SK_OVERHEAD: usize = 8 + 1 + 16;
 /// More fragments than any sane message has.
 const MAX_FRAGMENTS: u16 = 64;
 
@@ -23,29 +21,33 @@ pub(super) struct Keys {
     pub sk_d: Secret,
     pub sk_pi: Secret,
     pub sk_pr: Secret,
-    seal: AeadKey,
-    open: AeadKey,
+    seal: CipherKey,
+    open: CipherKey,
 }
 
 impl Keys {
-    /// Stretches SKEYSEED in the order SK_d, SK_ei, SK_er, SK_pi, SK_pr (an AEAD has no SK_a).
+    /// Stretches SKEYSEED in the order SK_d, SK_ai, SK_ar, SK_ei, SK_er, SK_pi, SK_pr (an AEAD has no SK_a).
     fn derive(
         suite: Suite,
         skeyseed: &Secret,
         nonces: [&[u8]; 2],
         spis: [u64; 2],
     ) -> Result<Self, ProbeError> {
-        let (prf_len, cipher_len) = (suite.prf.output_len(), suite.aead.keymat_len());
+        let (prf_len, cipher) = (suite.prf.output_len(), suite.cipher);
         let [spi_i, spi_r] = spis.map(u64::to_be_bytes);
         let seed = [nonces[0], nonces[1], &spi_i, &spi_r];
-        let keymat = prf_plus(suite.prf, skeyseed.expose(), &seed, 3 * prf_len + 2 * cipher_len)?;
+        let len = 3 * prf_len + 2 * cipher.keymat_len();
+        let keymat = prf_plus(suite.prf, skeyseed.expose(), &seed, len)?;
         let mut r = Reader::new(keymat.expose(), "key material");
-        let mut next = |len| r.take(len).map(<[u8]>::to_vec);
-        let sk_d = Secret::new(next(prf_len)?);
-        let (sk_ei, sk_er) = (Secret::new(next(cipher_len)?), Secret::new(next(cipher_len)?));
-        let (sk_pi, sk_pr) = (Secret::new(next(prf_len)?), Secret::new(next(prf_len)?));
-        let seal = AeadKey::new(suite.aead, sk_ei.expose())?;
-        let open = AeadKey::new(suite.aead, sk_er.expose())?;
+        let mut next = |len| r.take(len);
+        let sk_d = Secret::from(next(prf_len)?);
+        let (sk_ai, sk_ar) = (next(cipher.integrity_len())?, next(cipher.integrity_len())?);
+        let (sk_ei, sk_er) = (next(cipher.encryption_len())?, next(cipher.encryption_len())?);
+        let (sk_pi, sk_pr) = (Secret::from(next(prf_len)?), Secret::from(next(prf_len)?));
+        let key = |encryption: &[u8], mac: &[u8]| {
+            CipherKey::new(cipher, Secret::new([encryption, mac].concat()).expose())
+        };
+        let (seal, open) = (key(sk_ei, sk_ai)?, key(sk_er, sk_ar)?);
         Ok(Self { prf: suite.prf, sk_d, sk_pi, sk_pr, seal, open })
     }
 
@@ -144,11 +146,10 @@ impl IkeSa {
         let flags = FLAG_INITIATOR | if response { FLAG_RESPONSE } else { 0 };
         let (spi_i, spi_r) = (self.spi_i, self.spi_r);
         let header = |next| Header { spi_i, spi_r, next, exchange, flags, message_id };
-        let whole = HEADER_LEN + 4 + SK_OVERHEAD + chain.len();
-        if self.fragment_size == 0 || whole <= self.fragment_size {
+        if self.fragment_size == 0 || chain.len() <= self.room(4) {
             return Ok(vec![self.seal_one(header(kind::SK), first, &[], &chain)?]);
         }
-        let room = self.fragment_size.saturating_sub(HEADER_LEN + 8 + SK_OVERHEAD).max(1);
+        let room = self.room(8).max(1);
         let total = chain.len().div_ceil(room) as u16;
         let pieces = chain.chunks(room).zip(1u16..);
         pieces
@@ -160,6 +161,14 @@ impl IkeSa {
             .collect()
     }
 
+    /// Octets of payloads that fit a datagram of `fragment_size`, behind a generic header of `generic_len`.
+    fn room(&self, generic_len: usize) -> usize {
+        let cipher = self.keys.seal.alg();
+        let overhead = HEADER_LEN + generic_len + cipher.iv_len() + cipher.tag_len();
+        let encrypted = self.fragment_size.saturating_sub(overhead);
+        (encrypted / cipher.block_len() * cipher.block_len()).saturating_sub(1)
+    }
+
     fn seal_one(
         &mut self,
         header: Header,
@@ -167,20 +176,23 @@ impl IkeSa {
         numbers: &[u8],
         plain: &[u8],
     ) -> Result<Vec<u8>, ProbeError> {
-        let body = 4 + numbers.len() + SK_OVERHEAD + plain.len();
+        let cipher = self.keys.seal.alg();
+        let encrypted_len = (plain.len() + 1).next_multiple_of(cipher.block_len());
+        let body = 4 + numbers.len() + cipher.iv_len() + encrypted_len + cipher.tag_len();
         let mut out = Vec::with_capacity(HEADER_LEN + body);
         header.emit(&mut out, body);
         out.extend([first, 0]);
         out.extend((body as u16).to_be_bytes());
         out.extend(numbers);
         let mut sealed = plain.to_vec();
-        sealed.push(0); // Pad Length: no padding
-        let iv = self.iv.to_be_bytes();
+        sealed.resize(encrypted_len, 0);
+        if let Some(pad_len) = sealed.last_mut() {
+            *pad_len = (encrypted_len - plain.len() - 1) as u8;
+        }
+        let (mut iv, mut tag) = (vec![0; cipher.iv_len()], vec![0; cipher.tag_len()]);
+        self.keys.seal.seal(self.iv, &out, &mut iv, &mut sealed, &mut tag)?;
         self.iv += 1;
-        let tag = self.keys.seal.seal(iv, &out, &mut sealed)?;
-        out.extend(iv);
-        out.extend(sealed);
-        out.extend(tag);
+        [iv, sealed, tag].iter().for_each(|part| out.extend(part));
         Ok(out)
     }
 
@@ -205,7 +217,7 @@ impl IkeSa {
         if HEADER_LEN + usize::from(len) != datagram.len() {
             return Err(Malformed("SK payload length").into());
         }
-        let iv = r.array::<8>()?;
+        let iv = r.take(self.keys.open.alg().iv_len())?;
         let mut sealed = r.rest().to_vec();
         let plain_len = self.keys.open.open(iv, aad, &mut sealed)?;
         let plain = sealed.get(..plain_len).and_then(|plain| {
@@ -252,11 +264,11 @@ impl IkeSa {
 mod tests {
     use super::super::message::exchange::INFORMATIONAL;
     use super::*;
-    use crate::crypto::Aead;
+    use crate::crypto::Cipher;
 
     /// An SA that can read what it writes.
     fn looped(fragment_size: usize) -> IkeSa {
-        let key = || AeadKey::new(Aead::Aes256Gcm, &[7; 36]).unwrap();
+        let key = || CipherKey::new(Cipher::Aes256Gcm, &[7; 36]).unwrap();
         let secret = || Secret::new(vec![1; 32]);
         let (sk_d, sk_pi, sk_pr) = (secret(), secret(), secret());
         let keys = Keys { prf: Prf::HmacSha256, sk_d, sk_pi, sk_pr, seal: key(), open: key() };

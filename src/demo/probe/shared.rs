@@ -203,20 +203,20 @@ impl Core {
         let (Some(_), None) = (request.notify(notify::REKEY_SA), request.find(kind::KE)) else {
             return Err(ProbeError::Protocol("no plain rekey of a Child SA"));
         };
-        let (aead, spi_out) = parse_esp(find(kind::SA)?, &[self.outbound.aead()], None)?;
+        let (cipher, spi_out) = parse_esp(find(kind::SA)?, &[self.outbound.cipher()], None)?;
         let (ts_i, ts_r) = (find(kind::TSI)?, find(kind::TSR)?);
         let (spi_in, nonce_i, nonce_r) = (random_spi(), find(kind::NONCE)?, random::<32>());
         let routes = parse_selectors(ts_i)?;
         let ike = self.ikes.iter().find(|sa| sa.spi_i == request.header.spi_i).ok_or(ProbeError::Closed)?;
-        let [key_in, key_out] = ike.keys.child(None, [nonce_i, &nonce_r], aead.keymat_len())?;
-        let inbound = Inbound::new(aead, spi_in, spi_out, &key_in)?;
-        self.next_outbound = Some(Outbound::new(aead, spi_out, &key_out)?);
+        let [key_in, key_out] = ike.keys.child(None, [nonce_i, &nonce_r], cipher.keymat_len())?;
+        let inbound = Inbound::new(cipher, spi_in, spi_out, &key_in)?;
+        self.next_outbound = Some(Outbound::new(cipher, spi_out, &key_out)?);
         let now = self.clock.now();
         self.inbound.iter_mut().for_each(|sa| sa.replaced_at = sa.replaced_at.or(Some(now)));
         self.inbound.push(inbound);
         self.routes = routes;
         Ok(vec![
-            emit_esp(&[aead], spi_in, None),
+            emit_esp(&[cipher], spi_in, None),
             Payload::new(kind::NONCE, nonce_r),
             Payload::new(kind::TSI, ts_i),
             Payload::new(kind::TSR, ts_r),

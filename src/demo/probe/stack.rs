@@ -75,10 +75,11 @@ impl phy::RxToken for Rx<'_> {
 impl phy::TxToken for Tx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let start = self.burst.bytes.len();
-        let sealed_len = esp::sealed_len(len);
+        let cipher = self.out.cipher();
+        let sealed_len = esp::sealed_len(cipher, len);
         self.burst.bytes.resize(start + sealed_len, 0);
         let (_, slot) = self.burst.bytes.split_at_mut(start);
-        let (_, inner) = slot.split_at_mut(esp::HEAD);
+        let (_, inner) = slot.split_at_mut(esp::head_len(cipher));
         let result = f(inner.split_at_mut(len).0);
         // An exhausted SA sends nothing more: the packet is lost like any other.
         match self.out.seal(slot, len) {

@@ -8,6 +8,7 @@ use crate::base::Now;
 use crate::crypto::Secret;
 use crate::engine::desk::Request;
 use crate::engine::state::{State, Uplink};
+use crate::engine::status::Status;
 use crate::fortivpn;
 
 /// What the daemon is asked.
@@ -39,6 +40,15 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         device: Option<String>,
     },
+    /// Tell how everything is.
+    Status,
+    /// End the connection of a device.
+    Disconnect {
+        /// Its number, or an identity: then all of its devices.
+        device: String,
+    },
+    /// Read the configuration again.
+    Reload,
 }
 
 /// What the daemon says.
@@ -49,6 +59,13 @@ pub enum Reply {
     SignIn(SignInState),
     /// What was brought goes to the gateway; or the capture begins.
     Accepted,
+    /// How everything is.
+    Status(Box<Status>),
+    /// It was done.
+    Done {
+        /// What, in lines for the person.
+        text: String,
+    },
     /// It is of no use.
     Refused {
         /// One sentence.
@@ -60,7 +77,6 @@ pub enum Reply {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct SignInState {
     /// How the uplink is.
-    #[serde(with = "Phase")]
     pub uplink: Uplink,
     /// The address in the company's network, while the tunnel is up.
     pub address: Option<std::net::Ipv4Addr>,
@@ -75,18 +91,10 @@ pub struct SignInState {
 impl SignInState {
     /// As it is now.
     pub fn new(now: Now, state: &State, request: Option<&Request>) -> Self {
-        let wanted = request.map(|request| match request {
-            Request::Link { url, until } => Wanted::Link {
-                url: url.clone(),
-                left: until.map(|until| until.saturating_sub(now.mono).as_secs()),
-            },
-            Request::Question(question) => Wanted::Question(question.clone()),
-        });
-        let tunnel = state.tunnel.as_ref().filter(|_| state.uplink == Uplink::Up);
         Self {
             uplink: state.uplink,
-            address: tunnel.map(|tunnel| tunnel.address),
-            wanted,
+            address: state.present_tunnel().map(|tunnel| tunnel.address),
+            wanted: request.map(|request| Wanted::new(now, request)),
             error: state.errors.front().map(|(_, text)| text.clone()),
         }
     }
@@ -106,6 +114,19 @@ pub enum Wanted {
     },
     /// Answer a question.
     Question(#[serde(with = "Question")] fortivpn::Question),
+}
+
+impl Wanted {
+    /// As it is now.
+    pub fn new(now: Now, request: &Request) -> Self {
+        match request {
+            Request::Link { url, until } => Self::Link {
+                url: url.clone(),
+                left: until.map(|until| until.saturating_sub(now.mono).as_secs()),
+            },
+            Request::Question(question) => Self::Question(question.clone()),
+        }
+    }
 }
 
 impl From<Wanted> for Request {
@@ -143,18 +164,6 @@ enum QuestionKind {
     NewPassword { may_skip: bool },
 }
 
-/// The form of [`Uplink`].
-#[derive(Deserialize, Serialize)]
-#[serde(remote = "Uplink", rename_all = "kebab-case")]
-enum Phase {
-    Connecting,
-    Waiting,
-    Up,
-    Down,
-    Failed,
-    Stopped,
-}
-
 /// Secrets as JSON strings.
 mod text {
     use super::{Deserialize, Deserializer, Secret, Serialize, Serializer};
@@ -182,6 +191,9 @@ mod tests {
             (r#"{"command":"retry"}"#, "Retry"),
             (r#"{"command":"capture"}"#, "Capture { device: None }"),
             (r#"{"command":"capture","device":"3"}"#, "Capture { device: Some(\"3\") }"),
+            (r#"{"command":"status"}"#, "Status"),
+            (r#"{"command":"disconnect","device":"7"}"#, "Disconnect { device: \"7\" }"),
+            (r#"{"command":"reload"}"#, "Reload"),
             (r#"{"command":"paste","text":"id=abc"}"#, "Paste { text: [redacted] }"),
             (
                 r#"{"command":"answer","question":3,"text":"1\"2"}"#,

@@ -7,7 +7,8 @@ use super::DataPath;
 use crate::base::{Now, Path, Reason};
 use crate::engine::capture::Point;
 use crate::engine::counters::add;
-use crate::engine::job::{self, Batch, Direction, ESP_ROOM, Origin, Verdict};
+use crate::engine::device::Traffic;
+use crate::engine::job::{self, Batch, Direction, Origin, SMALLEST_ROOM, Tunnel, Verdict};
 use crate::nat::icmp::{self, Kind};
 use crate::nat::mtu;
 use crate::nat::nat64::{self, Limits, Refused, Translated};
@@ -61,7 +62,7 @@ impl DataPath {
             self.host.handle_packet(now, packet)
         } else if let Some(address) = self.pool.unshadow(to) {
             self.deliver_v6(now, address, packet)
-        } else if packet.len() > usize::from(ESP_ROOM) {
+        } else if packet.len() > usize::from(SMALLEST_ROOM) {
             self.deliver_large(now, to, packet, origin)
         } else {
             self.key_of(to).and_then(|device| self.collect_down(now, device, packet, origin))
@@ -75,16 +76,26 @@ impl DataPath {
         self.table.by_address(address).ok_or(Reason::NoDevice)
     }
 
-    /// A packet that does not fit the ESP tunnel: fragmented, or answered where it must not be.
+    /// What seals packets to the device now.
+    fn outbound(&mut self, device: usize) -> Result<Arc<Tunnel>, Reason> {
+        let outbound = self.table.device(device).ok_or(Reason::NoDevice)?.outbound;
+        self.table.sa(outbound).map(|sa| Arc::clone(&sa.tunnel)).ok_or(Reason::NoDevice)
+    }
+
+    /// A packet that may not fit the ESP tunnel: fragmented, or answered where it must not be.
     fn deliver_large(&mut self, now: Now, to: Ipv4Addr, packet: &[u8], origin: Origin) -> Result<(), Reason> {
         let ip = Ipv4::parse(packet).map_err(|_| Reason::InnerMalformed)?;
         let device = self.key_of(to)?;
+        let room = self.outbound(device)?.room();
+        if packet.len() <= usize::from(room) {
+            return self.collect_down(now, device, packet, origin);
+        }
         if ip.dont_fragment {
-            self.answer_company(now, to, Kind::FragNeeded { mtu: ESP_ROOM }, packet);
+            self.answer_company(now, to, Kind::FragNeeded { mtu: room }, packet);
             return Err(Reason::TooBig);
         }
         let mut pieces = Vec::new();
-        mtu::fragment(&mut packet.to_vec(), usize::from(ESP_ROOM), |piece| pieces.push(piece.to_vec()))?;
+        mtu::fragment(&mut packet.to_vec(), usize::from(room), |piece| pieces.push(piece.to_vec()))?;
         pieces.iter().try_for_each(|piece| self.collect_down(now, device, piece, origin))
     }
 
@@ -100,10 +111,9 @@ impl DataPath {
             let whole = self.pieces.handle_piece(now.mono, &ip, ip.payload(packet));
             return whole.map_or(Ok(()), |whole| self.deliver_v6(now, address, &whole));
         }
-        let outbound = self.table.device(device).ok_or(Reason::NoDevice)?.outbound;
-        let tunnel = self.table.sa(outbound).map(|sa| Arc::clone(&sa.tunnel)).ok_or(Reason::NoDevice)?;
+        let tunnel = self.outbound(device)?;
         let mapping = tunnel.nat64().ok_or(Reason::InnerFamily)?;
-        let limits = Limits::new(usize::from(ESP_ROOM), usize::from(self.mtu));
+        let limits = Limits::new(usize::from(tunnel.room()), usize::from(self.mtu));
         let room = nat64::room_in_front(packet);
         let mut buffer = vec![0; room];
         buffer.extend_from_slice(packet);
@@ -146,23 +156,33 @@ impl DataPath {
         packet: &[u8],
         origin: Origin,
     ) -> Result<(), Reason> {
-        for _ in 0..2 {
+        // At most: the batch is full, a new one begins, and takes the packet.
+        for _ in 0..3 {
             if self.free.is_empty() {
                 self.flush_down(now);
             }
-            let device = self.table.device(key).ok_or(Reason::NoDevice)?;
-            if device.down.is_none() {
-                let mut batch = self.free.pop().ok_or(Reason::WorkerFull)?;
-                batch.clear();
-                device.down = Some(batch);
-                self.dirty_down.push(key);
+            match &mut self.table.device(key).ok_or(Reason::NoDevice)?.down {
+                None => self.begin_down(key)?,
+                Some(batch) => {
+                    if batch.push_plain(packet, origin) {
+                        return Ok(());
+                    }
+                    self.submit_down(now, key);
+                }
             }
-            if device.down.as_mut().is_some_and(|batch| batch.push_plain(packet, origin)) {
-                return Ok(());
-            }
-            self.submit_down(now, key);
         }
         Err(Reason::WorkerFull)
+    }
+
+    /// A batch for packets to the device.
+    fn begin_down(&mut self, key: usize) -> Result<(), Reason> {
+        let tunnel = self.outbound(key)?;
+        let mut batch = self.free.pop().ok_or(Reason::WorkerFull)?;
+        batch.clear();
+        batch.tunnel = Some(tunnel);
+        self.table.device(key).ok_or(Reason::NoDevice)?.down = Some(batch);
+        self.dirty_down.push(key);
+        Ok(())
     }
 
     /// Seals and sends what was collected for devices.
@@ -178,8 +198,9 @@ impl DataPath {
         let (outbound, [_, sealing]) = (device.outbound, device.in_flight);
         let count = batch.slots.len();
         let Some(first) = self.table.sa(outbound).and_then(|sa| {
-            batch.tunnel = Some(Arc::clone(&sa.tunnel));
-            sa.sequence.reserve(count as u32)
+            // A rekey in this turn may have changed the SA, but hardly ever the room that its cipher needs.
+            let cipher = batch.tunnel.replace(Arc::clone(&sa.tunnel)).map(|tunnel| tunnel.cipher());
+            (cipher == Some(sa.tunnel.cipher())).then(|| sa.sequence.reserve(count as u32))?
         }) else {
             self.counters.count_drops(Reason::EspExhausted, count as u64);
             self.free.push(batch);
@@ -216,7 +237,10 @@ impl DataPath {
     pub(super) fn finish_seal(&mut self, now: Now, batch: Box<Batch>) {
         if let Some((_, device)) = self.table.sa_and_device(batch.sa) {
             let (path, address) = (device.path, device.address);
-            self.send_sealed(&path, &batch);
+            let sent = self.send_sealed(&path, &batch);
+            if let Some((_, device)) = self.table.sa_and_device(batch.sa) {
+                device.traffic_down.add(sent.packets, sent.octets);
+            }
             self.answer_refused(now, address, &batch);
         }
         self.free.push(batch);
@@ -235,8 +259,10 @@ impl DataPath {
         }
     }
 
-    fn send_sealed(&mut self, path: &Path, batch: &Batch) {
-        let Some(udp) = self.udp.get(usize::from(path.socket)) else { return };
+    /// What was sent, as inner packets.
+    fn send_sealed(&mut self, path: &Path, batch: &Batch) -> Traffic {
+        let mut total = Traffic::default();
+        let Some(udp) = self.udp.get(usize::from(path.socket)) else { return total };
         let mut slots = batch.slots.iter().peekable();
         while let Some(slot) = slots.next() {
             if slot.verdict != Verdict::Forward {
@@ -246,7 +272,7 @@ impl DataPath {
                 continue;
             }
             let segment = slot.range.len();
-            let (mut run, mut count) = (slot.range.clone(), 1);
+            let (mut run, mut count, mut octets) = (slot.range.clone(), 1, u64::from(slot.inner));
             let mut last = segment;
             while let Some(next) = slots.next_if(|next| {
                 next.verdict == Verdict::Forward
@@ -257,15 +283,17 @@ impl DataPath {
                 last = next.range.len();
                 run.end = next.range.end;
                 count += 1;
+                octets += u64::from(next.inner);
             }
-            let bytes = run.len() as u64;
             let sent = batch.buf.get(run).is_some_and(|run| udp.send(path, run, segment).is_ok());
             if sent {
-                add(&self.counters.down_packets, count);
-                add(&self.counters.down_bytes, bytes);
+                total.add(count, octets);
             } else {
                 self.counters.count_drops(Reason::UdpSend, count);
             }
         }
+        add(&self.counters.down_packets, total.packets);
+        add(&self.counters.down_bytes, total.octets);
+        total
     }
 }

@@ -1,5 +1,6 @@
 //! Starting the daemon: its sockets and threads, and the handle by which others reach it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,10 +23,11 @@ use crate::engine::helper::Helpers;
 use crate::engine::ike_thread::IkeThread;
 use crate::engine::network::NetworkWatch;
 use crate::engine::page::{Listener, Page};
+use crate::engine::reload::{self, Reloader};
 use crate::engine::service_manager::{HandoverError, ServiceManager};
 use crate::engine::state::State;
 use crate::engine::udp::Udp;
-use crate::engine::uplink::Uplink;
+use crate::engine::uplink::{Uplink, Way};
 use crate::engine::worker::{self, LoopWaker};
 use crate::engine::{Clock, Config, Counters, SignIn};
 use crate::ike;
@@ -115,6 +117,7 @@ impl Submitter {
 pub struct Handle {
     stopper: Stopper,
     submitter: Submitter,
+    reloader: Reloader,
     thread: JoinHandle<bool>,
     counters: Arc<Counters>,
     state: Arc<Mutex<State>>,
@@ -158,6 +161,11 @@ impl Handle {
         self.submitter.clone()
     }
 
+    /// A handle to have the configuration read again.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
     /// Waits for the end. False if that was not an orderly one.
     pub fn wait(self) -> bool {
         self.thread.join().unwrap_or(false)
@@ -186,13 +194,10 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     let control = open_control(&config.sign_in, &poll)?;
 
     let ike_config = ike::Config {
-        id_hostname: config.identity.hostname,
-        chain: config.identity.chain,
-        key: config.identity.key,
-        anchors: config.identity.anchors,
+        identity: config.identity,
         pool: config.pool.network(),
         pool_prefix_len: config.pool.prefix_len(),
-        policy: ike::Policy::default(),
+        policy: ike::Policy { weak_groups: config.weak_groups, ..ike::Policy::default() },
     };
     let random = || Box::new(SystemRandom::new());
     let responder = ike::Responder::new(ike_config, random(), clock.now());
@@ -206,13 +211,15 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
     // A person brings one thing at a time.
     let (submit, submissions) = crossbeam_channel::bounded(16);
     let submitter = Submitter { submit, waker: Arc::clone(&waker) };
+    let (to_loop, reloads) = crossbeam_channel::bounded(reload::WAITING);
+    let reloader = Reloader { to_loop, waker: Arc::clone(&waker) };
     let stopper = Stopper { stop: Arc::new(AtomicBool::new(false)), waker: Arc::clone(&waker) };
     let mut data = DataPath::new(config.pool, udp, workers, Arc::clone(&counters), &config.split, random());
     let gateway = format!("{}:{}", config.uplink.host, config.uplink.port);
     let state = State::new(gateway, clock.now());
     let shown = Arc::new(Mutex::new(state.clone()));
-    let uplink = Uplink::new(config.uplink, config.transport, random(), Arc::clone(&waker), UPLINK)
-        .map_err(StartError::Tls)?;
+    let way = Way::new(config.transport).map_err(StartError::Tls)?;
+    let uplink = Uplink::new(config.uplink, way, random(), Arc::clone(&waker), UPLINK);
     let network = NetworkWatch::open(poll.registry(), NETWORK);
     let sign_in = config.sign_in;
     let aids = Aids { otp: sign_in.otp, otp_command: sign_in.otp_command, login_hook: sign_in.login_hook };
@@ -241,7 +248,10 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         ike,
         listener,
         page,
+        metrics: config.metrics,
         submissions,
+        reload: config.reload,
+        reloads,
         desk: Desk::new(aids),
         control,
         console: sign_in.console,
@@ -255,10 +265,10 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         browser_missed: false,
         phase: Phase::Running,
         housekeeping: Duration::ZERO,
-        summary: (Duration::ZERO, Vec::new()),
+        summary: (Duration::ZERO, BTreeMap::new()),
     };
     let thread = thread::Builder::new().name("event-loop".into()).spawn(move || event_loop.run())?;
-    Ok(Handle { stopper, submitter, thread, counters, state: shown, addresses, page_addresses })
+    Ok(Handle { stopper, submitter, reloader, thread, counters, state: shown, addresses, page_addresses })
 }
 
 fn open_control(sign_in: &SignIn, poll: &Poll) -> Result<Option<Control>, StartError> {

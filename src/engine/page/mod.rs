@@ -4,6 +4,7 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 mod listener;
+mod metrics;
 mod render;
 pub mod request;
 
@@ -19,10 +20,14 @@ use crate::fortivpn::{self, QuestionKind, saml};
 
 use super::desk::{Desk, Refusal, Submission};
 use super::state::{State, Uplink};
+use super::status::Status;
 
 pub use listener::{Listener, TOKENS};
 use render::Notice;
 use request::{Fault, Method, Request};
+
+/// The type of the page.
+const HTML: &str = "text/html; charset=utf-8";
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +39,7 @@ pub enum Visitor {
 }
 
 /// What an answer depends on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Visit<'a> {
     /// The time.
     pub now: Now,
@@ -42,6 +47,8 @@ pub struct Visit<'a> {
     pub state: &'a State,
     /// Who asks.
     pub visitor: Visitor,
+    /// Makes the status for `/metrics`, where the visitor may have that.
+    pub metrics: Option<&'a dyn Fn(&Desk) -> Status>,
 }
 
 /// Answers requests.
@@ -56,6 +63,7 @@ pub struct Page {
 /// A response. Its head is the same for all but for these.
 struct Response {
     status: &'static str,
+    content_type: &'static str,
     /// More lines of the head.
     lines: &'static str,
     body: String,
@@ -96,6 +104,17 @@ impl Page {
                 "Not here",
                 "Open this page by its address, not by a name.",
             );
+        }
+        if let ("/metrics", Some(status)) = (request.path, visit.metrics) {
+            return match request.method {
+                Method::Get | Method::Head => Response {
+                    status: "200 OK",
+                    content_type: metrics::CONTENT_TYPE,
+                    lines: "",
+                    body: metrics::emit(&status(desk)),
+                },
+                _ => not_allowed("Allow: GET, HEAD\r\n"),
+            };
         }
         match (request.path, request.method) {
             (_, Method::Options) => empty("204 No Content", "Allow: GET, HEAD, POST\r\n"),
@@ -142,7 +161,7 @@ impl Page {
         notice: Option<Notice<'_>>,
     ) -> Response {
         let body = render::page(visit, desk.request(), &self.token, notice);
-        Response { status, lines: "", body }
+        Response { status, content_type: HTML, lines: "", body }
     }
 
     /// The browser comes back from the gateway: the one GET that changes something.
@@ -200,7 +219,7 @@ impl Page {
     }
 
     fn emit(&self, response: &Response, visitor: Visitor, head_only: bool) -> Vec<u8> {
-        let Response { status, lines, body } = response;
+        let Response { status, content_type, lines, body } = response;
         // Browsers complain about this one where they do not hold the address for trustworthy.
         let opener = match visitor {
             Visitor::Local => "Cross-Origin-Opener-Policy: same-origin\r\n",
@@ -209,7 +228,7 @@ impl Page {
         let content = match (body.len(), status.starts_with("204")) {
             (_, true) => String::new(),
             (0, _) => "Content-Length: 0\r\n".to_owned(),
-            (len, _) => format!("Content-Type: text/html; charset=utf-8\r\nContent-Length: {len}\r\n"),
+            (len, _) => format!("Content-Type: {content_type}\r\nContent-Length: {len}\r\n"),
         };
         // With "no-referrer" browsers would not say where a form is from.
         let mut out = format!(
@@ -263,11 +282,11 @@ fn submission(request: &Request<'_>, desk: &Desk) -> Result<Submission, &'static
 }
 
 fn empty(status: &'static str, lines: &'static str) -> Response {
-    Response { status, lines, body: String::new() }
+    Response { status, content_type: HTML, lines, body: String::new() }
 }
 
 fn message(status: &'static str, title: &str, text: &str) -> Response {
-    Response { status, lines: "", body: render::message(title, text) }
+    Response { status, content_type: HTML, lines: "", body: render::message(title, text) }
 }
 
 fn not_allowed(lines: &'static str) -> Response {

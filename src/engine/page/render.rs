@@ -4,8 +4,10 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::{Visit, Visitor};
+use crate::base::Date;
 use crate::engine::desk::Request;
 use crate::engine::state::{Device, State, Uplink};
+use crate::engine::status::Span;
 use crate::fortivpn::{Question, QuestionKind};
 
 /// The looks, for light and dark, and for narrow screens.
@@ -28,7 +30,7 @@ pub struct Notice<'a> {
 
 /// The whole page.
 pub fn page(visit: &Visit<'_>, request: Option<&Request>, token: &str, notice: Option<Notice<'_>>) -> String {
-    let Visit { now, state, visitor } = *visit;
+    let Visit { now, state, visitor, .. } = *visit;
     let view = View { now: now.wall, mono: now.mono, state, visitor, request, token };
     let pending =
         request.is_none() && matches!(state.uplink, Uplink::Connecting | Uplink::Waiting | Uplink::Down);
@@ -356,21 +358,6 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// How long something takes, in its two largest units.
-struct Span(Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60) {
-            (0, 0, 0) => write!(f, "{seconds} s"),
-            (0, 0, minutes) => write!(f, "{minutes} min"),
-            (0, hours, minutes) => write!(f, "{hours} h {minutes} min"),
-            (days, hours, _) => write!(f, "{days} d {hours} h"),
-        }
-    }
-}
-
 /// A moment of the past (wall clock), and how long ago that is.
 struct Ago(Duration, Duration);
 
@@ -386,37 +373,13 @@ struct Utc(Duration);
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
-        let (year, month, day) = date(seconds / 86400);
+        let date = Date::of(self.0);
         let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
         write!(
             f,
-            "<time datetime=\"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z\">\
-             {year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC</time>"
+            "<time datetime=\"{date}T{hour:02}:{minute:02}:{second:02}Z\">{date} {hour:02}:{minute:02} UTC</time>"
         )
     }
-}
-
-/// The date of the Gregorian calendar so many days after 1970-01-01.
-fn date(days: u64) -> (u64, u64, u64) {
-    let is_leap =
-        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let (mut year, mut left) = (1970 + days / 146_097 * 400, days % 146_097);
-    loop {
-        let length = if is_leap(year) { 366 } else { 365 };
-        if left < length {
-            break;
-        }
-        (year, left) = (year + 1, left - length);
-    }
-    let february = if is_leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if left < length {
-            break;
-        }
-        (month, left) = (month + 1, left - length);
-    }
-    (year, month, left + 1)
 }
 
 #[cfg(test)]

@@ -112,6 +112,11 @@ fn only<'a>(headers: &[httparse::Header<'a>], name: &str) -> Result<Option<&'a s
 }
 
 impl Request<'_> {
+    /// The path without its percent signs.
+    pub fn decoded_path(&self) -> Vec<u8> {
+        percent_decode(self.path.as_bytes())
+    }
+
     /// The first value of a query's field, as it is written there.
     pub fn query_field(&self, name: &str) -> Option<&str> {
         self.query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::base::DeviceId;
+use crate::engine::Snapshot;
 use crate::engine::state::Device;
+use crate::engine::status::{Moment, Queues, UplinkStatus};
 use crate::fortivpn::{DownReason, Error, Input, Output, Question};
 
 const ID: &str = "6c1f0a9e-5d1b-4b4e-9e60-0b6d2a2f9b11";
@@ -85,7 +87,10 @@ impl Stage {
             self.state.devices.push(Device {
                 id: DeviceId(number as u32),
                 identity: identity.into(),
+                system: None,
                 address,
+                address6: None,
+                suite: String::new(),
                 remote: "192.0.2.1:4500".parse().unwrap(),
                 since: now(10).wall,
             });
@@ -94,7 +99,15 @@ impl Stage {
     }
 
     fn send(&mut self, request: &str) -> String {
-        let visit = Visit { now: self.now, state: &self.state, visitor: self.visitor };
+        let visit = Visit { now: self.now, state: &self.state, visitor: self.visitor, metrics: None };
+        String::from_utf8(self.page.answer(request.as_bytes(), &visit, &mut self.desk).unwrap()).unwrap()
+    }
+
+    /// With `/metrics`, as it is on this host.
+    fn send_with_metrics(&mut self, request: &str) -> String {
+        let status = |desk: &Desk| status_of(&self.state, desk);
+        let visit =
+            Visit { now: self.now, state: &self.state, visitor: self.visitor, metrics: Some(&status) };
         String::from_utf8(self.page.answer(request.as_bytes(), &visit, &mut self.desk).unwrap()).unwrap()
     }
 
@@ -524,4 +537,46 @@ fn every_answer_is_locked_down_and_small() {
             "{body}"
         );
     }
+}
+
+/// A status with what these two know.
+fn status_of(state: &State, desk: &Desk) -> Status {
+    Status {
+        version: "1.2.3".into(),
+        now: Moment(now(60).wall),
+        started: Moment(state.started),
+        uplink: UplinkStatus::new(now(60), state, desk),
+        devices: Vec::new(),
+        counters: Snapshot { drops: [("nat_no_flow".to_owned(), 4)].into(), ..Snapshot::default() },
+        queues: Queues::default(),
+        ike: crate::ike::Stats { bad_tag: 7, ..Default::default() },
+    }
+}
+
+#[test]
+fn metrics_are_there_where_they_are_on() {
+    let request = |method: &str| format!("{method} /metrics HTTP/1.1\r\nHost: 127.0.0.1:8020\r\n\r\n");
+    let mut stage = Stage::question(QuestionKind::Password);
+    assert!(stage.send(&request("GET")).starts_with("HTTP/1.1 404 "), "off");
+    let answer = stage.send_with_metrics(&request("GET"));
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n")
+    );
+    for line in [
+        "pterodapter_build_info{version=\"1.2.3\"} 1",
+        "pterodapter_start_time_seconds 1764033600",
+        "pterodapter_uplink_state{state=\"waiting\"} 1",
+        "pterodapter_uplink_state{state=\"up\"} 0",
+        "pterodapter_sign_in_wanted 1",
+        "pterodapter_dropped_packets_total{reason=\"nat_no_flow\"} 4",
+        "pterodapter_dropped_packets_total{reason=\"udp_garbage\"} 0",
+        "pterodapter_ike_refused_messages_total{reason=\"bad_tag\"} 7",
+    ] {
+        assert!(answer.lines().any(|shown| shown == line), "{line} is not in {answer}");
+    }
+    let head = stage.send_with_metrics(&request("HEAD"));
+    assert!(head.contains("text/plain") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(stage.send_with_metrics(&request("POST")).starts_with("HTTP/1.1 405 "));
+    let rebound = request("GET").replace("127.0.0.1:8020", "rebound.example");
+    assert!(stage.send_with_metrics(&rebound).starts_with("HTTP/1.1 421 "));
 }

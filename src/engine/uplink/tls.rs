@@ -11,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, InconsistentKeys};
 
 use super::ended::Ended;
 use super::trust::Recognition;
+use crate::engine::status::Level;
 use crate::engine::transport::{ClientCertificate, Transport};
 
 /// One read from the socket: large reads save most of the cost of receiving (one system call for many records).
@@ -20,7 +21,7 @@ const PLAINTEXT_BYTES: usize = 64 << 10;
 /// One write to the socket: larger ones gain nothing, and one turn can receive more than the queue holds.
 const WRITE_BYTES: usize = 128 << 10;
 /// Unsent TLS octets beyond which data packets are dropped instead of queued: the queue would only add delay.
-const QUEUE_LIMIT: usize = 256 << 10;
+pub const QUEUE_LIMIT: usize = 256 << 10;
 /// A record carries at most this much plaintext.
 const RECORD_BYTES: usize = 16 << 10;
 /// Octets that a record adds (TLS 1.2 with AES-GCM; less with TLS 1.3).
@@ -113,6 +114,11 @@ impl Tls {
     pub fn handle_writable(&mut self) {
         self.writable = true;
         self.flush();
+    }
+
+    /// TLS octets that rustls holds for the socket.
+    pub fn queue(&self) -> Level {
+        Level { used: self.queued, limit: QUEUE_LIMIT }
     }
 
     /// True if data packets should be dropped instead of queued.

@@ -103,6 +103,14 @@ pub enum Input {
     },
     /// A person gives the cookie of a session that was signed in elsewhere; in any form, as in [`Credentials`].
     Cookie(Secret),
+    /// Sign in like this from the next time on; host and port stay what they are. The tunnel that is up stays, and so
+    /// does what a person is asked for now.
+    Settings {
+        /// With all its secrets.
+        config: Box<Config>,
+        /// The credentials are others than before. Otherwise what was refused is not sent again.
+        credentials_changed: bool,
+    },
     /// The host's addresses or routes changed: see whether the gateway is still there.
     NetworkChanged,
     /// A person's action: try again now, also what was refused.
@@ -120,6 +128,7 @@ impl fmt::Debug for Input {
             Self::SamlId(_) => f.write_str("SamlId([redacted])"),
             Self::Answer { question, .. } => write!(f, "Answer({question}, [redacted])"),
             Self::Cookie(_) => f.write_str("Cookie([redacted])"),
+            Self::Settings { config, .. } => write!(f, "Settings({config:?})"),
             Self::NetworkChanged => f.write_str("NetworkChanged"),
             Self::Retry => f.write_str("Retry"),
             Self::Stop => f.write_str("Stop"),

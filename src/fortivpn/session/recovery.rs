@@ -107,6 +107,7 @@ impl Session {
     /// The cookie is dead. What opened a tunnel may sign in once more; a person is asked for the rest.
     pub(super) fn sign_in_again(&mut self, now: Now) {
         self.jar.clear();
+        self.use_settings();
         if let Some(error) = self.cannot_sign_in() {
             return self.fail(error);
         }

@@ -99,6 +99,12 @@ impl SignIn {
         }
     }
 
+    /// Others are given: nothing is known against these.
+    pub(super) fn replace_credentials(&mut self, credentials: &mut Credentials) {
+        let Self { password, given, .. } = Self::new(credentials);
+        (self.password, self.given, self.refused) = (password, given, false);
+    }
+
     /// A new try begins.
     fn begin(&mut self) {
         (self.rounds, self.host_checks) = (0, 0);
@@ -123,6 +129,7 @@ impl SignIn {
 impl Session {
     /// On an open connection: what to send, or `None` where a person is asked first.
     pub(super) fn sign_in(&mut self, now: Now) -> Option<Step> {
+        self.use_settings();
         if let Some(Ok(cookie)) = self.sign_in.given.take() {
             self.forget_sign_in();
             self.sign_in.by_cookie = true;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use crate::base::{Path, TrafficSelector};
 use crate::crypto::pki::ChainError;
 use crate::crypto::sign::{KeyKind, SignatureScheme};
-use crate::crypto::{Aead, Group, Prf};
+use crate::crypto::{Cipher, Group, Integrity, Prf};
 use crate::ike::selector::any_between;
 use crate::ike::testing::*;
 use crate::ike::{AuthError, ClientPlan, Event, Input, Policy, Refusal};
@@ -31,11 +31,22 @@ fn every_suite_and_both_families_of_certificates_connect() {
     use SignatureScheme as S;
     use Signing::{EcdsaByCurve, Rfc7427, Rsa};
     let base =
-        (KeyKind::P256, "ec", Rfc7427(S::EcdsaP256Sha256), Group::X25519, Aead::Aes256Gcm, Prf::HmacSha256);
-    for (server, client, signing, group, aead, prf) in [
+        (KeyKind::P256, "ec", Rfc7427(S::EcdsaP256Sha256), Group::X25519, Cipher::Aes256Gcm, Prf::HmacSha256);
+    for (server, client, signing, group, cipher, prf) in [
         base,
-        (KeyKind::P384, "ec", base.2, Group::P256, Aead::Aes128Gcm, Prf::HmacSha384),
-        (KeyKind::Rsa, "ec", base.2, Group::P384, Aead::ChaCha20Poly1305, Prf::HmacSha512),
+        (KeyKind::P384, "ec", base.2, Group::P256, Cipher::Aes128Gcm, Prf::HmacSha384),
+        (KeyKind::Rsa, "ec", base.2, Group::P384, Cipher::ChaCha20Poly1305, Prf::HmacSha512),
+        (KeyKind::P256, "ec", base.2, Group::Modp2048, Cipher::Aes256Cbc(Integrity::HmacSha256), base.5),
+        (KeyKind::P256, "ec", base.2, Group::Modp3072, Cipher::Aes128Cbc(Integrity::HmacSha1), Prf::HmacSha1),
+        (
+            KeyKind::P256,
+            "ec",
+            base.2,
+            Group::Modp4096,
+            Cipher::Aes256Cbc(Integrity::HmacSha384),
+            Prf::HmacSha384,
+        ),
+        (KeyKind::P256, "ec", base.2, Group::P256, Cipher::Aes128Cbc(Integrity::HmacSha512), Prf::HmacSha512),
         (KeyKind::P256, "ec", EcdsaByCurve, base.3, base.4, base.5),
         (KeyKind::P384, "ec384", EcdsaByCurve, base.3, base.4, base.5),
         (KeyKind::P256, "ec384", Rfc7427(S::EcdsaP384Sha384), base.3, base.4, base.5),
@@ -53,8 +64,11 @@ fn every_suite_and_both_families_of_certificates_connect() {
         };
         let mut client = Initiator::new(&world, cert, 4500);
         (client.signing, client.guess, client.groups) = (signing, group, vec![group]);
-        (client.aead, client.prf) = (aead, prf);
-        assert_eq!(client.connect(&mut world), Ok(()), "{server:?} {signing:?} {group:?} {aead:?} {prf:?}");
+        (client.cipher, client.prf) = (cipher, prf);
+        if cipher.integrity().is_some() {
+            client.esp = cipher;
+        }
+        assert_eq!(client.connect(&mut world), Ok(()), "{server:?} {signing:?} {group:?} {cipher:?} {prf:?}");
         assert_eq!(world.notes, []);
         installed(&world, &client);
     }

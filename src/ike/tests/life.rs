@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::ike::testing::*;
 use crate::ike::{Input, Policy};
+use crate::provision::Authority;
 use crate::wire::ike::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -43,6 +44,29 @@ fn goodbye_in_both_forms() {
     let answer = client.request(&mut world, Exchange::Informational, &bad);
     assert_eq!(answer.error(), Some(notify_type::INVALID_SYNTAX));
     assert_eq!(world.responder.stats().devices, 1);
+}
+
+#[test]
+fn who_is_heard_and_renews_its_ike_sa_is_told() {
+    let mut world = World::new();
+    let mut client = world.connect("alice@example.com", 4500);
+    assert_eq!((world.heard, world.ike_rekeyed), (0, 0), "coming is said otherwise");
+    let mut forged = client.protected_request(Exchange::Informational, &[]);
+    forged.iter_mut().for_each(|bytes| *bytes.last_mut().unwrap() ^= 1);
+    world.exchange(client.path, &forged);
+    assert_eq!((world.heard, world.responder.stats().bad_tag), (0, 1));
+    client.next_id -= 1;
+    client.request(&mut world, Exchange::Informational, &[]);
+    assert_eq!(world.heard, 1);
+    client.rekey_ike(&mut world, 1).unwrap();
+    assert_eq!((world.heard, world.ike_rekeyed), (2, 1));
+    let device = world.installed[0].device;
+    world.handle(Input::Disconnect(device));
+    let ours = client.open(&world.take_sent());
+    assert_eq!(Delete::parse(ours.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
+    client.answer(&mut world, &ours, &[]);
+    assert_eq!(world.heard, 2, "a device that is gone is not heard");
+    assert_eq!(world.responder.stats().devices, 0);
 }
 
 #[test]
@@ -129,6 +153,48 @@ fn initial_contact_replaces_the_same_device_only() {
     let log = world.take_log();
     assert_eq!(log.iter().filter(|line| *line == "gone alice@example.com: no answer").count(), 2, "{log:?}");
     assert_eq!(world.responder.stats().devices, 2, "bob was not asked: {:?}", other.address);
+}
+
+#[test]
+fn new_authorities_end_those_whom_they_would_not_let_in() {
+    let mut world = World::new();
+    let old = Authority::new("Old CA", WALL, 3650).unwrap();
+    let new = Authority::new("New CA", WALL, 3650).unwrap();
+    let server = |by: &Authority| by.issue_server(&["vpn.example"], WALL, 365).unwrap();
+    let trusting = |authorities: &[&Authority]| {
+        Input::Identity(Box::new(identity("vpn.example", &server(authorities[0]), authorities)))
+    };
+    let connect = |world: &mut World, authority: &Authority, name, port| {
+        let mut client = Initiator::new(world, authority.issue_client(name, WALL, 365).unwrap(), port);
+        client.trust(authority);
+        client.connect(world).unwrap();
+        client
+    };
+    world.handle(trusting(&[&old, &new]));
+    let mut alice = connect(&mut world, &old, "alice@example.com", 4500);
+    // A client believes only the certificate that is served now.
+    world.handle(trusting(&[&new, &old]));
+    let mut bob = connect(&mut world, &new, "bob@example.com", 4501);
+    bob.rekey_ike(&mut world, 1).unwrap();
+    world.take_log();
+    world.handle(trusting(&[&old, &new]));
+    assert!(world.take_log().is_empty() && world.take_sent().is_empty(), "both will do: nobody notices");
+
+    world.handle(trusting(&[&new]));
+    let gone = "its certificate is not trusted any more: certificate is not from a trusted authority";
+    assert_eq!(world.take_log(), ["remove".to_owned(), format!("gone alice@example.com: {gone}")]);
+    let delete = alice.open(&world.take_sent());
+    assert_eq!(Delete::parse(delete.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
+    alice.answer(&mut world, &delete, &[]);
+    let mut again = Initiator::new(&world, old.issue_client("alice@example.com", WALL, 365).unwrap(), 4502);
+    again.trust(&new);
+    assert!(again.connect(&mut world).is_err());
+
+    // The certificate goes with the device from one IKE SA to the next.
+    bob.request(&mut world, Exchange::Informational, &[]);
+    world.handle(trusting(&[&old]));
+    assert_eq!(world.take_log(), ["remove".to_owned(), format!("gone bob@example.com: {gone}")]);
+    assert_eq!(world.responder.stats().devices, 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::base::TrafficSelector;
 use crate::ike::plan::ASK_AGAIN;
 use crate::ike::selector::any_between;
 use crate::ike::testing::*;
-use crate::ike::{ClientPlan, Event, Input, Nat64Plan};
+use crate::ike::{ClientPlan, Event, Input, Nat64Plan, System};
 use crate::wire::ike::*;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 1);
@@ -221,6 +221,7 @@ fn a_changed_plan_waits_for_those_who_take_no_rekey() {
         let mut client = Initiator::new(&world, world.client_cert("alice@example.com"), 4500);
         (client.asked, client.vendors) = (asked, Vec::from_iter(vendor));
         client.connect(&mut world).unwrap();
+        assert_eq!(world.system, Some(System::Windows));
         world.handle(Input::Plan(plan(&[8], false)));
         assert!(world.sent.is_empty(), "Windows is left alone");
         let old = client.children[0].clone();

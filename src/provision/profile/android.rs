@@ -2,6 +2,9 @@
 
 use super::{Profile, base64, json, uuid};
 
+/// By this media type the system knows the file.
+pub const MEDIA_TYPE: &str = "application/vnd.strongswan.profile";
+
 /// The whole file.
 pub fn sswan(profile: &Profile<'_>) -> String {
     let port = profile.port.map_or(String::new(), |port| format!("    \"port\": {port},\n"));

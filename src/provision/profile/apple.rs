@@ -2,6 +2,9 @@
 
 use super::{Profile, base64, uuid, xml};
 
+/// By this media type the system knows the file.
+pub const MEDIA_TYPE: &str = "application/x-apple-aspen-config";
+
 /// Apple's limit for one line is none, but people look into these files.
 const COLUMNS: usize = 76;
 

@@ -10,10 +10,14 @@ pub mod attribute {
     pub const INTERNAL_IP4_NETMASK: u16 = 2;
     /// A DNS server.
     pub const INTERNAL_IP4_DNS: u16 = 3;
+    /// A DHCP server. Apple's clients ask for it.
+    pub const INTERNAL_IP4_DHCP: u16 = 6;
     /// An inner IPv6 address (0 or 17 octets).
     pub const INTERNAL_IP6_ADDRESS: u16 = 8;
     /// A DNS server, by IPv6.
     pub const INTERNAL_IP6_DNS: u16 = 10;
+    /// A DHCP server, by IPv6.
+    pub const INTERNAL_IP6_DHCP: u16 = 12;
     /// A domain for which the DNS servers are meant (RFC 8598).
     pub const INTERNAL_DNS_DOMAIN: u16 = 25;
     /// Microsoft: an IPv4 server. Only Windows asks for it.

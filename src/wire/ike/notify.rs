@@ -44,6 +44,12 @@ pub mod notify_type {
     pub const MOBIKE_SUPPORTED: u16 = 16396;
     /// The sender moved (RFC 4555).
     pub const UPDATE_SA_ADDRESSES: u16 = 16400;
+    /// RFC 4739; strongSwan says so.
+    pub const MULTIPLE_AUTH_SUPPORTED: u16 = 16404;
+    /// RFC 5685.
+    pub const REDIRECT_SUPPORTED: u16 = 16406;
+    /// RFC 6311; strongSwan says so.
+    pub const MESSAGE_ID_SYNC_SUPPORTED: u16 = 16420;
     /// RFC 7383.
     pub const FRAGMENTATION_SUPPORTED: u16 = 16430;
     /// RFC 7427; the data is a list of 16-bit hash numbers.

@@ -1,4 +1,4 @@
-//! The frame of SK and SKF payloads (RFC 7296 section 3.14, RFC 5282, RFC 7383): where IV and ciphertext are.
+//! The frame of SK and SKF payloads (RFC 7296 section 3.14, RFC 5282, RFC 7383): where the associated data ends.
 
 use super::{HEADER_LEN, Header, Kind};
 use crate::wire::{Malformed, Reader};
@@ -21,9 +21,7 @@ pub struct Protected<'a> {
     pub fragment: Option<FragmentNumber>,
     /// Associated data: the header up to the octet before the IV.
     pub aad: &'a [u8],
-    /// The explicit IV.
-    pub iv: [u8; 8],
-    /// Ciphertext with the tag behind it. Inside: payloads, padding, Pad Length.
+    /// IV, ciphertext and tag. Inside the ciphertext: payloads, padding, Pad Length.
     pub sealed: &'a [u8],
 }
 
@@ -51,7 +49,7 @@ impl<'a> Protected<'a> {
             None
         };
         let aad = message.get(..message.len() - r.len()).ok_or(r.malformed())?;
-        Ok(Self { first, fragment, aad, iv: r.array()?, sealed: r.rest() })
+        Ok(Self { first, fragment, aad, sealed: r.rest() })
     }
 
     /// Removes padding from an opened SK or SKF payload.

@@ -6,15 +6,15 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use pterodapter::base::{ChildSa, DeviceId, Path};
-use pterodapter::crypto::{Aead, Secret};
+use pterodapter::crypto::{Cipher, Secret};
 use pterodapter::esp::{self, ReplayWindow, Sa};
 
 /// Both directions have the same key, so that one SA opens what it seals.
 static SAS: LazyLock<[Sa; 3]> =
-    LazyLock::new(|| [Aead::Aes128Gcm, Aead::Aes256Gcm, Aead::ChaCha20Poly1305].map(sa));
+    LazyLock::new(|| [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305].map(sa));
 
-fn sa(aead: Aead) -> Sa {
-    let key = || Secret::new(vec![7; aead.keymat_len()]);
+fn sa(cipher: Cipher) -> Sa {
+    let key = || Secret::new(vec![7; cipher.keymat_len()]);
     let address = Ipv4Addr::new(198, 19, 255, 2);
     let path = Path {
         socket: 0,
@@ -27,7 +27,7 @@ fn sa(aead: Aead) -> Sa {
         device: DeviceId(1),
         spi_in: 0x1234_5678,
         spi_out: 0x1234_5678,
-        aead,
+        cipher,
         key_in: key(),
         key_out: key(),
         address,
@@ -49,8 +49,8 @@ fuzz_target!(|data: &[u8]| {
 
     let Some((&[a, b, c, d, flip], inner)) = data.split_first_chunk::<5>() else { return };
     let seq = u32::from_be_bytes([a, b, c, d]);
-    let mut packet = vec![0; esp::sealed_len(inner.len())];
-    packet[esp::HEADROOM..esp::HEADROOM + inner.len()].copy_from_slice(inner);
+    let mut packet = vec![0; sa.sealed_len(inner.len())];
+    packet[sa.headroom()..][..inner.len()].copy_from_slice(inner);
     let Ok(len) = esp::seal(sa, seq, &mut packet, inner.len()) else { return };
     assert_eq!(len, packet.len());
     let mut flipped = packet.clone();

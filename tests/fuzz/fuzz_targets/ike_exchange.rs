@@ -7,12 +7,12 @@ use std::sync::{LazyLock, Once};
 
 use libfuzzer_sys::fuzz_target;
 use pterodapter::base::{DeviceId, Path, TrafficSelector};
-use pterodapter::crypto::aead::AeadKey;
+use pterodapter::crypto::cipher::CipherKey;
 use pterodapter::crypto::dh::KeyPair;
 use pterodapter::crypto::prf::{prf, prf_plus};
 use pterodapter::crypto::sign::{SignatureScheme, ecdsa_der_to_fixed};
-use pterodapter::crypto::{Aead, Certificate, Group, Prf, PrivateKey, Secret, TrustAnchors};
-use pterodapter::ike::{Config, Input, Output, Policy, Responder};
+use pterodapter::crypto::{Certificate, Cipher, Group, Prf, PrivateKey, Secret, TrustAnchors};
+use pterodapter::ike::{Config, Identity, Input, Output, Policy, Responder};
 use pterodapter::provision::{Authority, Issued};
 use pterodapter::wire::ike::{
     Attribute, Auth, Cert, CfgType, Chain, Configuration, Exchange, HEADER_LEN, Header, Id, IdType, Ke,
@@ -21,7 +21,7 @@ use pterodapter::wire::ike::{
 };
 use pterodapter_fuzz::{Counter, Events, WALL, now};
 
-const AEAD: Aead = Aead::Aes256Gcm;
+const AEAD: Cipher = Cipher::Aes256Gcm;
 const PRF: Prf = Prf::HmacSha256;
 const GROUP: Group = Group::X25519;
 const SPI_I: u64 = 0x1122_3344_5566_7788;
@@ -79,7 +79,7 @@ struct Run {
 /// The client's side of an IKE SA.
 struct Session {
     spi_r: u64,
-    seal: AeadKey,
+    seal: CipherKey,
     sk_pi: Secret,
     /// What the client signs: its first message and the responder's nonce.
     signed: Vec<u8>,
@@ -92,10 +92,12 @@ impl Run {
         let identities = &*IDENTITIES;
         let certificate = |der: &[u8]| Certificate::parse(der).expect("certificate");
         let config = Config {
-            id_hostname: "gw.example".to_owned(),
-            chain: vec![certificate(&identities.server.cert_der)],
-            key: PrivateKey::from_pem(identities.server.key_pem.as_bytes()).expect("key"),
-            anchors: TrustAnchors::new(&[certificate(&identities.ca)]).expect("anchors"),
+            identity: Identity {
+                hostname: "gw.example".to_owned(),
+                chain: vec![certificate(&identities.server.cert_der)],
+                key: PrivateKey::from_pem(identities.server.key_pem.as_bytes()).expect("key"),
+                anchors: TrustAnchors::new(&[certificate(&identities.ca)]).expect("anchors"),
+            },
             pool: Ipv4Addr::new(198, 19, 255, 0),
             pool_prefix_len: 24,
             policy: Policy::default(),
@@ -226,7 +228,7 @@ impl Session {
         let (keys, sk_p) = keymat.expose()[prf_len..].split_at(2 * key_len);
         Some(Self {
             spi_r: header.spi_r,
-            seal: AeadKey::new(AEAD, &keys[..key_len]).expect("key"),
+            seal: CipherKey::new(AEAD, &keys[..key_len]).expect("key"),
             sk_pi: Secret::from(&sk_p[..prf_len]),
             signed: [request, nr].concat(),
             next_id: 1,
@@ -237,15 +239,13 @@ impl Session {
     fn seal(&mut self, exchange: Exchange, response: bool, first: u8, payloads: &[u8]) -> Vec<u8> {
         let id = if response { 0 } else { self.next_id };
         let mut plaintext = [payloads, &[0]].concat();
-        let sealed_len = Aead::IV_LEN + plaintext.len() + Aead::TAG_LEN;
-        let mut message =
-            emit_protected_head(header(self.spi_r, exchange, response, id), first, None, sealed_len);
-        assert_eq!(message.len(), protected_head_len(false));
+        let (mut iv, mut tag) = (vec![0; AEAD.iv_len()], vec![0; AEAD.tag_len()]);
+        let sealed_len = iv.len() + plaintext.len() + tag.len();
+        let head = emit_protected_head(header(self.spi_r, exchange, response, id), first, None, sealed_len);
+        assert_eq!(head.len(), protected_head_len(false));
         self.ivs += 1;
-        let iv = self.ivs.to_be_bytes();
-        let tag = self.seal.seal(iv, &message, &mut plaintext).expect("sealed");
-        message.extend(iv.iter().chain(&plaintext).chain(&tag));
-        message
+        self.seal.seal(self.ivs, &head, &mut iv, &mut plaintext, &mut tag).expect("sealed");
+        [head, iv, plaintext, tag].concat()
     }
 
     fn authentication(&self) -> Chain {

@@ -3,6 +3,7 @@
 mod drops;
 mod factors;
 mod renewal;
+mod settings;
 mod sign_in;
 mod ways;
 mod whole;

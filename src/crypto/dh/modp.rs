@@ -1,0 +1,194 @@
+//! Diffie-Hellman modulo a safe prime with generator 2 (RFC 3526, RFC 2409), in constant time. ring has none.
+
+use std::sync::LazyLock;
+
+use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
+use crypto_bigint::{Odd, Uint};
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::super::{Error, Group, Secret};
+
+/// The longest private exponent in octets.
+const MAX_EXPONENT_LEN: usize = 60;
+const EXPONENT_LIMBS: usize = (MAX_EXPONENT_LEN * 8).div_ceil(crypto_bigint::Limb::BITS as usize);
+/// Octets of a limb.
+const LIMB_LEN: usize = crypto_bigint::Limb::BYTES;
+
+/// A private exponent that is used once, and its public value.
+pub(super) struct KeyPair {
+    exponent: Zeroizing<Vec<u8>>,
+    public: Vec<u8>,
+}
+
+impl KeyPair {
+    /// A fresh pair. `group` must be a MODP group.
+    pub(super) fn generate(group: Group) -> Result<Self, Error> {
+        let mut exponent = Zeroizing::new(vec![0; exponent_len(group).ok_or(Error::Internal)?]);
+        SystemRandom::new().fill(&mut exponent).map_err(|_| Error::Internal)?;
+        Self::from_exponent(group, exponent)
+    }
+
+    fn from_exponent(group: Group, exponent: Zeroizing<Vec<u8>>) -> Result<Self, Error> {
+        let mut generator = vec![0; group.public_len() - 1];
+        generator.push(2);
+        let public = power(group, &generator, &exponent)?.to_vec();
+        Ok(Self { exponent, public })
+    }
+
+    pub(super) fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// The shared secret, as long as the prime. Refuses 0, 1, p - 1 and what is no number below p (RFC 6989
+    /// section 2.1).
+    pub(super) fn agree(&self, group: Group, peer_public: &[u8]) -> Result<Secret, Error> {
+        let shared = power(group, peer_public, &self.exponent)?;
+        Ok(Secret::from(shared.as_slice()))
+    }
+}
+
+/// Octets of private exponent: twice the strength that RFC 3526 section 8 gives the group at most. Short exponents are
+/// safe in these groups, whose only small subgroup has two elements.
+fn exponent_len(group: Group) -> Option<usize> {
+    match group {
+        Group::Modp1024 | Group::Modp2048 => Some(40),
+        Group::Modp3072 => Some(52),
+        Group::Modp4096 => Some(MAX_EXPONENT_LEN),
+        Group::P256 | Group::P384 | Group::X25519 => None,
+    }
+}
+
+fn power(group: Group, base: &[u8], exponent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    match group {
+        Group::Modp1024 => MODP_1024_FIELD.power(base, exponent),
+        Group::Modp2048 => MODP_2048_FIELD.power(base, exponent),
+        Group::Modp3072 => MODP_3072_FIELD.power(base, exponent),
+        Group::Modp4096 => MODP_4096_FIELD.power(base, exponent),
+        Group::P256 | Group::P384 | Group::X25519 => Err(Error::Internal),
+    }
+}
+
+/// The integers modulo a prime of `LIMBS` limbs.
+struct Field<const LIMBS: usize>(FixedMontyParams<LIMBS>);
+
+impl<const LIMBS: usize> Field<LIMBS> {
+    fn new(prime: &str) -> Self {
+        Self(FixedMontyParams::new(Odd::<Uint<LIMBS>>::from_be_hex(prime)))
+    }
+
+    /// `base` to the power of `exponent`, big-endian, as long as the prime.
+    fn power(&self, base: &[u8], exponent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        if base.len() != LIMBS * LIMB_LEN || exponent.len() > MAX_EXPONENT_LEN {
+            return Err(Error::BadPublicValue);
+        }
+        let base = Uint::<LIMBS>::from_be_slice(base);
+        let last = self.0.modulus().as_ref().wrapping_sub(&Uint::ONE);
+        if base <= Uint::ONE || base >= last {
+            return Err(Error::BadPublicValue);
+        }
+        let bits = u32::try_from(exponent.len() * 8).map_err(|_| Error::Internal)?;
+        let mut padded = Zeroizing::new([0; EXPONENT_LIMBS * LIMB_LEN]);
+        padded.iter_mut().rev().zip(exponent.iter().rev()).for_each(|(to, from)| *to = *from);
+        let mut exponent = Uint::<EXPONENT_LIMBS>::from_be_slice(&*padded);
+        let mut result = FixedMontyForm::new(&base, &self.0).pow_bounded_exp(&exponent, bits).retrieve();
+        exponent.zeroize();
+        let mut out = Zeroizing::new(Vec::with_capacity(LIMBS * LIMB_LEN));
+        out.extend_from_slice(result.to_be_bytes().as_ref());
+        result.zeroize();
+        Ok(out)
+    }
+}
+
+static MODP_1024_FIELD: LazyLock<Field<{ 1024 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_1024));
+static MODP_2048_FIELD: LazyLock<Field<{ 2048 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_2048));
+static MODP_3072_FIELD: LazyLock<Field<{ 3072 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_3072));
+static MODP_4096_FIELD: LazyLock<Field<{ 4096 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_4096));
+
+/// RFC 2409 section 6.2.
+const MODP_1024: &str = "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
+     EF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED\
+     EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE65381FFFFFFFFFFFFFFFF";
+
+/// RFC 3526 section 3.
+const MODP_2048: &str = "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
+     EF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED\
+     EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF0598DA48361C55D39A69163FA8FD24CF5F\
+     83655D23DCA3AD961C62F356208552BB9ED529077096966D670C354E4ABC9804F1746C08CA18217C32905E462E36CE3B\
+     E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF6955817183995497CEA956AE515D2261898FA0510\
+     15728E5A8AACAA68FFFFFFFFFFFFFFFF";
+
+/// RFC 3526 section 4.
+const MODP_3072: &str = "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
+     EF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED\
+     EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF0598DA48361C55D39A69163FA8FD24CF5F\
+     83655D23DCA3AD961C62F356208552BB9ED529077096966D670C354E4ABC9804F1746C08CA18217C32905E462E36CE3B\
+     E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF6955817183995497CEA956AE515D2261898FA0510\
+     15728E5A8AAAC42DAD33170D04507A33A85521ABDF1CBA64ECFB850458DBEF0A8AEA71575D060C7DB3970F85A6E1E4C7\
+     ABF5AE8CDB0933D71E8C94E04A25619DCEE3D2261AD2EE6BF12FFA06D98A0864D87602733EC86A64521F2B18177B200C\
+     BBE117577A615D6C770988C0BAD946E208E24FA074E5AB3143DB5BFCE0FD108E4B82D120A93AD2CAFFFFFFFFFFFFFFFF";
+
+/// RFC 3526 section 5.
+const MODP_4096: &str = "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
+     EF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED\
+     EE386BFB5A899FA5AE9F24117C4B1FE649286651ECE45B3DC2007CB8A163BF0598DA48361C55D39A69163FA8FD24CF5F\
+     83655D23DCA3AD961C62F356208552BB9ED529077096966D670C354E4ABC9804F1746C08CA18217C32905E462E36CE3B\
+     E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF6955817183995497CEA956AE515D2261898FA0510\
+     15728E5A8AAAC42DAD33170D04507A33A85521ABDF1CBA64ECFB850458DBEF0A8AEA71575D060C7DB3970F85A6E1E4C7\
+     ABF5AE8CDB0933D71E8C94E04A25619DCEE3D2261AD2EE6BF12FFA06D98A0864D87602733EC86A64521F2B18177B200C\
+     BBE117577A615D6C770988C0BAD946E208E24FA074E5AB3143DB5BFCE0FD108E4B82D120A92108011A723C12A787E6D7\
+     88719A10BDBA5B2699C327186AF4E23C1A946834B6150BDA2583E9CA2AD44CE8DBBBC2DB04DE8EF92E8EFC141FBECAA6\
+     287C59474E6BC05D99B2964FA090C3A2233BA186515BE7ED1F612970CEE2D7AFB81BDD762170481CD0069127D5B05AA9\
+     93B4EA988D8FDDC186FFB7DC90A6C08F4DF435C934063199FFFFFFFFFFFFFFFF";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::hash;
+
+    const ALL: [Group; 4] = [Group::Modp1024, Group::Modp2048, Group::Modp3072, Group::Modp4096];
+
+    /// First octets of SHA-256 of 2^x and 3^x for x = 0x010203..., computed with another program's integers and primes
+    /// that came from the formulas of the RFCs.
+    #[test]
+    fn powers_equal_an_independent_computation() {
+        let expected = [
+            ["1d096a46d790f69f", "3056c6f839bf2b87"],
+            ["3ae26e14ac54744b", "928aed59b5fad821"],
+            ["0cfaf1c71301f657", "fbfe70dfe4b4662c"],
+            ["7c9e4cdd9c1f1d69", "dc72f7a3da735005"],
+        ];
+        for (group, expected) in ALL.into_iter().zip(expected) {
+            let exponent: Vec<u8> = (1..=exponent_len(group).unwrap() as u8).collect();
+            let ours = KeyPair::from_exponent(group, exponent.into()).unwrap();
+            let mut three = vec![0; group.public_len()];
+            *three.last_mut().unwrap() = 3;
+            let shared = ours.agree(group, &three).unwrap();
+            for (value, expected) in [ours.public(), shared.expose()].into_iter().zip(expected) {
+                let digest = hash::sha256(&[value]);
+                let start: String = digest[..8].iter().map(|octet| format!("{octet:02x}")).collect();
+                assert_eq!((value.len(), start.as_str()), (group.public_len(), expected), "{group:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_a_small_subgroup_or_outside_the_field_are_refused() {
+        for (group, prime) in ALL.into_iter().zip([MODP_1024, MODP_2048, MODP_3072, MODP_4096]) {
+            let ours = KeyPair::generate(group).unwrap();
+            let mut prime: Vec<u8> = (0..prime.len())
+                .step_by(2)
+                .map(|i| u8::from_str_radix(&prime[i..i + 2], 16).unwrap())
+                .collect();
+            let number = |low| [vec![0; group.public_len() - 1], vec![low]].concat();
+            let mut bad = vec![number(0), number(1), vec![0xff; prime.len()], prime.clone(), vec![2], vec![]];
+            *prime.last_mut().unwrap() -= 1;
+            bad.push(prime.clone());
+            for value in bad {
+                assert_eq!(ours.agree(group, &value).unwrap_err(), Error::BadPublicValue, "{group:?}");
+            }
+            *prime.last_mut().unwrap() -= 1;
+            assert!(ours.agree(group, &prime).is_ok(), "p - 2 is in the group");
+        }
+    }
+}
