@@ -34,7 +34,7 @@ pub enum Point {
 }
 
 impl Point {
-    /// Position in [`SIDES`].
+    /// Position in `SIDES`.
     pub fn side(self) -> usize {
         usize::from(matches!(self, Self::ToCompany | Self::FromCompany))
     }
