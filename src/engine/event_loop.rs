@@ -283,6 +283,10 @@ impl EventLoop {
                 Report::Output(output) => self.handle_ike(now, output),
                 // For whoever asks how we are.
                 Report::Stats(_) => {}
+                Report::Ended => {
+                    log::error!("the IKE thread has ended: nobody could connect any more");
+                    self.phase = Phase::Failed;
+                }
                 Report::Idle => {
                     if let Phase::DeletingClients { until } = &mut self.phase {
                         *until = now.mono;

@@ -51,6 +51,8 @@ pub enum Report {
     Idle,
     /// The responder's figures have changed.
     Stats(Stats),
+    /// The thread has ended, though nobody wanted it.
+    Ended,
 }
 
 /// The thread as the event loop sees it. Ends when this is dropped.
@@ -135,6 +137,15 @@ struct Mailbox {
     waker: Arc<LoopWaker>,
 }
 
+/// Also where the thread panics: without it nobody can connect, and the loop must not go on as if nothing had happened.
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        // Fails only where the loop has ended first, as it should.
+        let _ = self.reports.send(Report::Ended);
+        self.waker.wake();
+    }
+}
+
 impl Mailbox {
     fn run(self, mut responder: Responder, clock: Clock) {
         let mut stopping = false;
@@ -205,5 +216,25 @@ fn input(notice: Notice) -> Input<'static> {
         Notice::Disconnect(device) => Input::Disconnect(device),
         Notice::Identity(identity) => Input::Identity(identity),
         Notice::Shutdown => Input::Shutdown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_is_noticed() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(LoopWaker::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap()));
+        let ((_datagrams, datagrams), (_notices, notices)) = (bounded(1), unbounded());
+        let (reports, received) = unbounded();
+        let mailbox = Mailbox { datagrams, notices, reports, waker };
+        let thread = thread::spawn(move || {
+            let _mailbox = mailbox;
+            panic!("as if a rule had been broken");
+        });
+        assert!(thread.join().is_err());
+        assert!(matches!(received.try_recv(), Ok(Report::Ended)));
     }
 }
