@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
@@ -131,7 +131,9 @@ where
         [_, option] if option == "-h" => first_screen(),
         _ => Typed::command(),
     };
-    let matches = command.try_get_matches_from_mut(argv)?;
+    let matches = command
+        .try_get_matches_from_mut(argv)
+        .map_err(|error| name_commands(&mut Typed::command(), error))?;
     if let Some(name) = matches.subcommand_name() {
         let stray = command
             .get_arguments()
@@ -187,6 +189,21 @@ fn first_screen() -> clap::Command {
     let text: String = commands.lines().map(without_hint).collect::<String>() + FIRST_STEPS;
     let usage = "pterodapter COMMAND [OPTIONS]";
     Typed::command().help_template(FIRST_SCREEN).override_usage(usage).after_help(text)
+}
+
+/// For clap a word that is no command is a wrong value of the one positional argument.
+fn name_commands(command: &mut clap::Command, error: clap::Error) -> clap::Error {
+    let is_word =
+        matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(arg)) if arg == "<COMMAND>");
+    match error.get(ContextKind::InvalidValue) {
+        Some(ContextValue::String(word)) if is_word && !word.is_empty() => {
+            let others = command.get_subcommands().map(clap::Command::get_name);
+            let all: Vec<_> = ["ikev2", "check"].into_iter().chain(others).collect();
+            let text = format!("there is no command '{word}'; there are {}", all.join(", "));
+            command.error(ErrorKind::InvalidSubcommand, text)
+        }
+        _ => error,
+    }
 }
 
 /// What clap knows of the program.

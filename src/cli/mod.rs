@@ -141,6 +141,11 @@ mod tests {
             line(&["pterodapter", "ikev2", "--list-ip=::"]),
             "unexpected argument '--list-ip' found (a similar argument exists: '--listen-ip')"
         );
+        assert_eq!(
+            line(&["pterodapter", "stat"]),
+            "there is no command 'stat'; there are ikev2, check, demo, setup, login, capture, completions, status, \
+             disconnect, reload (see --help)"
+        );
         assert_eq!(line(&["pterodapter", "ikev2", "--x"]), "unexpected argument '--x' found (see --help)");
         assert_eq!(
             line(&["pterodapter", "ikev2", "--key=k", "--cert=c", "--cacert=a"]),
