@@ -17,7 +17,11 @@ fn offer(limit: Duration) -> (SocketAddr, String, mpsc::Receiver<bool>) {
         steps: &["Tap it."],
         content: Secret::from(CONTENT),
     };
-    thread::spawn(move || sender.send(server.serve(what, limit, |_| {}).unwrap()).unwrap());
+    thread::spawn(move || {
+        let was_taken = server.serve(what, limit, |_| {}).unwrap();
+        drop(server);
+        sender.send(was_taken).unwrap();
+    });
     (address, path, ended)
 }
 
