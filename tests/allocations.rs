@@ -176,12 +176,12 @@ fn run_engine(workers: usize, cipher: Cipher, nat64: bool) {
         listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         ike_port: 0,
         nat_port: 0,
-        identity: Identity {
-            hostname: "vpn.test".into(),
-            chain: pem::certificates(server.cert_pem.as_bytes()).unwrap(),
-            key: PrivateKey::from_pem(server.key_pem.as_bytes()).unwrap(),
-            anchors: TrustAnchors::new(&pem::certificates(authority.cert_pem().as_bytes()).unwrap()).unwrap(),
-        },
+        identity: Identity::new(
+            "vpn.test",
+            pem::certificates(server.cert_pem.as_bytes()).unwrap(),
+            PrivateKey::from_pem(server.key_pem.as_bytes()).unwrap(),
+            TrustAnchors::new(&pem::certificates(authority.cert_pem().as_bytes()).unwrap()).unwrap(),
+        ),
         pool: Pool::DEFAULT,
         workers,
         uplink: fortivpn::Config::new(

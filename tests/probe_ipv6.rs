@@ -233,12 +233,12 @@ fn start(first: ClientPlan) -> (ClientConfig, Sender<ClientPlan>) {
     let authority = Authority::new("IPv6 test authority", now.wall, 2).unwrap();
     let issued = authority.issue_server(&[SERVER_NAME], now.wall, 2).unwrap();
     let config = Config {
-        identity: Identity {
-            hostname: SERVER_NAME.into(),
-            chain: vec![Certificate::parse(&issued.cert_der).unwrap()],
-            key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
-            anchors: TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
-        },
+        identity: Identity::new(
+            SERVER_NAME,
+            vec![Certificate::parse(&issued.cert_der).unwrap()],
+            PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
+            TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
+        ),
         pool: Ipv4Addr::new(198, 19, 255, 0),
         pool_prefix_len: 24,
         policy: Policy::default(),

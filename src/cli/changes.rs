@@ -144,7 +144,7 @@ impl Changes {
             // With a new certificate it goes without saying.
             "key" if self.of("cert") => None,
             "key" => Some("key".to_owned()),
-            "cacert" => Some(Authorities(config.identity.anchors.spki_hashes().len()).to_string()),
+            "cacert" => Some(Authorities(config.identity.access.anchors.spki_hashes().len()).to_string()),
             "log-level" => {
                 let level = new.get(option).and_then(|values| values.first());
                 Some(format!("log level {}", level.map(|level| level.to_string_lossy()).unwrap_or_default()))
@@ -178,7 +178,12 @@ fn put<V: Clone>(map: &mut BTreeMap<String, V>, option: &str, value: Option<&V>)
 }
 
 fn certificate(config: &Config) -> String {
-    let until = config.identity.chain.first().map(|own| Date::of(own.not_after()));
+    let until = config
+        .identity
+        .credentials
+        .first()
+        .and_then(|own| own.chain.first())
+        .map(|own| Date::of(own.not_after()));
     until.map_or_else(|| "certificate".to_owned(), |until| format!("certificate (valid until {until})"))
 }
 

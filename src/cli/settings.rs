@@ -333,7 +333,7 @@ fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>)
         files.warnings.push(Warning::OtherIssuer(why));
     }
     let (key, _) = key?;
-    Some(Identity { hostname: args.id_hostname.clone(), chain: chain?, key, anchors })
+    Some(Identity::new(&args.id_hostname, chain?, key, anchors))
 }
 
 /// The clients' authorities, with what they took back.
@@ -484,7 +484,10 @@ mod tests {
         assert_eq!((config.ike_port, config.nat_port, config.workers), (500, 4500, 3));
         assert_eq!((config.uplink.host.as_str(), config.uplink.port), ("fortigate.example", 10443));
         assert!(matches!(config.uplink.credentials, Credentials::Saml));
-        assert_eq!((config.identity.hostname.as_str(), config.identity.chain.len()), ("gw.example", 1));
+        assert_eq!(
+            (config.identity.hostname.as_str(), config.identity.credentials[0].chain.len()),
+            ("gw.example", 1)
+        );
         assert!(config.transport.roots.is_empty());
 
         let (config, _) =
@@ -726,7 +729,7 @@ mod tests {
             let (config, found) = load(crl).unwrap();
             let expected = [warnings, vec![Warning::OtherIssuer(ChainError::UnknownIssuer)]].concat();
             assert_eq!(found, expected, "{crl}");
-            let anchors = &config.identity.anchors;
+            let anchors = &config.identity.access.anchors;
             assert_eq!(anchors.verify_client(&alice_cert, &[], WALL), Err(ChainError::Revoked));
             let bob = Certificate::parse(&bob.cert_der).unwrap();
             assert_eq!(anchors.verify_client(&bob, &[], WALL), Ok(()));

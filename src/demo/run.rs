@@ -197,12 +197,12 @@ fn start_daemon(
         listen: vec![IpAddr::V4(listen)],
         ike_port,
         nat_port,
-        identity: Identity {
-            hostname: SERVER_NAME.to_owned(),
-            chain: pem::certificates(certificate.cert_pem.as_bytes())?,
-            key: PrivateKey::from_pem(certificate.key_pem.as_bytes())?,
-            anchors: TrustAnchors::new(&pem::certificates(authority.cert_pem().as_bytes())?)?,
-        },
+        identity: Identity::new(
+            SERVER_NAME,
+            pem::certificates(certificate.cert_pem.as_bytes())?,
+            PrivateKey::from_pem(certificate.key_pem.as_bytes())?,
+            TrustAnchors::new(&pem::certificates(authority.cert_pem().as_bytes())?)?,
+        ),
         pool: Pool::DEFAULT,
         workers: 1,
         uplink: fortivpn::Config::new(gateway.ip().to_string(), gateway.port(), credentials),

@@ -17,10 +17,35 @@ use crate::crypto::sign::PrivateKey;
 pub struct Identity {
     /// Our default identity: the host name (or address) that users type into their client.
     pub hostname: String,
-    /// Our certificate, then its intermediates.
+    /// With what we prove it; the first one is the default, and there must be one.
+    pub credentials: Vec<Credential>,
+    /// Whom we let in.
+    pub access: Access,
+}
+
+impl Identity {
+    /// One certificate and its key; clients by certificates of `anchors`.
+    pub fn new(hostname: &str, chain: Vec<Certificate>, key: PrivateKey, anchors: TrustAnchors) -> Self {
+        Self {
+            hostname: hostname.to_owned(),
+            credentials: vec![Credential { chain, key }],
+            access: Access { anchors },
+        }
+    }
+}
+
+/// A certificate of ours, and its key.
+#[derive(Debug)]
+pub struct Credential {
+    /// The certificate, then its intermediates.
     pub chain: Vec<Certificate>,
     /// The private key of the first certificate.
     pub key: PrivateKey,
+}
+
+/// Whom we let in, and by what.
+#[derive(Debug)]
+pub struct Access {
     /// Authorities of client certificates.
     pub anchors: TrustAnchors,
 }

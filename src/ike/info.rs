@@ -197,7 +197,7 @@ impl Responder {
     /// New authorities are new judges: clients that they would not let in now are ended.
     pub(super) fn handle_identity(&mut self, now: Now, identity: Identity) {
         self.config.identity = identity;
-        let anchors = &self.config.identity.anchors;
+        let anchors = &self.config.identity.access.anchors;
         let verdict = |sa: &IkeSa| {
             let (own, intermediates) = sa.client.as_ref()?.chain.split_first()?;
             let why = anchors.verify_client(own, intermediates, now.wall).err()?;

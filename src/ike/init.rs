@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::auth::HASHES;
 use super::error::{Event, Refusal};
 use super::exchange::{notifies, required};
 use super::fragment::Channel;
@@ -9,7 +10,6 @@ use super::half_open::Verdict;
 use super::keymat::{IkeKeys, Nonces};
 use super::proposal::{Chosen, IkeSuite, choose_ike, groups};
 use super::sa::{Admitted, IkeSa, Init, State};
-use super::signature::HASHES;
 use super::system::Hints;
 use super::{Responder, Timer};
 use crate::base::{Now, Path};
@@ -120,7 +120,7 @@ impl Responder {
         chain.push(Kind::Ke, &Ke { group: suite.group.transform_id(), data: &public }.emit());
         chain.push(Kind::Nonce, &nr);
         self.push_nat_detection(&mut chain, (spi_i, spi_r), path);
-        chain.push(Kind::CertReq, &emit_cert_request(self.config.identity.anchors.spki_hashes()));
+        chain.push(Kind::CertReq, &emit_cert_request(self.config.identity.access.anchors.spki_hashes()));
         if hello.fragmentation {
             chain.push(Kind::Notify, &Notify::new(notify_type::FRAGMENTATION_SUPPORTED, &[]).emit());
         }

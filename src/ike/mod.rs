@@ -1,7 +1,7 @@
 //! The IKEv2 responder (RFC 7296), without I/O: datagrams, notices and the time go in, effects and the next timeout
 //! come out.
 //!
-//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH, with `signature`. `child`: Child SAs
+//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH. `child`: Child SAs
 //!   and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
 //!   INFORMATIONAL, our requests, timers.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
@@ -24,7 +24,6 @@ mod proposal;
 mod rekey;
 mod sa;
 mod selector;
-mod signature;
 mod system;
 mod timer;
 
@@ -33,7 +32,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Config, Identity, Input, Output, Policy, Stats};
+pub use api::{Access, Config, Credential, Identity, Input, Output, Policy, Stats};
 pub use error::{AuthError, Event, GoneReason, Refusal};
 pub use plan::{ClientPlan, Nat64Plan};
 pub use system::System;

@@ -181,12 +181,12 @@ impl World {
 pub(super) fn identity(hostname: &str, issued: &Issued, authorities: &[&Authority]) -> Identity {
     let certificate = |der: &[u8]| Certificate::parse(der).unwrap();
     let trusted: Vec<_> = authorities.iter().map(|authority| certificate(authority.cert_der())).collect();
-    Identity {
-        hostname: hostname.to_owned(),
-        chain: [certificate(&issued.cert_der)].into_iter().chain(trusted.first().cloned()).collect(),
-        key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
-        anchors: TrustAnchors::new(&trusted).unwrap(),
-    }
+    Identity::new(
+        hostname,
+        [certificate(&issued.cert_der)].into_iter().chain(trusted.first().cloned()).collect(),
+        PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
+        TrustAnchors::new(&trusted).unwrap(),
+    )
 }
 
 pub(super) fn path_from(port: u16) -> Path {

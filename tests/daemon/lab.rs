@@ -103,12 +103,12 @@ impl Lab {
             listen: vec![listen],
             ike_port: 0,
             nat_port: 0,
-            identity: Identity {
-                hostname: SERVER_ID.into(),
-                chain: vec![Certificate::parse(&identity.cert_der).unwrap()],
-                key: PrivateKey::from_pem(identity.key_pem.as_bytes()).unwrap(),
-                anchors: TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
-            },
+            identity: Identity::new(
+                SERVER_ID,
+                vec![Certificate::parse(&identity.cert_der).unwrap()],
+                PrivateKey::from_pem(identity.key_pem.as_bytes()).unwrap(),
+                TrustAnchors::new(&[Certificate::parse(authority.cert_der()).unwrap()]).unwrap(),
+            ),
             pool: Pool::DEFAULT,
             workers,
             uplink: fortivpn::Config::new("127.0.0.1", gateway.addr().port(), credentials),

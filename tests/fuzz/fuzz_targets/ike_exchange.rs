@@ -92,12 +92,12 @@ impl Run {
         let identities = &*IDENTITIES;
         let certificate = |der: &[u8]| Certificate::parse(der).expect("certificate");
         let config = Config {
-            identity: Identity {
-                hostname: "gw.example".to_owned(),
-                chain: vec![certificate(&identities.server.cert_der)],
-                key: PrivateKey::from_pem(identities.server.key_pem.as_bytes()).expect("key"),
-                anchors: TrustAnchors::new(&[certificate(&identities.ca)]).expect("anchors"),
-            },
+            identity: Identity::new(
+                "gw.example",
+                vec![certificate(&identities.server.cert_der)],
+                PrivateKey::from_pem(identities.server.key_pem.as_bytes()).expect("key"),
+                TrustAnchors::new(&[certificate(&identities.ca)]).expect("anchors"),
+            ),
             pool: Ipv4Addr::new(198, 19, 255, 0),
             pool_prefix_len: 24,
             policy: Policy::default(),

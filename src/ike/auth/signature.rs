@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use super::error::AuthError;
 use crate::crypto::pki::{Certificate, SubjectAltName};
 use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme, ecdsa_der_to_fixed};
 use crate::crypto::{Error, method14};
+use crate::ike::error::AuthError;
 use crate::wire::ike::{Auth, Id, IdType, auth_method};
 
 /// Hash numbers of SIGNATURE_HASH_ALGORITHMS: SHA2-256, SHA2-384, SHA2-512.
-pub(super) const HASHES: [u16; 3] = [2, 3, 4];
+pub(in crate::ike) const HASHES: [u16; 3] = [2, 3, 4];
 
 /// Longest identity shown to people.
 const LONGEST_SHOWN: usize = 256;

@@ -1,4 +1,10 @@
 //! IKE_AUTH (RFC 7296 section 1.2): who the peer is, and its first Child SA.
+//!
+//! * `certificate`: a peer that signs. `own`: our half. `signature`: identities and AUTH payloads of both.
+
+mod certificate;
+mod own;
+mod signature;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,21 +13,18 @@ use super::error::{AuthError, Event, Refusal};
 use super::exchange::{notifies, required, single};
 use super::keymat::Nonces;
 use super::sa::{IkeSa, Init, OwnRequest, Pending, State};
-use super::signature::{belongs, display_id, own_id, sign, verify};
 use super::system::Hints;
 use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
 use crate::crypto::pki::Certificate;
 use crate::crypto::prf::prf;
 use crate::crypto::{Prf, Secret};
-use crate::wire::Malformed;
-use crate::wire::ike::{Auth, Cert, Chain, Exchange, Id, Kind, Payload, notify_type};
+use crate::wire::ike::{Auth, Chain, Exchange, Id, Kind, Payload, notify_type};
 
-/// Most CERT payloads of a peer, and the longest certificate.
-const MAX_CERTIFICATES: usize = 6;
-const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
+pub(super) use signature::HASHES;
+use signature::display_id;
 
-/// An authenticated peer, and our half of the authentication.
+/// An authenticated peer.
 pub(super) struct Peer {
     pub(super) identity: String,
     /// Its certificate, then the intermediates that it sent.
@@ -30,9 +33,28 @@ pub(super) struct Peer {
     pub(super) valid_until: Duration,
     /// What it shows of its system.
     pub(super) hints: Hints,
-    /// Bodies of our payloads.
-    id_r: Vec<u8>,
-    auth: Vec<u8>,
+}
+
+/// What an IKE_AUTH request says about who is who.
+struct Claim<'a> {
+    /// Who the peer says it is: the payload's body, and what it means.
+    id_body: &'a [u8],
+    id: Id<'a>,
+    /// Who we should be.
+    asked: Option<Id<'a>>,
+    auth: Option<Auth<'a>>,
+}
+
+impl<'a> Claim<'a> {
+    fn parse(payloads: &[Payload<'a>]) -> Result<Self, AuthError> {
+        let id_body = required(payloads, Kind::IdI)?;
+        Ok(Self {
+            id_body,
+            id: Id::parse(id_body)?,
+            asked: single(payloads, Kind::IdR)?.map(Id::parse).transpose()?,
+            auth: single(payloads, Kind::Auth)?.map(Auth::parse).transpose()?,
+        })
+    }
 }
 
 impl Responder {
@@ -45,7 +67,7 @@ impl Responder {
     ) {
         let State::HalfOpen(init) = &sa.state else { return };
         match self.authenticate(now, sa.suite.prf, init, payloads) {
-            Ok(peer) => self.admit(now, sa, message_id, payloads, peer),
+            Ok((peer, own)) => self.admit(now, sa, message_id, payloads, peer, own),
             Err(why) => {
                 self.stats.auth_failed += 1;
                 let mut chain = Chain::new();
@@ -60,39 +82,32 @@ impl Responder {
         }
     }
 
-    /// Checks chain, identity and signature of the peer, in this order, and signs our side.
+    /// Who the peer is, and our half of the authentication: the first payloads of the answer.
     fn authenticate(
         &self,
         now: Now,
         alg: Prf,
         init: &Init,
         payloads: &[Payload<'_>],
-    ) -> Result<Peer, AuthError> {
-        let id_body = required(payloads, Kind::IdI)?;
-        let id = Id::parse(id_body)?;
-        let auth = Auth::parse(single(payloads, Kind::Auth)?.ok_or(AuthError::EapWanted)?)?;
-        let asked = single(payloads, Kind::IdR)?.map(Id::parse).transpose()?;
-
-        let chain = parse_certificates(payloads)?;
-        let (certificate, intermediates) = chain.split_first().ok_or(AuthError::NoCertificate)?;
-        let identity = &self.config.identity;
-        identity.anchors.verify_client(certificate, intermediates, now.wall).map_err(AuthError::Chain)?;
-        if !belongs(&id, certificate) {
-            return Err(AuthError::NotTheCertificates);
-        }
-        let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, id_body);
-        let scheme = verify(&auth, certificate, &octets)?;
-
-        let id_r = own_id(asked.as_ref(), &identity.hostname, identity.chain.first());
-        let octets = signed_octets(alg, &init.response, &init.ni, &init.sk_pr, &id_r);
-        let auth = sign(&identity.key, init.hashes.as_deref(), scheme, &octets)?;
-        let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
-        let identity = display_id(&id, Some(certificate));
-        Ok(Peer { identity, chain: chain.into(), valid_until, hints: init.hints, id_r, auth })
+    ) -> Result<(Peer, Chain), AuthError> {
+        let claim = Claim::parse(payloads)?;
+        let auth = claim.auth.as_ref().ok_or(AuthError::EapWanted)?;
+        let (peer, scheme) = self.verify_certificate(now, alg, init, payloads, &claim, auth)?;
+        let own = self.prove(alg, init, claim.asked.as_ref(), scheme)?;
+        Ok((peer, own))
     }
 
-    /// The peer is authenticated: it gets an address and a Child SA, or is told why not.
-    fn admit(&mut self, now: Now, sa: &mut IkeSa, message_id: u32, payloads: &[Payload<'_>], peer: Peer) {
+    /// The peer is authenticated: it gets an address and a Child SA, or is told why not. `payloads` are those in which
+    /// it asks for them; the answer, which begins with `chain`, is to the request `message_id`.
+    fn admit(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        message_id: u32,
+        payloads: &[Payload<'_>],
+        peer: Peer,
+        mut chain: Chain,
+    ) {
         self.leave_half_open(sa);
         let State::HalfOpen(init) = std::mem::replace(&mut sa.state, State::Established) else { return };
         self.timers.cancel(Timer::Expire(sa.spi_r));
@@ -103,12 +118,6 @@ impl Responder {
         let initial_contact = notifies(payloads).any(|notify| notify.kind == notify_type::INITIAL_CONTACT);
         self.replace_connections(now, sa, &peer.identity, initial_contact);
 
-        let mut chain = Chain::new();
-        chain.push(Kind::IdR, &peer.id_r);
-        for certificate in &self.config.identity.chain {
-            chain.push(Kind::Cert, &Cert { encoding: Cert::X509, data: certificate.der() }.emit());
-        }
-        chain.push(Kind::Auth, &peer.auth);
         let nonces = Nonces { ni: &init.ni, nr: &init.nr };
         match self.create_first_child(now, sa, &peer, payloads, nonces, &mut chain) {
             Ok(spi_in) => {
@@ -146,22 +155,6 @@ impl Responder {
     pub(super) fn note_refused(&mut self, sa: &IkeSa, why: Refusal) {
         self.outputs.push_back(Output::Note(Event::ChildRefused { identity: sa.identity(), why }));
     }
-}
-
-/// The peer's certificate, then its intermediates. Other encodings than X.509 are passed over: nothing is fetched.
-fn parse_certificates(payloads: &[Payload<'_>]) -> Result<Vec<Certificate>, AuthError> {
-    let mut certificates = Vec::new();
-    for payload in payloads.iter().filter(|payload| payload.kind == Kind::Cert) {
-        let cert = Cert::parse(payload.body)?;
-        if cert.encoding != Cert::X509 {
-            continue;
-        }
-        if certificates.len() == MAX_CERTIFICATES || cert.data.len() > MAX_CERTIFICATE_LEN {
-            return Err(AuthError::Syntax(Malformed("CERT payloads: too many or too long")));
-        }
-        certificates.push(Certificate::parse(cert.data).map_err(AuthError::Certificate)?);
-    }
-    Ok(certificates)
 }
 
 /// What a side signs: its first message, the other's nonce, and a MAC of its identity (RFC 7296 section 2.15).
