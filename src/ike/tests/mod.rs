@@ -3,5 +3,6 @@
 mod connect;
 mod hostile;
 mod life;
+mod negative;
 mod plan;
 mod rekey;
