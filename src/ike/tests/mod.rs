@@ -1,8 +1,8 @@
 //! The responder against an initiator in memory, with a virtual clock.
 
 mod connect;
-mod hostile;
 mod life;
 mod negative;
+mod network;
 mod plan;
 mod rekey;
