@@ -93,7 +93,7 @@ impl Responder {
         let claim = Claim::parse(payloads)?;
         let auth = claim.auth.as_ref().ok_or(AuthError::EapWanted)?;
         let (peer, scheme) = self.verify_certificate(now, alg, init, payloads, &claim, auth)?;
-        let own = self.prove(alg, init, claim.asked.as_ref(), scheme)?;
+        let own = self.prove(alg, init, claim.asked.as_ref(), Some(scheme))?;
         Ok((peer, own))
     }
 

@@ -106,11 +106,11 @@ pub(super) fn verify(
 }
 
 /// Makes the body of our AUTH payload over `octets`. `hashes` is what the peer can verify by RFC 7427, `peer` is
-/// what it signed with itself.
+/// what it signed with itself, if it did.
 pub(super) fn sign(
     key: &PrivateKey,
     hashes: Option<&[u16]>,
-    peer: SignatureScheme,
+    peer: Option<SignatureScheme>,
     octets: &[u8],
 ) -> Result<Vec<u8>, AuthError> {
     let Some(hashes) = hashes else { return sign_classic(key, octets) };
@@ -135,10 +135,14 @@ fn sign_classic(key: &PrivateKey, octets: &[u8]) -> Result<Vec<u8>, AuthError> {
 }
 
 /// The scheme of our method 14 signature. RSA follows the padding of the peer, because some peers verify only what
-/// they make; a peer that signs with something else gets PSS, as RFC 8247 recommends.
-fn choose_scheme(kind: KeyKind, hashes: &[u16], peer: SignatureScheme) -> Option<SignatureScheme> {
+/// they make; a peer that signs with something else gets PSS, as RFC 8247 recommends. One that does not sign gets
+/// PKCS#1 v1.5: Android takes nothing else.
+fn choose_scheme(kind: KeyKind, hashes: &[u16], peer: Option<SignatureScheme>) -> Option<SignatureScheme> {
     use SignatureScheme as S;
-    let pkcs1 = matches!(peer, S::RsaPkcs1Sha1 | S::RsaPkcs1Sha256 | S::RsaPkcs1Sha384 | S::RsaPkcs1Sha512);
+    let pkcs1 = matches!(
+        peer,
+        None | Some(S::RsaPkcs1Sha1 | S::RsaPkcs1Sha256 | S::RsaPkcs1Sha384 | S::RsaPkcs1Sha512)
+    );
     let ours: &[(u16, S)] = match kind {
         KeyKind::P256 => &[(2, S::EcdsaP256Sha256)],
         KeyKind::P384 => &[(3, S::EcdsaP384Sha384)],
@@ -156,13 +160,15 @@ mod tests {
     #[test]
     fn own_signature_follows_the_peer() {
         for (kind, hashes, peer, expected) in [
-            (KeyKind::P256, &[1, 2, 3][..], S::RsaPkcs1Sha256, Some(S::EcdsaP256Sha256)),
-            (KeyKind::P256, &[3, 4], S::EcdsaP256Sha256, None),
-            (KeyKind::P384, &[2, 3], S::EcdsaP256Sha256, Some(S::EcdsaP384Sha384)),
-            (KeyKind::Rsa, &[4], S::RsaPkcs1Sha512, Some(S::RsaPkcs1Sha512)),
-            (KeyKind::Rsa, &[2, 3, 4], S::RsaPssSha512, Some(S::RsaPssSha256)),
-            (KeyKind::Rsa, &[3], S::EcdsaP256Sha256, Some(S::RsaPssSha384)),
-            (KeyKind::Rsa, &[1, 5], S::RsaPkcs1Sha1, None),
+            (KeyKind::P256, &[1, 2, 3][..], Some(S::RsaPkcs1Sha256), Some(S::EcdsaP256Sha256)),
+            (KeyKind::P256, &[3, 4], Some(S::EcdsaP256Sha256), None),
+            (KeyKind::P384, &[2, 3], Some(S::EcdsaP256Sha256), Some(S::EcdsaP384Sha384)),
+            (KeyKind::P384, &[2, 3], None, Some(S::EcdsaP384Sha384)),
+            (KeyKind::Rsa, &[4], Some(S::RsaPkcs1Sha512), Some(S::RsaPkcs1Sha512)),
+            (KeyKind::Rsa, &[2, 3, 4], Some(S::RsaPssSha512), Some(S::RsaPssSha256)),
+            (KeyKind::Rsa, &[3], Some(S::EcdsaP256Sha256), Some(S::RsaPssSha384)),
+            (KeyKind::Rsa, &[2, 3, 4], None, Some(S::RsaPkcs1Sha256)),
+            (KeyKind::Rsa, &[1, 5], Some(S::RsaPkcs1Sha1), None),
         ] {
             assert_eq!(choose_scheme(kind, hashes, peer), expected, "{kind:?} {hashes:?} {peer:?}");
         }
