@@ -1,8 +1,10 @@
 //! IKE_AUTH (RFC 7296 section 1.2): who the peer is, and its first Child SA.
 //!
-//! * `certificate`: a peer that signs. `own`: our half. `signature`: identities and AUTH payloads of both.
+//! * `certificate`: a peer that signs. `own`: our half, `choice`: by which of our certificates. `signature`: identities
+//!   and AUTH payloads of both.
 
 mod certificate;
+mod choice;
 mod own;
 mod signature;
 
