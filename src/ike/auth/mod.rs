@@ -1,8 +1,10 @@
 //! IKE_AUTH (RFC 7296 section 1.2): who the peer is, and its first Child SA.
 //!
-//! * `certificate`: a peer that signs. `own`: our half. `signature`: identities and AUTH payloads of both.
+//! * `certificate`: a peer that signs. `own`: our half, `choice`: by which of our certificates. `signature`: identities
+//!   and AUTH payloads of both.
 
 mod certificate;
+mod choice;
 mod own;
 mod signature;
 
@@ -93,7 +95,7 @@ impl Responder {
         let claim = Claim::parse(payloads)?;
         let auth = claim.auth.as_ref().ok_or(AuthError::EapWanted)?;
         let (peer, scheme) = self.verify_certificate(now, alg, init, payloads, &claim, auth)?;
-        let own = self.prove(alg, init, claim.asked.as_ref(), scheme)?;
+        let own = self.prove(alg, init, claim.asked.as_ref(), Some(scheme))?;
         Ok((peer, own))
     }
 
