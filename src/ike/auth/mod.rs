@@ -21,7 +21,7 @@ use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
 use crate::crypto::prf::prf;
 use crate::crypto::{Prf, Secret};
-use crate::wire::ike::{Auth, Chain, Exchange, Id, Kind, Payload, notify_type, parse_chain};
+use crate::wire::ike::{Auth, Chain, Exchange, Id, Kind, Payload, auth_method, notify_type, parse_chain};
 
 pub(super) use eap::Conversation;
 pub(super) use signature::HASHES;
@@ -123,6 +123,9 @@ impl Responder {
         let Some(auth) = claim.auth.as_ref() else {
             return self.begin_eap(now, alg, init, payloads, &claim);
         };
+        if auth.method == auth_method::SHARED_KEY {
+            return self.verify_psk(alg, init, &claim, auth);
+        }
         let (peer, scheme) = self.verify_certificate(now, alg, init, payloads, &claim, auth)?;
         let own = self.prove(alg, init, claim.asked.as_ref(), Some(scheme))?;
         Ok(Outcome::Admit(peer, own))

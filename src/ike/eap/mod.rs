@@ -21,6 +21,8 @@ const LONGEST_NAME: usize = 256;
 pub(super) struct Server {
     /// Of our last request.
     identifier: u8,
+    /// Of the one whose response is being answered.
+    answered: u8,
     stage: Stage,
     /// Who the client says it is.
     identity: String,
@@ -123,7 +125,8 @@ impl Server {
         let mut identifier = [0];
         rng.fill(&mut identifier);
         let [identifier] = identifier;
-        let mut server = Self { identifier, stage: Stage::Identity, identity: String::new() };
+        let mut server =
+            Self { identifier, answered: identifier, stage: Stage::Identity, identity: String::new() };
         let packet = server.request(kind::IDENTITY, &[]);
         (server, packet)
     }
@@ -141,6 +144,7 @@ impl Server {
         rng: &mut dyn Random,
         bytes: &[u8],
     ) -> Reply {
+        self.answered = self.identifier;
         match self.turn(access, name, rng, bytes).unwrap_or_else(Turn::Failed) {
             Turn::Ask(data) => self.ask(None, &data),
             Turn::Judged(attempt, data) => self.ask(Some(attempt), &data),
@@ -155,7 +159,7 @@ impl Server {
         self.stage = Stage::Over;
         let code = if end.is_ok() { code::SUCCESS } else { code::FAILURE };
         // The identifier of the response that it answers (RFC 3748 section 4.2).
-        Reply { packet: emit_end(code, self.identifier), attempt: None, end: Some(end) }
+        Reply { packet: emit_end(code, self.answered), attempt: None, end: Some(end) }
     }
 
     fn turn(
