@@ -35,7 +35,8 @@ impl Responder {
         }
         let identity = display_id(&claim.id, None);
         // What has no text here is not in the file.
-        let known = access.psks.get(&identity).filter(|_| !matches!(claim.id.kind, IdType::Dn | IdType::Other(_)));
+        let known =
+            access.psks.get(&identity).filter(|_| !matches!(claim.id.kind, IdType::Dn | IdType::Other(_)));
         let decoy = Secret::new(vec![0; DECOY_LEN]);
         let psk = known.unwrap_or(&decoy);
         let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, claim.id_body);
