@@ -140,7 +140,7 @@ impl Responder {
         }
     }
 
-    /// Sends the answer that waited for the data path.
+    /// Sends the answer that waited.
     pub(super) fn answer_pending(&mut self, sa: &mut IkeSa, pending: Pending) {
         self.answer(sa, pending.exchange, pending.message_id, &pending.chain);
     }
@@ -157,6 +157,7 @@ impl Responder {
                 State::Closed(if let State::HalfOpen(init) = &sa.state { Some(init.admitted) } else { None });
             self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.half_open_lifetime);
         }
+        self.timers.cancel(Timer::Answer(sa.spi_r));
         self.timers.cancel(Timer::Retransmit(sa.spi_r));
         self.timers.cancel(Timer::Liveness(sa.spi_r));
         self.timers.cancel(Timer::Lifetime(sa.spi_r));

@@ -194,14 +194,13 @@ impl Responder {
         }
     }
 
-    /// New authorities are new judges: clients that they would not let in now are ended.
+    /// New rules about whom we let in: clients that they would not let in now are ended.
     pub(super) fn handle_identity(&mut self, now: Now, identity: Identity) {
         self.config.identity = identity;
-        let anchors = &self.config.identity.access.anchors;
+        let access = &self.config.identity.access;
         let verdict = |sa: &IkeSa| {
-            let (own, intermediates) = sa.client.as_ref()?.chain.split_first()?;
-            let why = anchors.verify_client(own, intermediates, now.wall).err()?;
-            Some((sa.spi_r, GoneReason::Untrusted(why)))
+            let client = sa.client.as_ref()?;
+            Some((sa.spi_r, access.review(&client.identity, &client.proof, now.wall).err()?))
         };
         let mut ended: Vec<_> = self.sas.values().filter_map(|sa| verdict(sa)).collect();
         ended.sort_unstable_by_key(|(spi_r, _)| *spi_r);
@@ -230,6 +229,7 @@ impl Responder {
                 this.stats.retransmitted += 1;
                 this.send_request(now, sa);
             }),
+            Timer::Answer(spi_r) => self.with_sa(spi_r, |this, sa| this.answer_now(now, sa)),
             Timer::Liveness(spi_r) => self.with_sa(spi_r, |this, sa| this.check_liveness(now, sa)),
             Timer::Lifetime(spi_r) => self.with_sa(spi_r, |this, sa| {
                 let ended = sa.client.as_ref().is_some_and(|client| client.valid_until <= now.mono);

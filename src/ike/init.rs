@@ -141,6 +141,7 @@ impl Responder {
             hashes: hello.hashes,
             hints: hello.hints,
             admitted: Admitted { request_hash, remote: path.remote.ip() },
+            eap: None,
         };
         let mut sa = IkeSa::new(
             (spi_i, spi_r),

@@ -1,16 +1,20 @@
 //! The IKEv2 responder (RFC 7296), without I/O: datagrams, notices and the time go in, effects and the next timeout
 //! come out.
 //!
-//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH. `child`: Child SAs
+//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH, with `access` (whom we let in), `eap`
+//!   and `attempts` (how often passwords are tried). `child`: Child SAs
 //!   and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
 //!   INFORMATIONAL, our requests, timers.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
 //!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `system`, `timer`: what they say.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+mod access;
 mod api;
+mod attempts;
 mod auth;
 mod child;
+mod eap;
 mod error;
 mod exchange;
 mod fragment;
@@ -32,7 +36,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Access, Config, Credential, Identity, Input, Output, Policy, Stats};
+pub use access::{Access, Pattern, Secrets};
+pub use api::{Config, Credential, Identity, Input, Output, Policy, Stats};
+pub use eap::EapError;
 pub use error::{AuthError, Event, GoneReason, Refusal};
 pub use plan::{ClientPlan, Nat64Plan};
 pub use system::System;
@@ -42,6 +48,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attempts::Attempts;
 use half_open::Admission;
 use lease::Leases;
 use sa::{IkeSa, OwnRequest, State};
@@ -68,6 +75,7 @@ pub struct Responder {
     outputs: VecDeque<Output>,
     timers: Timers<Timer>,
     admission: Admission,
+    attempts: Attempts,
     leases: Leases,
     /// By our SPI.
     sas: HashMap<u64, Box<IkeSa>>,
@@ -88,6 +96,8 @@ pub struct Responder {
 enum Timer {
     /// The present state of this IKE SA has lasted long enough.
     Expire(u64),
+    /// It is time for an answer of EAP.
+    Answer(u64),
     /// Our request needs sending again.
     Retransmit(u64),
     /// Look whether the peer was heard.
@@ -143,6 +153,7 @@ impl Responder {
             outputs: VecDeque::new(),
             timers: Timers::new(),
             admission,
+            attempts: Attempts::new(),
             leases,
             sas: HashMap::new(),
             half_opens: HashMap::new(),
@@ -260,7 +271,14 @@ impl Responder {
     }
 
     fn forget(&mut self, sa: &IkeSa) {
-        for timer in [Timer::Expire, Timer::Retransmit, Timer::Liveness, Timer::Lifetime, Timer::Refresh] {
+        for timer in [
+            Timer::Expire,
+            Timer::Answer,
+            Timer::Retransmit,
+            Timer::Liveness,
+            Timer::Lifetime,
+            Timer::Refresh,
+        ] {
             self.timers.cancel(timer(sa.spi_r));
         }
     }
