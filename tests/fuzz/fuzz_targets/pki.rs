@@ -23,6 +23,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
         include_bytes!("../../data/pki/p384.cert.pem"),
         include_bytes!("../../data/pki/rsa.cert.pem"),
         include_bytes!("../../data/pki/ed25519.cert.pem"),
+        include_bytes!("../../data/pki/p521.cert.pem"),
         include_bytes!("../../data/pki/middle.cert.pem"),
         include_bytes!("../../data/pki/non-repudiation.cert.pem"),
         include_bytes!("../../data/pki/bare.cert.pem"),
