@@ -182,7 +182,7 @@ fn n40_rsa_signatures_by_method_1() {
     let rsa = |data: &[u8]| Auth { method: auth_method::RSA, data }.emit();
     let classic = |world: &World| {
         let mut client = Initiator::new(world, rsa_client(world), 4500);
-        client.signing = Signing::Rsa;
+        client.signing = Signing::Rsa(SignatureScheme::RsaPkcs1Sha256);
         client
     };
     // `all_fail` ends with the good one: SHA-256 by method 1 is let in.
