@@ -69,7 +69,7 @@ fn new_certificates_are_served_and_only_who_is_not_trusted_any_more_must_go() {
     let (code, said) = reload(&program);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.starts_with("new: 2 authorities, certificate (valid until 20"), "{said}");
-    assert!(said.contains("warning: our certificate expires in"), "{said}");
+    assert!(said.contains("server.pem expires in"), "{said}");
     assert!(!said.contains("key") && !said.contains("restart"), "{said}");
 
     // Who trusts only the new authority sees the new certificate.

@@ -31,6 +31,9 @@ const CA_CERT: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
 const SERVER_CERT: &str = "server.pem";
 const SERVER_KEY: &str = "server.key";
+/// The same for clients that verify RSA only.
+const RSA_CERT: &str = "server-rsa.pem";
+const RSA_KEY: &str = "server-rsa.key";
 const CRL: &str = "crl.pem";
 /// The certificates of devices, as a record.
 const DEVICES: &str = "devices";
@@ -72,7 +75,7 @@ pub struct SetupArgs {
     #[arg(long, value_name = "DOMAIN", value_parser = Suffix::parse)]
     dns64_tunnel_suffix: Vec<Suffix>,
 
-    /// Use this key, say an RSA one, for our certificate [default: a new ECDSA key]
+    /// Use this key, ECDSA or RSA, for our certificate of its kind [default: new keys]
     #[arg(long, value_name = "FILE")]
     server_key: Option<PathBuf>,
 
@@ -93,7 +96,7 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Renew our own certificate, with the same key, if it ends within 30 days
+    /// Renew our own certificates, with the same keys, if they end within 30 days
     Renew,
 }
 
