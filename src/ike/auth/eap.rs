@@ -1,6 +1,7 @@
 //! A peer that authenticates itself by EAP (RFC 7296 section 2.16), over several IKE_AUTH exchanges. We come first,
 //! always by certificate: what proves a password must not be shown to whoever asks.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::signature::display_id;
@@ -8,8 +9,8 @@ use super::{Claim, Outcome, Peer, psk, signed_octets};
 use crate::base::Now;
 use crate::crypto::Prf;
 use crate::ike::Responder;
-use crate::ike::eap::{EapError, Proven, Server};
-use crate::ike::error::AuthError;
+use crate::ike::eap::{Attempt, EapError, Proven, Server};
+use crate::ike::error::{AuthError, Event};
 use crate::ike::exchange::required;
 use crate::ike::sa::Init;
 use crate::wire::Malformed;
@@ -84,6 +85,7 @@ impl Responder {
         now: Now,
         alg: Prf,
         init: &mut Init,
+        remote: SocketAddr,
         payloads: &[Payload<'_>],
     ) -> Result<Outcome, AuthError> {
         if let Some((eap, proven)) = init.eap.as_ref().and_then(|eap| Some((eap, eap.proven.as_ref()?))) {
@@ -99,10 +101,15 @@ impl Responder {
             eap.server.handle(&identity.access, &identity.hostname, self.rng.as_mut(), packet)
         };
         let mut due = now.mono;
-        if let Some(attempt) = reply.attempt.take() {
-            match self.attempts.judge(now.mono, &attempt.user, init.admitted.remote, attempt.right) {
+        if let Some(Attempt { user, wrong }) = reply.attempt.take() {
+            match self.attempts.judge(now.mono, &user, init.admitted.remote, wrong.is_none()) {
                 Some(turn) => due = turn,
-                None => reply = eap.server.end(Err(EapError::TooMany(attempt.user))),
+                None => reply = eap.server.end(Err(EapError::TooMany(user))),
+            }
+            // Many clients just go away then; at the end it is said anyway.
+            if let (Some(why), None) = (wrong, &reply.end) {
+                let (claimed, why) = (eap.claimed(), AuthError::Eap(why));
+                self.note_stranger(now, Event::AuthFailed { remote, claimed, why });
             }
         }
         let mut chain = Chain::new();

@@ -58,7 +58,8 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) user: String,
-    pub(super) right: bool,
+    /// What is wrong with it.
+    pub(super) wrong: Option<EapError>,
 }
 
 /// What a method does next.
@@ -69,7 +70,7 @@ enum Turn {
     /// Asks again, since a password was tried.
     Judged(Attempt, Vec<u8>),
     /// Ends, since a wrong password was tried too often.
-    Refused(Attempt, EapError),
+    Refused(Attempt),
     Done(Proven),
     Failed(EapError),
 }
@@ -87,6 +88,8 @@ pub enum EapError {
     UnknownUser(String),
     /// Another password was expected of this user.
     WrongPassword(String),
+    /// After a wrong password the client has not tried another one.
+    GivenUp,
     /// Too many wrong passwords of this user, or from this source.
     TooMany(String),
     /// The conversation has no end.
@@ -105,6 +108,7 @@ impl fmt::Display for EapError {
             ),
             Self::UnknownUser(user) => write!(f, "there is no user {user:?} in --eap-users"),
             Self::WrongPassword(user) => write!(f, "wrong password of user {user:?}"),
+            Self::GivenUp => f.write_str("the client did not try another password"),
             Self::TooMany(user) => {
                 write!(f, "user {user:?}: too many wrong passwords of late, this one was not looked at")
             }
@@ -148,7 +152,10 @@ impl Server {
         match self.turn(access, name, rng, bytes).unwrap_or_else(Turn::Failed) {
             Turn::Ask(data) => self.ask(None, &data),
             Turn::Judged(attempt, data) => self.ask(Some(attempt), &data),
-            Turn::Refused(attempt, why) => Reply { attempt: Some(attempt), ..self.end(Err(why)) },
+            Turn::Refused(attempt) => {
+                let why = attempt.wrong.clone().unwrap_or(EapError::GivenUp);
+                Reply { attempt: Some(attempt), ..self.end(Err(why)) }
+            }
             Turn::Done(proven) => self.end(Ok(proven)),
             Turn::Failed(why) => self.end(Err(why)),
         }
