@@ -18,7 +18,7 @@ use crate::crypto::sign::PrivateKey;
 pub struct Identity {
     /// Our default identity: the host name (or address) that users type into their client.
     pub hostname: String,
-    /// With what we prove it; the first one is the default, and there must be one.
+    /// With what we prove it: at least one. Each client gets the one that it can verify, as far as that shows.
     pub credentials: Vec<Credential>,
     /// Whom we let in.
     pub access: Access,

@@ -35,10 +35,8 @@ pub enum AuthError {
     Signature(crypto::Error),
     /// An AUTH method that we do not have.
     Method(u8),
-    /// The client cannot verify any signature that our key can make.
+    /// The client cannot verify any signature that our keys can make.
     NoCommonSignature,
-    /// The client cannot verify RFC 7427 signatures, and our key is RSA.
-    RsaSha1Wanted,
     /// The message breaks the rules.
     Syntax(Malformed),
     /// The message has an unknown critical payload.
@@ -65,12 +63,8 @@ impl fmt::Display for AuthError {
             Self::Signature(why) => write!(f, "the client's signature was refused: {why}"),
             Self::Method(method) => write!(f, "authentication method {method} is not supported"),
             Self::NoCommonSignature => {
-                f.write_str("the client lists no signature hash that our server certificate's key can use")
+                f.write_str("the client lists no signature hash that a key of our server certificates can use")
             }
-            Self::RsaSha1Wanted => f.write_str(
-                "the client accepts from an RSA server certificate only a SHA-1 signature, which we do not make; \
-                 use an ECDSA server certificate",
-            ),
             Self::Syntax(why) => write!(f, "{why}"),
             Self::Critical(kind) => write!(f, "unknown critical payload {kind}"),
         }

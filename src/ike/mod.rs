@@ -51,7 +51,7 @@ use std::time::Duration;
 use attempts::Attempts;
 use half_open::Admission;
 use lease::Leases;
-use sa::{IkeSa, OwnRequest, State};
+use sa::{IkeSa, InitiatedBy, OwnRequest, State};
 use timer::Timers;
 
 use crate::base::{DeviceId, Now, Path, Random, TrafficSelector};
@@ -240,33 +240,38 @@ impl Responder {
             self.handle_init(now, path, header, bytes);
         } else if header.exchange == Exchange::IkeSaInit {
             self.stats.out_of_place += 1;
-        } else if self.sas.get(&header.spi_r).is_some_and(|sa| sa.spi_i == header.spi_i && header.initiator) {
-            self.with_sa(header.spi_r, |this, sa| this.handle_protected(now, sa, path, header, bytes));
         } else {
-            self.stats.unknown_spi += 1;
+            let (own_spi, peer_spi) =
+                if header.initiator { (header.spi_r, header.spi_i) } else { (header.spi_i, header.spi_r) };
+            let by = if header.initiator { InitiatedBy::Peer } else { InitiatedBy::Us };
+            if self.sas.get(&own_spi).is_some_and(|sa| sa.peer_spi == peer_spi && sa.initiated_by == by) {
+                self.with_sa(own_spi, |this, sa| this.handle_protected(now, sa, path, header, bytes));
+            } else {
+                self.stats.unknown_spi += 1;
+            }
         }
     }
 
     /// Lets `action` work on an IKE SA, and forgets the SA if it is dead afterwards.
-    fn with_sa(&mut self, spi_r: u64, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        let Some(mut sa) = self.sas.remove(&spi_r) else { return };
+    fn with_sa(&mut self, own_spi: u64, action: impl FnOnce(&mut Self, &mut IkeSa)) {
+        let Some(mut sa) = self.sas.remove(&own_spi) else { return };
         action(self, &mut sa);
         if matches!(sa.state, State::Dead) {
             self.forget(&sa);
         } else {
-            self.sas.insert(spi_r, sa);
+            self.sas.insert(own_spi, sa);
         }
     }
 
     fn with_child(&mut self, spi_in: u32, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        if let Some(&spi_r) = self.children.get(&spi_in) {
-            self.with_sa(spi_r, action);
+        if let Some(&own_spi) = self.children.get(&spi_in) {
+            self.with_sa(own_spi, action);
         }
     }
 
     fn with_device(&mut self, device: DeviceId, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        if let Some(&spi_r) = self.devices.get(&device) {
-            self.with_sa(spi_r, action);
+        if let Some(&own_spi) = self.devices.get(&device) {
+            self.with_sa(own_spi, action);
         }
     }
 
@@ -279,7 +284,7 @@ impl Responder {
             Timer::Lifetime,
             Timer::Refresh,
         ] {
-            self.timers.cancel(timer(sa.spi_r));
+            self.timers.cancel(timer(sa.own_spi));
         }
     }
 

@@ -23,11 +23,19 @@ const RETRANSMIT_AFTER: [Duration; 5] = [
     Duration::from_secs(8),
 ];
 
-/// An IKE SA of which we are the original responder (the peer also initiates every IKE rekey).
+/// Who began an exchange, and with it an SA: that decides which keys are for which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InitiatedBy {
+    Peer,
+    Us,
+}
+
+/// An IKE SA. The first one of a connection is the peer's; whoever rekeys it is the initiator of the next one.
 #[derive(Debug)]
 pub(super) struct IkeSa {
-    pub(super) spi_i: u64,
-    pub(super) spi_r: u64,
+    pub(super) own_spi: u64,
+    pub(super) peer_spi: u64,
+    pub(super) initiated_by: InitiatedBy,
     pub(super) suite: IkeSuite,
     pub(super) sk_d: Secret,
     pub(super) channel: Channel,
@@ -222,7 +230,8 @@ impl Outstanding {
 impl IkeSa {
     /// A new IKE SA, established, with both windows at their start.
     pub(super) fn new(
-        (spi_i, spi_r): (u64, u64),
+        (own_spi, peer_spi): (u64, u64),
+        initiated_by: InitiatedBy,
         suite: IkeSuite,
         sk_d: Secret,
         channel: Channel,
@@ -230,8 +239,9 @@ impl IkeSa {
         now: Duration,
     ) -> Self {
         Self {
-            spi_i,
-            spi_r,
+            own_spi,
+            peer_spi,
+            initiated_by,
             suite,
             sk_d,
             channel,
@@ -251,15 +261,24 @@ impl IkeSa {
         }
     }
 
+    /// Both SPIs as on the wire: the original initiator's first.
+    pub(super) fn spis(&self) -> (u64, u64) {
+        match self.initiated_by {
+            InitiatedBy::Peer => (self.peer_spi, self.own_spi),
+            InitiatedBy::Us => (self.own_spi, self.peer_spi),
+        }
+    }
+
     /// Header of a message of ours; lengths are filled in by the sealing.
     pub(super) fn header(&self, exchange: Exchange, message_id: u32, response: bool) -> Header {
+        let (spi_i, spi_r) = self.spis();
         Header {
-            spi_i: self.spi_i,
-            spi_r: self.spi_r,
+            spi_i,
+            spi_r,
             next_payload: 0,
             major: 2,
             exchange,
-            initiator: false,
+            initiator: self.initiated_by == InitiatedBy::Us,
             response,
             message_id,
             length: 0,

@@ -1,9 +1,10 @@
 //! IKE_AUTH (RFC 7296 section 1.2): who the peer is, and its first Child SA.
 //!
 //! * `certificate`: a peer that signs. `psk`: one with a pre-shared key. `eap`: one that answers questions.
-//! * `own`: our half. `signature`: identities and AUTH payloads of both.
+//! * `own`: our half, `choice`: by which of our certificates. `signature`: identities and AUTH payloads of both.
 
 mod certificate;
+mod choice;
 mod eap;
 mod own;
 mod psk;
@@ -97,7 +98,7 @@ impl Responder {
             },
             Ok(Outcome::Continue(chain, due)) => {
                 if begins {
-                    self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.eap_lifetime);
+                    self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.eap_lifetime);
                 }
                 self.answer_at(now, sa, message_id, chain, due);
             }
@@ -138,7 +139,7 @@ impl Responder {
         if due <= now.mono {
             self.answer_now(now, sa);
         } else {
-            self.timers.set(Timer::Answer(sa.spi_r), due);
+            self.timers.set(Timer::Answer(sa.own_spi), due);
         }
     }
 
@@ -187,10 +188,10 @@ impl Responder {
     ) {
         self.leave_half_open(sa);
         let State::HalfOpen(init) = std::mem::replace(&mut sa.state, State::Established) else { return };
-        self.timers.cancel(Timer::Expire(sa.spi_r));
-        self.timers.set(Timer::Liveness(sa.spi_r), now.mono + self.config.policy.liveness_after);
+        self.timers.cancel(Timer::Expire(sa.own_spi));
+        self.timers.set(Timer::Liveness(sa.own_spi), now.mono + self.config.policy.liveness_after);
         let end = peer.valid_until.min(now.mono + self.config.policy.ike_lifetime);
-        self.timers.set(Timer::Lifetime(sa.spi_r), end);
+        self.timers.set(Timer::Lifetime(sa.own_spi), end);
 
         let initial_contact = notifies(payloads).any(|notify| notify.kind == notify_type::INITIAL_CONTACT);
         self.replace_connections(now, sa, &peer.identity, initial_contact);
@@ -204,7 +205,7 @@ impl Responder {
             Err(why) => {
                 chain.push(Kind::Notify, &why.notify());
                 self.answer(sa, Exchange::IkeAuth, message_id, &chain);
-                self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.childless_lifetime);
+                self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.childless_lifetime);
                 self.outputs.push_back(Output::Note(Event::ChildRefused { identity: peer.identity, why }));
             }
         }
@@ -217,10 +218,10 @@ impl Responder {
         let remote = sa.path.remote;
         let same = |other: &IkeSa| other.client.as_ref().is_some_and(|client| client.identity == identity);
         let mut others: Vec<_> =
-            self.sas.values().filter(|other| same(other)).map(|other| other.spi_r).collect();
+            self.sas.values().filter(|other| same(other)).map(|other| other.own_spi).collect();
         others.sort_unstable();
-        for spi_r in others {
-            self.with_sa(spi_r, |this, other| {
+        for own_spi in others {
+            self.with_sa(own_spi, |this, other| {
                 if other.path.remote == remote {
                     this.abandon(other, GoneReason::Replaced);
                 } else if initial_contact || other.path.remote.ip() == remote.ip() {
