@@ -337,6 +337,10 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub eap_users: Option<Source>,
 
+    /// Take certificates by EAP-TLS, too
+    #[arg(long, help_heading = CLIENTS)]
+    pub eap_tls: bool,
+
     /// Pre-shared keys, one per identity, lines of identity: key as 'setup psk' makes them
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub psk_file: Option<Source>,

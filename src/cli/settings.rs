@@ -345,6 +345,7 @@ fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>)
     let (key, _) = key?;
     let mut identity = Identity::new(&args.id_hostname, chain?, key, anchors);
     (identity.access.users, identity.access.psks) = (users, psks);
+    identity.access.eap_tls = args.eap_tls;
     identity.access.allowed.clone_from(&args.allow_id);
     Some(identity)
 }

@@ -50,6 +50,11 @@ impl Mschapv2 {
         (Self { challenge, wrong: 0, proven: None }, emit(op_code::CHALLENGE, id, &value))
     }
 
+    /// Whether the client has answered nothing yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.wrong == 0 && self.proven.is_none()
+    }
+
     pub(super) fn handle(
         &mut self,
         users: &Secrets,

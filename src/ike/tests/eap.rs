@@ -32,19 +32,26 @@ fn let_in(world: &mut World, users: &[(&str, &str)], allowed: &[&str]) {
 }
 
 /// A client in the middle of EAP.
-struct Eap {
-    client: Initiator,
+pub(super) struct Eap {
+    pub(super) client: Initiator,
     id_r: Vec<u8>,
     /// Of the last request of the server.
-    identifier: u8,
-    msk: Vec<u8>,
+    pub(super) identifier: u8,
+    pub(super) msk: Vec<u8>,
 }
 
 impl Eap {
     /// As far as the question for the identity.
-    fn begin(world: &mut World, port: u16) -> Self {
+    pub(super) fn begin(world: &mut World, port: u16) -> Self {
         let mut client = Initiator::new(world, world.client_cert("laptop"), port);
         client.id_i = (IdType::Ipv4, vec![10, 0, 0, 7]);
+        Self::begin_with(world, client)
+    }
+
+    /// The same from another address, so that nobody must wait for a cookie.
+    pub(super) fn begin_elsewhere(world: &mut World, last: u16) -> Self {
+        let mut client = Initiator::new(world, world.client_cert("laptop"), last);
+        client.path.remote = ([203, 0, 113, last as u8], 4500).into();
         Self::begin_with(world, client)
     }
 
@@ -65,12 +72,12 @@ impl Eap {
         Self { client, id_r, identifier, msk: vec![] }
     }
 
-    fn packet(&self, kind: u8, data: &[u8]) -> Vec<u8> {
+    pub(super) fn packet(&self, kind: u8, data: &[u8]) -> Vec<u8> {
         Packet { code: code::RESPONSE, identifier: self.identifier, kind, data }.emit()
     }
 
     /// One exchange; the EAP packet of the answer.
-    fn send(&mut self, world: &mut World, packet: Vec<u8>) -> Vec<u8> {
+    pub(super) fn send(&mut self, world: &mut World, packet: Vec<u8>) -> Vec<u8> {
         let opened = self.client.request(world, Exchange::IkeAuth, &[(Kind::Eap, packet)]);
         self.take(&opened)
     }
@@ -124,7 +131,7 @@ impl Eap {
     }
 
     /// The two AUTH payloads and what follows.
-    fn finish(&mut self, world: &mut World) -> Result<(), u16> {
+    pub(super) fn finish(&mut self, world: &mut World) -> Result<(), u16> {
         let auth = self.client.shared_key_auth(&self.msk);
         let opened = self.client.request(world, Exchange::IkeAuth, &[(Kind::Auth, auth)]);
         if let Some(error) = opened.error() {
@@ -149,7 +156,7 @@ impl Eap {
     }
 }
 
-fn why(world: &World) -> &AuthError {
+pub(super) fn why(world: &World) -> &AuthError {
     let Some(Event::AuthFailed { why, .. }) = world.notes.last() else { panic!("{:?}", world.notes) };
     why
 }
