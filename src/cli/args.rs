@@ -25,7 +25,7 @@ use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | user | psk | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
                      pterodapter capture <FILE> [--device <ID>] [--seconds <N>]\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
@@ -336,6 +336,10 @@ pub struct Ikev2Args {
     /// Users who come with a password (EAP-MSCHAPv2), lines of name:hash as 'setup user' makes them
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub eap_users: Option<Source>,
+
+    /// Take certificates by EAP-TLS, too
+    #[arg(long, help_heading = CLIENTS)]
+    pub eap_tls: bool,
 
     /// Pre-shared keys, one per identity, lines of identity: key as 'setup psk' makes them
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]

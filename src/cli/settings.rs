@@ -322,10 +322,11 @@ fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>)
     let psks = args.psk_file.as_ref().map(|source| users::psks(files, source));
     let psks = psks.and_then(|psks| files.keep(psks)).unwrap_or_default();
     let credentials = credentials::credentials(args, system, anchors.as_ref(), files);
+    let (allowed, eap_tls) = (args.allow_id.clone(), args.eap_tls);
     Some(Identity {
         hostname: args.id_hostname.clone(),
         credentials: credentials?,
-        access: Access { users, psks, allowed: args.allow_id.clone(), ..Access::by_certificate(anchors?) },
+        access: Access { users, psks, eap_tls, allowed, ..Access::by_certificate(anchors?) },
     })
 }
 

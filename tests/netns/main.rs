@@ -15,6 +15,7 @@ mod service;
 mod strongswan;
 mod traffic;
 mod uplink;
+mod without_certificates;
 
 use std::time::Duration;
 
