@@ -2,6 +2,7 @@
 
 mod connect;
 mod eap;
+mod eap_tls;
 mod life;
 mod negative;
 mod network;
