@@ -1,4 +1,4 @@
-//! N67, N68 and N70 as the responder sees them. N69 and the end of the whole program are in tests/negative.rs.
+//! N65, N67, N68 and N70 as the responder sees them. N69 and the end of the whole program are in tests/negative.rs.
 
 use std::net::Ipv4Addr;
 
@@ -6,6 +6,36 @@ use super::*;
 use crate::base::Now;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The data path takes packets on what is installed, and counts those on other SPIs (`esp_unknown_spi`).
+#[test]
+fn n65_an_old_spi_is_good_until_it_is_deleted() {
+    for deletes in [true, false] {
+        let mut world = World::new();
+        let mut client = world.connect("alice@example.com", 4500);
+        let old = client.children[0].clone();
+        let new = client.rekey_child(&mut world, old.spi, None, &[None]).unwrap();
+        let installed = |world: &World| world.installed.iter().map(|sa| sa.spi_in).collect::<Vec<_>>();
+        for _ in 0..29 {
+            world.advance(SECOND);
+            assert_eq!(installed(&world), [old.peer_spi, new.peer_spi], "packets that are late are taken");
+        }
+        assert!(world.take_sent().is_empty());
+        if deletes {
+            let delete = [(Kind::Delete, Delete::Esp(vec![old.spi]).emit())];
+            client.request(&mut world, Exchange::Informational, &delete);
+        } else {
+            // The client forgets it: we do not.
+            world.advance(SECOND);
+            let ours = client.open(&world.take_sent());
+            assert_eq!(Delete::parse(ours.body(Kind::Delete).unwrap()), Ok(Delete::Esp(vec![old.peer_spi])));
+            client.answer(&mut world, &ours, &[]);
+        }
+        assert_eq!(installed(&world), [new.peer_spi]);
+        world.take_log();
+        goes_on(&mut world, &mut client, "N65");
+    }
+}
 
 #[test]
 fn n67_a_client_that_vanishes() {
