@@ -76,6 +76,8 @@ pub struct Policy {
     pub half_open_limit_per_source: usize,
     /// How long a half-open IKE SA lives.
     pub half_open_lifetime: Duration,
+    /// An identity has one device: a new connection ends the others.
+    pub unique: bool,
     /// Most Child SAs per IKE SA, those being replaced included.
     pub children_per_ike_sa: usize,
     /// A device that was silent for this long is asked whether it lives.
@@ -86,7 +88,7 @@ pub struct Policy {
     pub childless_lifetime: Duration,
     /// Our own rekey of Child SAs, a backstop behind the client's.
     pub child_lifetime: Duration,
-    /// An IKE SA that the client never rekeyed is deleted after this time.
+    /// An IKE SA that the client never rekeyed, nor let us rekey shortly before, is deleted after this time.
     pub ike_lifetime: Duration,
     /// How long a shutdown may wait for answers.
     pub shutdown_wait: Duration,
@@ -102,6 +104,7 @@ impl Default for Policy {
             half_open_limit: 512,
             half_open_limit_per_source: 16,
             half_open_lifetime: Duration::from_secs(30),
+            unique: false,
             children_per_ike_sa: 4,
             liveness_after: Duration::from_secs(600),
             linger: Duration::from_secs(30),
@@ -211,7 +214,7 @@ pub enum Output {
         /// Its number.
         device: DeviceId,
     },
-    /// A client has replaced its IKE SA.
+    /// A client has a new IKE SA, by a rekey or by reauthentication.
     IkeRekeyed {
         /// Its number.
         device: DeviceId,
@@ -220,6 +223,8 @@ pub enum Output {
     Moved {
         /// Its number.
         device: DeviceId,
+        /// Its authenticated identity.
+        identity: String,
         /// Where it is now.
         path: Path,
     },

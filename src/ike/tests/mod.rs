@@ -1,7 +1,9 @@
 //! The responder against an initiator in memory, with a virtual clock.
 
+mod collide;
 mod connect;
 mod hostile;
 mod life;
+mod mobike;
 mod plan;
 mod rekey;
