@@ -221,6 +221,9 @@ pub(super) struct HisChild {
     pub(super) ts_r: Vec<TrafficSelector>,
 }
 
+/// The number of the first ESP proposal: not 1, as Apple's clients rekey with the number that won before.
+const FIRST_ESP_PROPOSAL: u8 = 5;
+
 /// An opened message.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -635,7 +638,7 @@ impl Initiator {
     pub(super) fn child_payloads(&mut self, groups: &[Option<Group>]) -> Vec<(Kind, Vec<u8>)> {
         self.next_esp_spi += 1;
         let spi = self.next_esp_spi.to_be_bytes().to_vec();
-        let proposals: Vec<_> = (5..)
+        let proposals: Vec<_> = (FIRST_ESP_PROPOSAL..)
             .zip(groups)
             .map(|(number, group)| {
                 let mut transforms = protection(self.esp);
@@ -767,6 +770,7 @@ impl Initiator {
         let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
         let [proposal] = proposals.as_slice() else { panic!("one proposal") };
         let peer_spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().unwrap());
+        assert!(proposal.number >= FIRST_ESP_PROPOSAL, "it has the number that it was given");
         assert!(protection(self.esp).iter().all(|wanted| proposal.transforms.contains(wanted)));
         let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
         let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));

@@ -18,7 +18,12 @@ struct Stream(Process);
 impl Stream {
     /// 50 a second for so long.
     fn start(lab: &Lab, seconds: u32) -> Self {
-        let line = format!("ping -n -i 0.02 -W 2 -c {} {ADDRESS}", seconds * 50);
+        Self::start_fast(lab, seconds, 50)
+    }
+
+    fn start_fast(lab: &Lab, seconds: u32, per_second: u32) -> Self {
+        let interval = 1.0 / f64::from(per_second);
+        let line = format!("ping -n -i {interval} -W 2 -c {} {ADDRESS}", seconds * per_second);
         Self(lab.start(CLI, "stream", &[], &line.split(' ').collect::<Vec<_>>()))
     }
 
@@ -104,7 +109,7 @@ fn a_client_that_authenticates_anew_before_it_ends_the_old_connection_loses_noth
     let client = Strongswan::client(&lab, CLI, &config);
     client.connect().unwrap_or_else(|e| panic!("cannot connect:\n{e}"));
     let (inner, mut seen) = (client.inner_address(), client.ike_spis());
-    let stream = Stream::start(&lab, 12);
+    let stream = Stream::start_fast(&lab, 12, 250);
     for _ in 0..2 {
         wait_for("another IKE SA, alone", Duration::from_secs(12), || {
             let now = client.ike_spis();
@@ -113,7 +118,10 @@ fn a_client_that_authenticates_anew_before_it_ends_the_old_connection_loses_noth
         assert_eq!(client.inner_address(), inner);
     }
     let lost = stream.lost();
-    println!("reauthenticated {} times: {lost} of 600 pings, 50 a second, were not answered", seen.len() - 1);
+    println!(
+        "reauthenticated {} times: {lost} of 3000 pings, 250 a second, were not answered",
+        seen.len() - 1
+    );
     assert_eq!(lost, 0, "{}", service.log());
     assert_eq!(client.inner_address(), inner);
     if !service.is_reference() {

@@ -2,6 +2,7 @@
 
 mod collide;
 mod connect;
+mod habits;
 mod hostile;
 mod life;
 mod mobike;
