@@ -325,6 +325,10 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS)]
     pub client_pool: Pool,
 
+    /// A person has one device: a new connection ends the others
+    #[arg(long, help_heading = CLIENTS)]
+    pub unique: bool,
+
     /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,

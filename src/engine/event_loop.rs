@@ -314,7 +314,10 @@ impl EventLoop {
             },
             ike::Output::Remove { spi_in } => self.data.remove(spi_in),
             ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
-            ike::Output::Moved { device, path } => self.data.moved(device, path),
+            ike::Output::Moved { device, identity, path } => {
+                log::info!("{identity} is at {} now", path.remote);
+                self.data.moved(device, path);
+            }
             ike::Output::Connected { identity, system, address, path, suite, .. } => {
                 self.manager.device_came();
                 let system = system.map(|system| format!(" ({system})")).unwrap_or_default();

@@ -72,6 +72,8 @@ pub struct Policy {
     pub half_open_lifetime: Duration,
     /// How long EAP may take.
     pub eap_lifetime: Duration,
+    /// An identity has one device: a new connection ends the others.
+    pub unique: bool,
     /// Most Child SAs per IKE SA, those being replaced included.
     pub children_per_ike_sa: usize,
     /// A device that was silent for this long is asked whether it lives.
@@ -82,7 +84,7 @@ pub struct Policy {
     pub childless_lifetime: Duration,
     /// Our own rekey of Child SAs, a backstop behind the client's.
     pub child_lifetime: Duration,
-    /// An IKE SA that the client never rekeyed is deleted after this time.
+    /// An IKE SA that the client never rekeyed, nor let us rekey shortly before, is deleted after this time.
     pub ike_lifetime: Duration,
     /// How long a shutdown may wait for answers.
     pub shutdown_wait: Duration,
@@ -99,6 +101,7 @@ impl Default for Policy {
             half_open_limit_per_source: 16,
             half_open_lifetime: Duration::from_secs(30),
             eap_lifetime: Duration::from_secs(60),
+            unique: false,
             children_per_ike_sa: 4,
             liveness_after: Duration::from_secs(600),
             linger: Duration::from_secs(30),
@@ -208,7 +211,7 @@ pub enum Output {
         /// Its number.
         device: DeviceId,
     },
-    /// A client has replaced its IKE SA.
+    /// A client has a new IKE SA, by a rekey or by reauthentication.
     IkeRekeyed {
         /// Its number.
         device: DeviceId,
@@ -217,6 +220,8 @@ pub enum Output {
     Moved {
         /// Its number.
         device: DeviceId,
+        /// Its authenticated identity.
+        identity: String,
         /// Where it is now.
         path: Path,
     },

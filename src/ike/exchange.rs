@@ -37,8 +37,12 @@ impl Responder {
             return;
         };
         self.hear(now, sa);
+        let payloads = parse_chain(first, &payloads);
+        if payloads.as_ref().is_ok_and(|payloads| self.refuse_nat(now, sa, &header, payloads, path)) {
+            return;
+        }
         self.follow(sa, path);
-        match parse_chain(first, &payloads) {
+        match payloads {
             Ok(payloads) => self.handle_request(now, sa, &header, &payloads),
             Err(why) => self.refuse_request(now, sa, &header, why.into()),
         }
@@ -103,7 +107,8 @@ impl Responder {
         }
         sa.path = path;
         if let Some(client) = sa.client.as_ref().filter(|client| client.announced) {
-            self.outputs.push_back(Output::Moved { device: client.device, path });
+            let identity = client.identity.clone();
+            self.outputs.push_back(Output::Moved { device: client.device, identity, path });
         }
     }
 
@@ -159,8 +164,7 @@ impl Responder {
         }
         self.timers.cancel(Timer::Answer(sa.own_spi));
         self.timers.cancel(Timer::Retransmit(sa.own_spi));
-        self.timers.cancel(Timer::Liveness(sa.own_spi));
-        self.timers.cancel(Timer::Lifetime(sa.own_spi));
+        self.cancel_renewal(sa);
     }
 
     /// Tells a peer of another major version which one we speak.

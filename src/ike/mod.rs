@@ -2,9 +2,9 @@
 //! come out.
 //!
 //! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH, with `access` (whom we let in), `eap`
-//!   and `attempts` (how often passwords are tried). `child`: Child SAs
-//!   and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
-//!   INFORMATIONAL, our requests, timers.
+//!   and `attempts` (how often passwords are tried). `child`: Child SAs and their rekey by the peer. `plan`: what
+//!   clients get, and its changes. `rekey`: rekey of the IKE SA by the peer. `own_rekey`: rekeys that we begin. `reauth`:
+//!   a client that connects anew. `info`: INFORMATIONAL, our requests, timers. `mobike`: clients that move.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
 //!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `system`, `timer`: what they say.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
@@ -23,8 +23,11 @@ mod info;
 mod init;
 mod keymat;
 mod lease;
+mod mobike;
+mod own_rekey;
 mod plan;
 mod proposal;
+mod reauth;
 mod rekey;
 mod sa;
 mod selector;
@@ -65,6 +68,9 @@ const STRANGERS_NOTES: Budget =
 const STRANGERS_ERRORS: Budget =
     Budget { per_period: 50, period: Duration::from_secs(1), since: None, used: 0 };
 
+/// Child SAs and IKE SAs that one client may create or rekey: at most this many per minute.
+const CREATIONS: Budget = Budget { per_period: 10, period: Duration::from_secs(60), since: None, used: 0 };
+
 /// The responder of all clients.
 pub struct Responder {
     config: Config,
@@ -104,6 +110,8 @@ enum Timer {
     Liveness(u64),
     /// The IKE SA is too old.
     Lifetime(u64),
+    /// The IKE SA will soon be too old, and the client has not renewed it.
+    RekeyIke(u64),
     /// The peer has not deleted the Child SA that it replaced.
     ChildLinger(u32),
     /// The Child SA is too old.
@@ -276,16 +284,10 @@ impl Responder {
     }
 
     fn forget(&mut self, sa: &IkeSa) {
-        for timer in [
-            Timer::Expire,
-            Timer::Answer,
-            Timer::Retransmit,
-            Timer::Liveness,
-            Timer::Lifetime,
-            Timer::Refresh,
-        ] {
+        for timer in [Timer::Expire, Timer::Answer, Timer::Retransmit] {
             self.timers.cancel(timer(sa.own_spi));
         }
+        self.cancel_renewal(sa);
     }
 
     /// A note about somebody who is not authenticated.
