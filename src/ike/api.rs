@@ -74,6 +74,8 @@ pub struct Policy {
     pub half_open_limit: usize,
     /// Most half-open IKE SAs per source.
     pub half_open_limit_per_source: usize,
+    /// The same, per network (an IPv4 /24 or an IPv6 /48).
+    pub half_open_limit_per_network: usize,
     /// How long a half-open IKE SA lives.
     pub half_open_lifetime: Duration,
     /// Most Child SAs per IKE SA, those being replaced included.
@@ -101,6 +103,7 @@ impl Default for Policy {
             cookie_threshold_per_source: 3,
             half_open_limit: 512,
             half_open_limit_per_source: 16,
+            half_open_limit_per_network: 128,
             half_open_lifetime: Duration::from_secs(30),
             children_per_ike_sa: 4,
             liveness_after: Duration::from_secs(600),
@@ -248,7 +251,7 @@ pub struct Stats {
     pub out_of_place: u64,
     /// Cookies asked for.
     pub cookies: u64,
-    /// Initial requests refused for want of room.
+    /// Messages of strangers refused: as many half-open IKE SAs as there may be, or too many messages of one source.
     pub refused: u64,
     /// Answers sent again.
     pub answered_again: u64,

@@ -1,7 +1,8 @@
 //! Requests in, answers out: message IDs, retransmissions, and which exchange has its place when.
 
 use super::error::Refusal;
-use super::fragment::{OpenError, Reassembly};
+use super::fragment::{MAX_MESSAGE, OpenError, Piece, Reassembly};
+use super::gate::MAX_UNAUTHENTICATED;
 use super::sa::{IkeSa, Pending, State};
 use super::{Output, Responder, Timer};
 use crate::base::{Now, Path};
@@ -65,7 +66,9 @@ impl Responder {
         };
         match protected.fragment {
             Some(fragment) => {
-                Reassembly::add(&mut sa.reassembly, now.mono, message, fragment, protected.first, payloads)
+                let limit = if sa.is_strangers() { MAX_UNAUTHENTICATED } else { MAX_MESSAGE };
+                let piece = Piece { fragment, first: protected.first, payloads };
+                Reassembly::add(&mut sa.reassembly, now.mono, message, piece, limit)
             }
             None => {
                 sa.reassembly = None;
@@ -168,7 +171,7 @@ impl Responder {
         self.answer_stranger(now, path, request, &[(Kind::Notify, &notify)]);
     }
 
-    /// An unprotected answer to an initial request, without state, within a budget.
+    /// An unprotected answer to an initial request, without state, within a budget, and not longer than the request.
     pub(super) fn answer_stranger(
         &mut self,
         now: Now,
@@ -176,13 +179,13 @@ impl Responder {
         request: Header,
         payloads: &[(Kind, &[u8])],
     ) {
-        if !self.errors.allow(now.mono) {
-            return;
-        }
         let mut chain = Chain::new();
         payloads.iter().for_each(|(kind, body)| chain.push(*kind, body));
         let header = Header { major: 2, initiator: false, response: true, ..request };
-        self.outputs.push_back(Output::Send { path, bytes: chain.emit_message(header) });
+        let bytes = chain.emit_message(header);
+        if bytes.len() <= request.length as usize && self.errors.allow(now.mono) {
+            self.outputs.push_back(Output::Send { path, bytes });
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cookie::ROTATION;
 use super::error::GoneReason;
 use super::sa::{IkeSa, Outstanding, OwnRequest, State};
 use super::{Identity, Output, Responder, Timer};
@@ -243,6 +244,10 @@ impl Responder {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
             Timer::Refresh(spi_r) => self.with_sa(spi_r, |this, sa| this.refresh(now, sa)),
+            Timer::Cookies => {
+                self.shared.lock().cookies.rotate(now.mono, self.rng.as_mut());
+                self.timers.set(timer, now.mono + ROTATION);
+            }
             Timer::Shutdown => {
                 let all: Vec<u64> = self.sas.keys().copied().collect();
                 for spi_r in all {

@@ -90,7 +90,7 @@ impl Responder {
         self.watch_childless(now, &new);
         self.start_request(now, &mut new);
         self.refresh(now, &mut new);
-        self.sas.insert(new.spi_r, Box::new(new));
+        self.keep(Box::new(new));
     }
 
     /// Our own request to replace a Child SA: with the cipher in use, without a new key exchange (which some
