@@ -1,0 +1,90 @@
+//! The program under floods of 20,000 datagrams a second: who is connected stays so and works, who comes gets in, and
+//! memory stays within its bound.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+#[path = "daemon/common.rs"]
+mod common;
+#[path = "daemon/flood.rs"]
+mod flood;
+#[path = "daemon/program.rs"]
+mod program;
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use common::happens;
+use flood::{Flood, Matter};
+use program::Program;
+use pterodapter::demo::gateway::{Scenario, User};
+use pterodapter::demo::probe::Client;
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 80);
+const PER_SECOND: u32 = 20_000;
+/// What strangers may make the program take, whatever they send (docs/threat-model.md).
+const BOUND_KIB: u64 = 16 * 1024;
+/// A new client's time to get in.
+const CONNECT: Duration = Duration::from_secs(3);
+
+#[test]
+fn floods_disturb_neither_clients_nor_memory() {
+    let options = ["--username=alice", "--password-file={}/password", "--metrics"];
+    let user = User::new("alice", "correct horse");
+    let files = [("password", "correct horse\n")];
+    let mut program = Program::start(Scenario::default(), vec![user], &files, &options);
+    assert!(happens(Duration::from_secs(30), || program.tunnels() == 1), "{}", program.printed());
+    let client = Client::connect(program.client_config("one.example")).unwrap();
+    client.ping(SERVER).unwrap();
+    let before = program.status("VmRSS");
+    let [ike, nat] = program.ports();
+    for (round, (matter, port)) in
+        [(Matter::Garbage, nat), (Matter::Garbage, ike), (Matter::Initial, ike), (Matter::Initial, nat)]
+            .into_iter()
+            .enumerate()
+    {
+        let flood = Flood::start(([127, 0, 0, 1], port).into(), matter, PER_SECOND, 60_000);
+        assert!(happens(Duration::from_secs(5), || flood.sent() > 2000));
+        let (config, start) = (program.client_config(&format!("new{round}.example")), clock());
+        let newcomer = Client::connect(config).unwrap();
+        let took = start.elapsed();
+        assert!(took < CONNECT, "{took:?}");
+        newcomer.ping(SERVER).unwrap();
+        if matter == Matter::Initial {
+            assert!(newcomer.counters().cookies > 0, "it had to bring a cookie");
+        }
+        client.rekey_child(true).unwrap();
+        client.dpd().unwrap();
+        while !flood.is_over() {
+            client.ping(SERVER).unwrap();
+            let page = client.http_get("http://10.77.0.80/bytes/200000").unwrap();
+            assert_eq!(page.body.len(), 200_000);
+        }
+        newcomer.disconnect().unwrap();
+        let grown = program.status("VmHWM").saturating_sub(before);
+        let sent = flood.sent();
+        println!(
+            "{matter:?}, port {port}: {sent} datagrams, connected in {took:?}, {grown} KiB more at most"
+        );
+        assert!(grown < BOUND_KIB, "{grown} KiB");
+    }
+    // What happened is told.
+    let metrics = program.page("/metrics");
+    for (counter, least) in [
+        ("pterodapter_ike_cookies_total", 20_000.0),
+        ("pterodapter_ike_refused_messages_total{reason=\"malformed\"}", 1000.0),
+        ("pterodapter_ike_refused_messages_total{reason=\"unknown_spi\"}", 1000.0),
+        ("pterodapter_ike_refused_messages_total{reason=\"out_of_place\"}", 1000.0),
+    ] {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(counter)?.strip_prefix(' '));
+        let value: f64 = line.and_then(|value| value.parse().ok()).unwrap_or_default();
+        println!("{counter} {value}");
+        assert!(value >= least, "{counter}: {metrics}");
+    }
+    assert!(program.is_running());
+    client.disconnect().unwrap();
+    assert!(program.stop().success(), "{}", program.printed());
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests measure time")]
+fn clock() -> Instant {
+    Instant::now()
+}
