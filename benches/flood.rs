@@ -156,13 +156,16 @@ fn down(daemon: &mut Daemon) -> io::Result<f64> {
     let (over, seen, count) = (AtomicBool::new(false), AtomicU32::new(0), AtomicU32::new(0));
     let socket = &client.socket;
     socket.set_read_timeout(Some(PATIENCE))?;
+    // What is left of an earlier time.
+    while socket.recv(&mut [0; 2048]).is_ok() {}
     let mut sent = 0;
     thread::scope(|scope| {
         scope.spawn(|| {
             let (mut buffer, mut first) = ([0; 2048], None);
             while !over.load(Ordering::Relaxed) {
                 let Ok(len) = socket.recv(&mut buffer) else { continue };
-                let Some((_, seq)) = pterodapter::esp::sequence(&buffer[..len]) else { continue };
+                let esp = pterodapter::esp::sequence(&buffer[..len]);
+                let Some((_, seq)) = esp.filter(|(spi, _)| *spi != 0) else { continue };
                 let first = *first.get_or_insert(seq);
                 seen.store(seq.wrapping_sub(first).wrapping_add(1), Ordering::Relaxed);
                 count.fetch_add(1, Ordering::Relaxed);

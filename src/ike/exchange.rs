@@ -168,22 +168,18 @@ impl Responder {
     /// Tells a peer of another major version which one we speak.
     pub(super) fn answer_other_version(&mut self, now: Now, path: Path, request: Header) {
         let notify = Notify::new(notify_type::INVALID_MAJOR_VERSION, &[]).emit();
-        self.answer_stranger(now, path, request, &[(Kind::Notify, &notify)]);
+        if self.errors.allow(now.mono) {
+            self.answer_stranger(path, request, &[(Kind::Notify, &notify)]);
+        }
     }
 
-    /// An unprotected answer to an initial request, without state, within a budget, and not longer than the request.
-    pub(super) fn answer_stranger(
-        &mut self,
-        now: Now,
-        path: Path,
-        request: Header,
-        payloads: &[(Kind, &[u8])],
-    ) {
+    /// An unprotected answer to an initial request, without state. None is longer than its request.
+    pub(super) fn answer_stranger(&mut self, path: Path, request: Header, payloads: &[(Kind, &[u8])]) {
         let mut chain = Chain::new();
         payloads.iter().for_each(|(kind, body)| chain.push(*kind, body));
         let header = Header { major: 2, initiator: false, response: true, ..request };
         let bytes = chain.emit_message(header);
-        if bytes.len() <= request.length as usize && self.errors.allow(now.mono) {
+        if bytes.len() <= request.length as usize {
             self.outputs.push_back(Output::Send { path, bytes });
         }
     }

@@ -7,20 +7,24 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::STRANGERS_ERRORS;
 use super::api::Stats;
 use super::budget::{Budget, SourceBudgets};
 use super::cookie::{Cookies, challenge};
-use super::exchange::{notifies, required};
-use super::init::MAX_INIT_LEN;
+use super::exchange::required;
+use super::init::{MAX_INIT_LEN, cookie_of};
 use crate::base::{Now, Random};
-use crate::wire::ike::{Exchange, HEADER_LEN, Header, Kind, notify_type, parse_chain, parse_nonce};
+use crate::wire::ike::{Exchange, HEADER_LEN, Header, Kind, parse_chain, parse_nonce};
 
-/// Initial requests without a cookie that the responder gets; what comes on top is asked for a cookie.
-const UNPROVED: Budget = Budget::new(100, Duration::from_secs(1));
+/// Initial requests without a cookie that the responder gets; what comes on top is asked for a cookie. As many as it
+/// answers with errors, so that nobody is left without an answer.
+const UNPROVED: Budget = STRANGERS_ERRORS;
 
-/// Messages of one source without a client that the responder gets: initial requests with a cookie, and what belongs to
-/// half-open IKE SAs. One IKE_AUTH takes up to some 30 fragments.
-const OF_ONE_SOURCE: Budget = Budget::new(500, Duration::from_secs(1));
+/// Initial requests with a cookie, of one source, that the responder gets.
+const PROVED: Budget = Budget::new(50, Duration::from_secs(1));
+
+/// Messages for half-open IKE SAs, of one source. One IKE_AUTH takes up to some 30 fragments.
+const HALF_OPEN: Budget = Budget::new(500, Duration::from_secs(1));
 
 /// Longest message for a half-open IKE SA.
 pub(super) const MAX_UNAUTHENTICATED: usize = 16 * 1024;
@@ -30,7 +34,8 @@ pub(super) const MAX_UNAUTHENTICATED: usize = 16 * 1024;
 pub struct Gate {
     shared: Shared,
     unproved: Budget,
-    sources: SourceBudgets,
+    proved: SourceBudgets,
+    half_open: SourceBudgets,
     stats: Stats,
 }
 
@@ -49,8 +54,8 @@ pub enum Passage {
 
 impl Gate {
     pub(super) fn new(shared: Shared) -> Self {
-        let sources = SourceBudgets::new(OF_ONE_SOURCE);
-        Self { shared, unproved: UNPROVED, sources, stats: Stats::default() }
+        let [proved, half_open] = [PROVED, HALF_OPEN].map(SourceBudgets::new);
+        Self { shared, unproved: UNPROVED, proved, half_open, stats: Stats::default() }
     }
 
     /// Decides about a datagram without its marker. It may be anything.
@@ -70,7 +75,7 @@ impl Gate {
         match self.shared.lock().known.get(&own) {
             Some(Standing::Client) => Passage::Client,
             Some(Standing::Stranger)
-                if bytes.len() <= MAX_UNAUTHENTICATED && self.sources.allow(now.mono, remote) =>
+                if bytes.len() <= MAX_UNAUTHENTICATED && self.half_open.allow(now.mono, remote) =>
             {
                 Passage::Stranger
             }
@@ -91,15 +96,13 @@ impl Gate {
         let Ok(ni) = required(&payloads, Kind::Nonce).and_then(parse_nonce) else {
             return stop(&mut self.stats.malformed);
         };
-        let cookie = notifies(&payloads).find(|notify| notify.kind == notify_type::COOKIE);
-        let cookie = cookie.map(|notify| notify.data);
         let request = (header.spi_i, ni);
         let cookies = &self.shared.lock().cookies;
-        if !cookies.check(now.mono, remote, request, cookie) {
+        if !cookies.check(now.mono, remote, request, cookie_of(&payloads)) {
             self.stats.cookies += 1;
             return Passage::Answer(challenge(header, &cookies.make(now.mono, remote, request)));
         }
-        if self.sources.allow(now.mono, remote) { Passage::Stranger } else { stop(&mut self.stats.refused) }
+        if self.proved.allow(now.mono, remote) { Passage::Stranger } else { stop(&mut self.stats.refused) }
     }
 
     /// What was stopped or answered here.

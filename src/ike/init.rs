@@ -15,9 +15,9 @@ use super::sa::{Admitted, IkeSa, Init, State};
 use super::system::Hints;
 use super::{Output, Responder, Timer};
 use crate::base::{Now, Path};
-use crate::crypto::dh::KeyPair;
+use crate::crypto::Group;
+use crate::crypto::dh::{KeyPair, check_public_value};
 use crate::crypto::hash::{sha1, sha256};
-use crate::crypto::{Error, Group};
 use crate::wire::ike::{
     Chain, HEADER_LEN, Header, Ke, Kind, Notify, Payload, emit_cert_request, emit_proposals, notify_type,
     parse_chain, parse_nonce, parse_proposals,
@@ -61,11 +61,25 @@ impl Responder {
         }
         if let Err(why) = self.handle_hello(now, path, header, bytes, request_hash) {
             let notify = why.notify();
-            self.answer_stranger(now, path, header, &[(Kind::Notify, &notify)]);
+            if self.errors.allow(now.mono) || self.is_proved(now, path, header, bytes) {
+                self.answer_stranger(path, header, &[(Kind::Notify, &notify)]);
+            }
             if matches!(why, Refusal::NoProposal) {
                 self.note_stranger(now, Event::InitRefused { remote: path.remote, why });
             }
         }
+    }
+
+    /// Whether a good cookie is in it. A flood of others must not keep its sender from an answer.
+    fn is_proved(&self, now: Now, path: Path, header: Header, bytes: &[u8]) -> bool {
+        let payloads = parse_chain(header.next_payload, bytes.get(HEADER_LEN..).unwrap_or_default());
+        payloads.is_ok_and(|payloads| {
+            let ni = required(&payloads, Kind::Nonce).and_then(parse_nonce);
+            let cookies = &self.shared.lock().cookies;
+            let good =
+                |ni| cookies.check(now.mono, path.remote.ip(), (header.spi_i, ni), cookie_of(&payloads));
+            ni.is_ok_and(good)
+        })
     }
 
     fn handle_hello(
@@ -78,8 +92,7 @@ impl Responder {
     ) -> Result<(), Refusal> {
         let payloads = parse_chain(header.next_payload, bytes.get(HEADER_LEN..).unwrap_or_default())?;
         let ni = parse_nonce(required(&payloads, Kind::Nonce)?)?;
-        let cookie =
-            notifies(&payloads).find(|notify| notify.kind == notify_type::COOKIE).map(|notify| notify.data);
+        let cookie = cookie_of(&payloads);
         let (remote, request) = (path.remote.ip(), (header.spi_i, ni));
         let common = self.shared.lock();
         let proved = || common.cookies.check(now.mono, remote, request, cookie);
@@ -217,6 +230,13 @@ impl<'a> Hello<'a> {
     }
 }
 
+/// The cookie in an initial request.
+pub(super) fn cookie_of<'a>(payloads: &[Payload<'a>]) -> Option<&'a [u8]> {
+    let bodies = payloads.iter().filter(|payload| payload.kind == Kind::Notify);
+    let mut notifies = bodies.filter_map(|payload| Notify::parse(payload.body).ok());
+    notifies.find(|notify| notify.kind == notify_type::COOKIE).map(|notify| notify.data)
+}
+
 /// Names the authorities whose certificates we take. Of many only the first: the answer gets no longer than the request
 /// by them, except by the first one, since clients that see no CERTREQ send no certificate.
 fn push_cert_request(chain: &mut Chain, authorities: &[[u8; 20]], request_len: usize) {
@@ -230,10 +250,8 @@ fn push_cert_request(chain: &mut Chain, authorities: &[[u8; 20]], request_len: u
 /// The public value of a KE payload, if it is of the chosen group.
 pub(super) fn check_group<'a>(group: Group, ke: &Ke<'a>) -> Result<&'a [u8], Refusal> {
     if ke.group != group.transform_id() {
-        Err(Refusal::InvalidKe(group))
-    } else if ke.data.len() != group.public_len() {
-        Err(Refusal::Crypto(Error::BadPublicValue))
-    } else {
-        Ok(ke.data)
+        return Err(Refusal::InvalidKe(group));
     }
+    check_public_value(group, ke.data)?;
+    Ok(ke.data)
 }
