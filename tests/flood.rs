@@ -9,7 +9,7 @@ mod flood;
 #[path = "daemon/program.rs"]
 mod program;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use common::happens;
@@ -17,6 +17,7 @@ use flood::{Flood, Matter};
 use program::Program;
 use pterodapter::demo::gateway::{Scenario, User};
 use pterodapter::demo::probe::Client;
+use pterodapter::wire::ike::{HEADER_LEN, Header, Notify, parse_chain};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 80);
 const PER_SECOND: u32 = 20_000;
@@ -82,6 +83,52 @@ fn floods_disturb_neither_clients_nor_memory() {
     assert!(program.is_running());
     client.disconnect().unwrap();
     assert!(program.stop().success(), "{}", program.printed());
+}
+
+/// As many half-open connections as there may be, with the longest requests there may be, from many addresses.
+#[test]
+fn half_open_connections_stay_within_their_memory() {
+    const HALF_OPEN: usize = 512;
+    const OF_ONE_SOURCE: usize = 16;
+    const EACH_KIB: u64 = 5;
+    let options = ["--username=alice", "--password-file={}/password"];
+    let files = [("password", "correct horse\n")];
+    let user = User::new("alice", "correct horse");
+    let program = Program::start(Scenario::default(), vec![user], &files, &options);
+    assert!(happens(Duration::from_secs(30), || program.tunnels() == 1), "{}", program.printed());
+    let before = program.status("VmRSS");
+    let mut opened = 0;
+    // One more than there may be of each source, and some more than of all; not more than 128 of one network.
+    for source in 0..HALF_OPEN / OF_ONE_SOURCE + 1 {
+        let address = [127, 0, (source / 8) as u8, 10 + source as u8];
+        let socket = UdpSocket::bind(SocketAddr::from((address, 0))).unwrap();
+        socket.connect(("127.0.0.1", program.ports()[0])).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        for number in 0..OF_ONE_SOURCE + 1 {
+            let spi = ((source as u64) << 32) + number as u64 + 1;
+            let mut cookie = vec![];
+            // Once to be asked for a cookie, once with it.
+            for _ in 0..2 {
+                let mut request = flood::initial_request(&cookie, 2048);
+                request[..8].copy_from_slice(&spi.to_be_bytes());
+                socket.send(&request).unwrap();
+                let mut answer = [0; 2048];
+                let Ok(len) = socket.recv(&mut answer) else { break };
+                assert!(len <= request.len());
+                let header = Header::parse(&answer[..len]).unwrap();
+                if header.spi_r != 0 {
+                    opened += 1;
+                    break;
+                }
+                let payloads = parse_chain(header.next_payload, &answer[HEADER_LEN..len]).unwrap();
+                cookie = Notify::parse(payloads[0].body).unwrap().data.to_vec();
+            }
+        }
+    }
+    let grown = program.status("VmHWM").saturating_sub(before);
+    println!("{opened} half-open connections: {grown} KiB more");
+    assert_eq!(opened, HALF_OPEN);
+    assert!(grown < HALF_OPEN as u64 * EACH_KIB + 1024, "{grown} KiB");
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests measure time")]

@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pterodapter::wire::ike::{
-    Chain, Exchange, Header, Ke, KeyLength, Kind, Notify, Proposal, Transform, emit_proposals, notify_type,
-    protocol, transform_type,
+    Chain, Exchange, HEADER_LEN, Header, Ke, KeyLength, Kind, Notify, Proposal, Transform, emit_proposals,
+    notify_type, protocol, transform_type,
 };
 
 /// Ports that it comes from.
@@ -79,7 +79,7 @@ fn send(
 ) {
     let mut templates = match matter {
         Matter::Garbage => garbage(),
-        Matter::Initial => vec![initial_request()],
+        Matter::Initial => vec![initial_request(&[], 500)],
     };
     let (mut number, mut last, mut owed) = (0_u64, clock(), 0.0);
     while number < total && !stop.load(Ordering::Relaxed) {
@@ -134,20 +134,25 @@ fn garbage() -> Vec<Vec<u8>> {
     ]
 }
 
-/// As long as those of real clients are; the nonce is last.
-fn initial_request() -> Vec<u8> {
+/// An IKE_SA_INIT request of `len` octets (those of clients have about 500), with a cookie if there is one. The nonce is
+/// last.
+pub fn initial_request(cookie: &[u8], len: usize) -> Vec<u8> {
     let cipher = |id, bits| Transform { kind: transform_type::ENCR, id, key_length: KeyLength::Bits(bits) };
     let kinds = [(transform_type::PRF, 5), (transform_type::KE, 31), (transform_type::KE, 19)];
     let others = kinds.map(|(kind, id)| Transform::new(kind, id));
     let transforms = [cipher(20, 256), cipher(20, 128)].into_iter().chain(others).collect();
     let proposal = Proposal { number: 1, protocol: protocol::IKE, spi: vec![], transforms };
     let mut chain = Chain::new();
+    if !cookie.is_empty() {
+        chain.push(Kind::Notify, &Notify::new(notify_type::COOKIE, cookie).emit());
+    }
     chain.push(Kind::Sa, &emit_proposals(&[proposal]));
     chain.push(Kind::Ke, &Ke { group: 31, data: &[9; 32] }.emit());
     for kind in [notify_type::NAT_DETECTION_SOURCE_IP, notify_type::NAT_DETECTION_DESTINATION_IP] {
         chain.push(Kind::Notify, &Notify::new(kind, &[7; 20]).emit());
     }
-    chain.push(Kind::Vendor, &[3; 250]);
+    let (vendor, nonce) = (4, 4 + 32);
+    chain.push(Kind::Vendor, &vec![3; len - HEADER_LEN - chain.bytes().len() - vendor - nonce]);
     chain.push(Kind::Nonce, &[1; 32]);
     chain.emit_message(Header {
         spi_i: 1,
