@@ -92,9 +92,9 @@ impl Daemon {
         connect(&self.authority, self.ports, name, Cipher::Aes256Gcm, false)
     }
 
-    /// The address for IKE.
-    pub fn ike_address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.ports[0]).into()
+    /// The address for IKE with marker and ESP.
+    pub fn nat_address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports[1]).into()
     }
 
     /// Process number.

@@ -3,7 +3,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -30,26 +30,39 @@ pub enum Matter {
 
 /// A flood; ends when dropped.
 pub struct Flood {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
+struct Shared {
+    /// Whom it may hit, and whom it hits now.
+    targets: Vec<SocketAddr>,
+    aim: AtomicUsize,
+    stop: AtomicBool,
+    sent: AtomicU64,
+}
+
 impl Flood {
-    /// `per_second` datagrams to `to`, and `total` at most.
-    pub fn start(to: SocketAddr, matter: Matter, per_second: u32, total: u64) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    /// `per_second` datagrams to the first of `targets`, until another is aimed at, and `total` at most.
+    pub fn start(targets: Vec<SocketAddr>, matter: Matter, per_second: u32, total: u64) -> Self {
+        let (aim, stop, sent) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU64::new(0));
+        let shared = Arc::new(Shared { targets, aim, stop, sent });
         let sockets: Vec<_> = (0..PORTS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
         let thread = thread::spawn({
-            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            move || send(&sockets, to, matter, per_second, total, &stop, &sent)
+            let shared = Arc::clone(&shared);
+            move || shared.send(&sockets, matter, per_second, total)
         });
-        Self { stop, sent, thread: Some(thread) }
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// Hits this one of the targets from now on.
+    pub fn aim(&self, target: usize) {
+        self.shared.aim.store(target, Ordering::Relaxed);
     }
 
     /// Datagrams so far.
     pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        self.shared.sent.load(Ordering::Relaxed)
     }
 
     /// True when all are sent.
@@ -60,7 +73,7 @@ impl Flood {
 
 impl Drop for Flood {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // Where it panicked, it has said why.
             let _ = thread.join();
@@ -68,35 +81,30 @@ impl Drop for Flood {
     }
 }
 
-fn send(
-    sockets: &[UdpSocket],
-    to: SocketAddr,
-    matter: Matter,
-    per_second: u32,
-    total: u64,
-    stop: &AtomicBool,
-    sent: &AtomicU64,
-) {
-    let mut templates = match matter {
-        Matter::Garbage => garbage(),
-        Matter::Initial => vec![initial_request(&[], 500)],
-    };
-    let (mut number, mut last, mut owed) = (0_u64, clock(), 0.0);
-    while number < total && !stop.load(Ordering::Relaxed) {
-        thread::sleep(TICK);
-        let passed = last.elapsed().min(CATCH_UP);
-        last = clock();
-        owed += passed.as_secs_f64() * f64::from(per_second);
-        while owed >= 1.0 && number < total {
-            owed -= 1.0;
-            number += 1;
-            let kinds = templates.len();
-            let datagram = &mut templates[number as usize % kinds];
-            make_different(datagram, matter, number);
-            // It may be refused, where nobody listens any more.
-            let _ = sockets[number as usize % PORTS].send_to(datagram, to);
+impl Shared {
+    fn send(&self, sockets: &[UdpSocket], matter: Matter, per_second: u32, total: u64) {
+        let mut templates = match matter {
+            Matter::Garbage => garbage(),
+            Matter::Initial => vec![initial_request(&[], 500)],
+        };
+        let (mut number, mut last, mut owed) = (0_u64, clock(), 0.0);
+        while number < total && !self.stop.load(Ordering::Relaxed) {
+            thread::sleep(TICK);
+            let passed = last.elapsed().min(CATCH_UP);
+            last = clock();
+            owed += passed.as_secs_f64() * f64::from(per_second);
+            let to = self.targets[self.aim.load(Ordering::Relaxed)];
+            while owed >= 1.0 && number < total {
+                owed -= 1.0;
+                number += 1;
+                let kinds = templates.len();
+                let datagram = &mut templates[number as usize % kinds];
+                make_different(datagram, matter, number);
+                // It may be refused, where nobody listens any more.
+                let _ = sockets[number as usize % PORTS].send_to(datagram, to);
+            }
+            self.sent.store(number, Ordering::Relaxed);
         }
-        sent.store(number, Ordering::Relaxed);
     }
 }
 
