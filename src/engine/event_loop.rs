@@ -207,7 +207,7 @@ impl EventLoop {
         for socket in 0..self.data.udp.len() {
             for _ in 0..RECEIVES_PER_TURN {
                 if self.data.is_congested()
-                    || !self.data.receive(now, socket, receiver, &mut self.uplink, &self.ike)
+                    || !self.data.receive(now, socket, receiver, &mut self.uplink, &mut self.ike)
                 {
                     break;
                 }

@@ -68,6 +68,8 @@ pub struct Policy {
     pub half_open_limit: usize,
     /// Most half-open IKE SAs per source.
     pub half_open_limit_per_source: usize,
+    /// The same, per network (an IPv4 /24 or an IPv6 /48).
+    pub half_open_limit_per_network: usize,
     /// How long a half-open IKE SA lives.
     pub half_open_lifetime: Duration,
     /// How long EAP may take.
@@ -99,6 +101,7 @@ impl Default for Policy {
             cookie_threshold_per_source: 3,
             half_open_limit: 512,
             half_open_limit_per_source: 16,
+            half_open_limit_per_network: 128,
             half_open_lifetime: Duration::from_secs(30),
             eap_lifetime: Duration::from_secs(60),
             unique: false,
@@ -250,7 +253,7 @@ pub struct Stats {
     pub out_of_place: u64,
     /// Cookies asked for.
     pub cookies: u64,
-    /// Initial requests refused for want of room.
+    /// Messages of strangers refused: as many half-open IKE SAs as there may be, or too many messages of one source.
     pub refused: u64,
     /// Answers sent again.
     pub answered_again: u64,

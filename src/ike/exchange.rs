@@ -1,7 +1,8 @@
 //! Requests in, answers out: message IDs, retransmissions, and which exchange has its place when.
 
 use super::error::Refusal;
-use super::fragment::{OpenError, Reassembly};
+use super::fragment::{MAX_MESSAGE, OpenError, Piece, Reassembly};
+use super::gate::MAX_UNAUTHENTICATED;
 use super::sa::{IkeSa, Pending, State};
 use super::{Output, Responder, Timer};
 use crate::base::{Now, Path};
@@ -69,7 +70,9 @@ impl Responder {
         };
         match protected.fragment {
             Some(fragment) => {
-                Reassembly::add(&mut sa.reassembly, now.mono, message, fragment, protected.first, payloads)
+                let limit = if sa.is_strangers() { MAX_UNAUTHENTICATED } else { MAX_MESSAGE };
+                let piece = Piece { fragment, first: protected.first, payloads };
+                Reassembly::add(&mut sa.reassembly, now.mono, message, piece, limit)
             }
             None => {
                 sa.reassembly = None;
@@ -170,24 +173,20 @@ impl Responder {
     /// Tells a peer of another major version which one we speak.
     pub(super) fn answer_other_version(&mut self, now: Now, path: Path, request: Header) {
         let notify = Notify::new(notify_type::INVALID_MAJOR_VERSION, &[]).emit();
-        self.answer_stranger(now, path, request, &[(Kind::Notify, &notify)]);
+        if self.errors.allow(now.mono) {
+            self.answer_stranger(path, request, &[(Kind::Notify, &notify)]);
+        }
     }
 
-    /// An unprotected answer to an initial request, without state, within a budget.
-    pub(super) fn answer_stranger(
-        &mut self,
-        now: Now,
-        path: Path,
-        request: Header,
-        payloads: &[(Kind, &[u8])],
-    ) {
-        if !self.errors.allow(now.mono) {
-            return;
-        }
+    /// An unprotected answer to an initial request, without state. None is longer than its request.
+    pub(super) fn answer_stranger(&mut self, path: Path, request: Header, payloads: &[(Kind, &[u8])]) {
         let mut chain = Chain::new();
         payloads.iter().for_each(|(kind, body)| chain.push(*kind, body));
         let header = Header { major: 2, initiator: false, response: true, ..request };
-        self.outputs.push_back(Output::Send { path, bytes: chain.emit_message(header) });
+        let bytes = chain.emit_message(header);
+        if bytes.len() <= request.length as usize {
+            self.outputs.push_back(Output::Send { path, bytes });
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cookie::ROTATION;
 use super::error::GoneReason;
 use super::plan::ASK_AGAIN;
 use super::sa::{IkeSa, Outstanding, OwnRequest, Proposed, State};
@@ -267,6 +268,10 @@ impl Responder {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
             Timer::Refresh(own_spi) => self.with_sa(own_spi, |this, sa| this.refresh(now, sa)),
+            Timer::Cookies => {
+                self.shared.lock().cookies.rotate(now.mono, self.rng.as_mut());
+                self.timers.set(timer, now.mono + ROTATION);
+            }
             Timer::Shutdown => {
                 let all: Vec<u64> = self.sas.keys().copied().collect();
                 for own_spi in all {

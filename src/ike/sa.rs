@@ -335,6 +335,11 @@ impl IkeSa {
         }
     }
 
+    /// Whether nobody was ever authenticated.
+    pub(super) fn is_strangers(&self) -> bool {
+        matches!(self.state, State::HalfOpen(_) | State::Closed(Some(_)))
+    }
+
     /// Whether a request of this exchange has its place in the present state.
     pub(super) fn takes(&self, exchange: Exchange) -> bool {
         match self.state {
