@@ -86,7 +86,12 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        let policy = Policy { half_open_limit: 12, half_open_limit_per_source: 6, ..Policy::default() };
+        let policy = Policy {
+            cookie_threshold: 8,
+            half_open_limit: 12,
+            half_open_limit_per_source: 6,
+            ..Policy::default()
+        };
         let config = Config {
             identity: identity(false),
             pool: Ipv4Addr::new(198, 19, 255, 0),
