@@ -12,7 +12,7 @@ use pterodapter::wire::ike::{
     Chain, Delete, Exchange, FragmentNumber, HEADER_LEN, Header, Kind, Notify, notify_type,
 };
 use pterodapter_fuzz::Events;
-use pterodapter_fuzz::peer::{Beginning, By, Peer};
+use pterodapter_fuzz::peer::{Beginning, By, Peer, Suite};
 use pterodapter_fuzz::world::{Sender, World, identity, path};
 
 /// Longest sequence.
@@ -172,11 +172,12 @@ impl Run {
 
     /// Once more with a cookie, where one is asked for.
     fn begin(&mut self, how: u8, extra: &[(Kind, &[u8])]) {
-        let (from, fragments) = (how / 4, how & 1 == 1);
+        let (from, fragments) = (how / 4 % 16, how & 1 == 1);
+        let suite = if how < 0x80 { Suite::AEAD } else { Suite::CBC };
         let spi_i = self.next_spi(0);
         let mut cookie = None;
         for _ in 0..2 {
-            let beginning = Beginning::new(spi_i, fragments, cookie.as_deref(), extra);
+            let beginning = Beginning::new(suite, spi_i, fragments, cookie.as_deref(), extra);
             let sent = self.world.datagram(&beginning.request, from, Sender::Stranger);
             self.said.push(beginning.request.clone());
             let Some(response) = sent.first() else { return };
@@ -351,7 +352,7 @@ fn exchange_of(number: u8) -> Exchange {
 fn honest_peers_get_through() {
     let mut run = Run::default();
     for how in 0..3 {
-        run.begin(1 + 4 * how, &[]);
+        run.begin(1 + 4 * how + 0x80 * (how % 2), &[]);
         run.authenticate(how, &[]);
         for _ in 0..4 {
             run.continue_eap(true);

@@ -1,33 +1,55 @@
 //! An IKE client for fuzzing: it derives its keys and proves its identity by itself, and sends what it is told to.
 
+mod proof;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use pterodapter::base::TrafficSelector;
 use pterodapter::crypto::cipher::CipherKey;
 use pterodapter::crypto::dh::KeyPair;
-use pterodapter::crypto::mschapv2::{self, nt_hash};
 use pterodapter::crypto::prf::{prf, prf_plus};
-use pterodapter::crypto::sign::{SignatureScheme, ecdsa_der_to_fixed};
-use pterodapter::crypto::{Cipher, Group, Prf, PrivateKey, Secret};
-use pterodapter::wire::eap::{self, Packet};
+use pterodapter::crypto::{Cipher, Group, Integrity, Prf, Secret};
 use pterodapter::wire::ike::{
-    Attribute, Auth, Cert, CfgType, Chain, Configuration, Exchange, FragmentNumber, HEADER_LEN, Header, Id,
-    IdType, Ke, KeyLength, Kind, Notify, Payload, Proposal, Protected, Transform, attribute, auth_method,
-    emit_proposals, emit_protected_head, emit_selectors, notify_type, parse_chain, parse_proposals, protocol,
-    transform_type,
+    Chain, Exchange, FragmentNumber, HEADER_LEN, Header, Ke, KeyLength, Kind, Notify, Payload, Proposal,
+    Protected, Transform, emit_proposals, emit_protected_head, emit_selectors, notify_type, parse_chain,
+    parse_proposals, protocol, transform_type,
 };
 
-use crate::world::{IDENTITIES, PASSWORD, PSK, PSK_NAME, USER};
+pub use proof::By;
 
-const AEAD: Cipher = Cipher::Aes256Gcm;
-const PRF: Prf = Prf::HmacSha256;
 const GROUP: Group = Group::X25519;
 const NONCE: [u8; 32] = [7; 32];
-/// Clients that come by EAP say their address for an identity.
-const EAP_ADDRESS: [u8; 4] = [10, 0, 0, 7];
+
+/// The algorithms of an IKE SA, and of the Child SAs in it.
+#[derive(Clone, Copy)]
+pub struct Suite {
+    cipher: Cipher,
+    prf: Prf,
+}
+
+impl Suite {
+    pub const AEAD: Self = Self { cipher: Cipher::Aes256Gcm, prf: Prf::HmacSha256 };
+    pub const CBC: Self = Self { cipher: Cipher::Aes128Cbc(Integrity::HmacSha1), prf: Prf::HmacSha1 };
+
+    fn proposal(self, protocol: u8, spi: Vec<u8>, group: Option<Group>) -> Proposal {
+        let key_length = self.cipher.key_bits().map_or(KeyLength::Absent, KeyLength::Bits);
+        let id = self.cipher.transform_id();
+        let mut transforms = vec![Transform { kind: transform_type::ENCR, id, key_length }];
+        let mac = self.cipher.integrity();
+        transforms.extend(mac.map(|mac| Transform::new(transform_type::INTEG, mac.transform_id())));
+        transforms.push(if protocol == protocol::IKE {
+            Transform::new(transform_type::PRF, self.prf.transform_id())
+        } else {
+            Transform::new(transform_type::ESN, 0)
+        });
+        transforms.extend(group.map(|group| Transform::new(transform_type::KE, group.transform_id())));
+        Proposal { number: 1, protocol, spi, transforms }
+    }
+}
 
 /// The client's side of one IKE SA.
 pub struct Peer {
+    suite: Suite,
     /// From which address it sends.
     pub from: u8,
     pub spi_i: u64,
@@ -68,16 +90,9 @@ struct Message {
     bytes: Vec<u8>,
 }
 
-/// How the client proves its identity.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    Certificate,
-    Psk,
-    Eap,
-}
-
 /// IKE_SA_INIT that is under way.
 pub struct Beginning {
+    suite: Suite,
     pair: KeyPair,
     pub spi_i: u64,
     pub request: Vec<u8>,
@@ -85,13 +100,19 @@ pub struct Beginning {
 
 impl Beginning {
     /// `extra` is more of the payloads, behind those that belong there.
-    pub fn new(spi_i: u64, fragments: bool, cookie: Option<&[u8]>, extra: &[(Kind, &[u8])]) -> Self {
+    pub fn new(
+        suite: Suite,
+        spi_i: u64,
+        fragments: bool,
+        cookie: Option<&[u8]>,
+        extra: &[(Kind, &[u8])],
+    ) -> Self {
         let pair = KeyPair::generate(GROUP).expect("key pair");
         let mut chain = Chain::new();
         if let Some(cookie) = cookie {
             chain.push(Kind::Notify, &Notify::new(notify_type::COOKIE, cookie).emit());
         }
-        chain.push(Kind::Sa, &emit_proposals(&[proposal(protocol::IKE, Vec::new(), Some(GROUP))]));
+        chain.push(Kind::Sa, &emit_proposals(&[suite.proposal(protocol::IKE, Vec::new(), Some(GROUP))]));
         chain.push(Kind::Ke, &Ke { group: GROUP.transform_id(), data: pair.public() }.emit());
         chain.push(Kind::Nonce, &NONCE);
         if fragments {
@@ -99,7 +120,7 @@ impl Beginning {
         }
         extra.iter().for_each(|(kind, body)| chain.push(*kind, body));
         let request = chain.emit_message(header((spi_i, 0), Exchange::IkeSaInit, false, 0));
-        Self { pair, spi_i, request }
+        Self { suite, pair, spi_i, request }
     }
 
     /// The cookie that the answer asks for.
@@ -117,29 +138,39 @@ impl Beginning {
         let payloads = parse_chain(header.next_payload, &response[HEADER_LEN..]).ok()?;
         let shared = self.pair.agree(Ke::parse(body(&payloads, Kind::Ke)?).ok()?.data).ok()?;
         let nr = body(&payloads, Kind::Nonce)?;
-        let skeyseed = prf(PRF, &[&NONCE, nr].concat(), &[shared.expose()]);
+        let skeyseed = prf(self.suite.prf, &[&NONCE, nr].concat(), &[shared.expose()]);
         let spis = (self.spi_i, header.spi_r);
-        Some(Peer::new(from, spis, &skeyseed, nr, [&self.request, nr].concat(), 1))
+        Some(Peer::new(self.suite, from, spis, &skeyseed, nr, [&self.request, nr].concat(), 1))
     }
 }
 
 impl Peer {
-    fn new(from: u8, spis: (u64, u64), skeyseed: &Secret, nr: &[u8], signed: Vec<u8>, next_id: u32) -> Self {
+    fn new(
+        suite: Suite,
+        from: u8,
+        spis: (u64, u64),
+        skeyseed: &Secret,
+        nr: &[u8],
+        signed: Vec<u8>,
+        next_id: u32,
+    ) -> Self {
+        let Suite { cipher, prf } = suite;
         let seed = [&NONCE[..], nr, &spis.0.to_be_bytes(), &spis.1.to_be_bytes()];
-        let (prf_len, key_len) = (PRF.output_len(), AEAD.keymat_len());
-        let len = 3 * prf_len + 2 * key_len;
-        let keymat = prf_plus(PRF, skeyseed.expose(), &seed, len).expect("key material");
-        let (sk_d, rest) = keymat.expose().split_at(prf_len);
-        let (keys, sk_p) = rest.split_at(2 * key_len);
-        let (i, r) = keys.split_at(key_len);
+        let (p, a, e) = (prf.output_len(), cipher.integrity_len(), cipher.encryption_len());
+        let keymat = prf_plus(prf, skeyseed.expose(), &seed, 3 * p + 2 * a + 2 * e).expect("key material");
+        let (sk_d, rest) = keymat.expose().split_at(p);
+        let (sk_a, rest) = rest.split_at(2 * a);
+        let (sk_e, sk_p) = rest.split_at(2 * e);
+        let key = |e: &[u8], a: &[u8]| CipherKey::new(cipher, &[e, a].concat()).expect("key");
         Self {
+            suite,
             from,
             spi_i: spis.0,
             spi_r: spis.1,
-            seal: CipherKey::new(AEAD, i).expect("key"),
-            open: CipherKey::new(AEAD, r).expect("key"),
+            seal: key(&sk_e[..e], &sk_a[..a]),
+            open: key(&sk_e[e..], &sk_a[a..]),
             sk_d: sk_d.into(),
-            sk_pi: sk_p[..prf_len].into(),
+            sk_pi: sk_p[..p].into(),
             signed,
             next_id,
             ivs: 0,
@@ -161,8 +192,12 @@ impl Peer {
         fragment: Option<FragmentNumber>,
         payloads: &[u8],
     ) -> Vec<u8> {
-        let mut plaintext = [payloads, &[0]].concat();
-        let (mut iv, mut tag) = (vec![0; AEAD.iv_len()], vec![0; AEAD.tag_len()]);
+        let cipher = self.suite.cipher;
+        let mut plaintext = payloads.to_vec();
+        plaintext.resize((payloads.len() + 1).next_multiple_of(cipher.block_len()), 0);
+        let pad = u8::try_from(plaintext.len() - payloads.len() - 1).expect("less than a block");
+        *plaintext.last_mut().expect("not empty") = pad;
+        let (mut iv, mut tag) = (vec![0; cipher.iv_len()], vec![0; cipher.tag_len()]);
         let sealed_len = iv.len() + plaintext.len() + tag.len();
         let header = header((self.spi_i, self.spi_r), exchange, response, id);
         let head = emit_protected_head(header, first, fragment, sealed_len);
@@ -174,89 +209,6 @@ impl Peer {
     fn request(&mut self, exchange: Exchange, chain: &Chain, expected: Expected) -> Vec<u8> {
         self.expected = expected;
         self.seal((exchange, false, self.next_id), chain.first(), None, chain.bytes())
-    }
-
-    /// The first IKE_AUTH request; a `lie` spoils the proof. `more` goes behind the rest.
-    pub fn authenticate(&mut self, by: By, lie: bool, more: &[(Kind, &[u8])]) -> Vec<u8> {
-        let (kind, name) = match by {
-            By::Certificate => (IdType::Fqdn, &b"device.example"[..]),
-            By::Psk => (IdType::Rfc822, PSK_NAME.as_bytes()),
-            By::Eap => (IdType::Ipv4, &EAP_ADDRESS[..]),
-        };
-        let id = Id { kind, data: name }.emit();
-        let mut chain = Chain::new();
-        chain.push(Kind::IdI, &id);
-        let mut octets = self.auth_octets(&id);
-        octets.extend(lie.then_some(0));
-        match by {
-            By::Certificate => {
-                let client = &IDENTITIES.client;
-                chain.push(Kind::Cert, &Cert { encoding: Cert::X509, data: &client.cert_der }.emit());
-                let key = PrivateKey::from_pem(client.key_pem.as_bytes()).expect("key");
-                let signature = key.sign(SignatureScheme::EcdsaP256Sha256, &octets).expect("signature");
-                let signature = ecdsa_der_to_fixed(&signature, 32).expect("signature");
-                chain.push(Kind::Auth, &Auth { method: auth_method::ECDSA_256, data: &signature }.emit());
-            }
-            By::Psk => chain.push(Kind::Auth, &by_key(PSK, &octets)),
-            By::Eap => {}
-        }
-        let any = selector();
-        let kinds = [attribute::INTERNAL_IP4_ADDRESS, attribute::INTERNAL_IP6_ADDRESS];
-        let attributes = kinds.map(|kind| Attribute { kind, value: &[] }).to_vec();
-        chain.push(Kind::Cp, &Configuration { cfg_type: CfgType::Request, attributes }.emit());
-        chain.push(Kind::Sa, &self.child_proposal(None));
-        chain.push(Kind::TsI, &emit_selectors(&[any]));
-        chain.push(Kind::TsR, &emit_selectors(&[any]));
-        more.iter().for_each(|(kind, body)| chain.push(*kind, body));
-        self.request(Exchange::IkeAuth, &chain, Expected::FirstChild)
-    }
-
-    fn auth_octets(&self, id: &[u8]) -> Vec<u8> {
-        [&self.signed, prf(PRF, self.sk_pi.expose(), &[id]).expose()].concat()
-    }
-
-    /// The next message of EAP, with the right password or another. Whether it is the last one, which ends in a Child SA.
-    pub fn continue_eap(&mut self, right: bool) -> Option<(Vec<u8>, bool)> {
-        let packet = self.eap.take()?;
-        let mut chain = Chain::new();
-        if packet.first() == Some(&eap::code::SUCCESS) {
-            let octets = self.auth_octets(&Id { kind: IdType::Ipv4, data: &EAP_ADDRESS }.emit());
-            chain.push(Kind::Auth, &by_key(self.msk.take()?.expose(), &octets));
-            return Some((self.request(Exchange::IkeAuth, &chain, Expected::FirstChild), true));
-        }
-        let asked = Packet::parse(&packet).ok()?;
-        let data = match (asked.kind, asked.data) {
-            (eap::kind::IDENTITY, _) => USER.as_bytes().to_vec(),
-            (eap::kind::MSCHAPV2, [1, id, _, _, 16, rest @ ..]) => {
-                self.respond(*id, rest.first_chunk()?, right)
-            }
-            // "E=691 R=1 C=" and the next challenge, in hexadecimal digits.
-            (eap::kind::MSCHAPV2, [4, id, _, _, text @ ..]) => {
-                let mut challenge = [0; 16];
-                for (octet, pair) in challenge.iter_mut().zip(text.get(12..44)?.chunks(2)) {
-                    *octet = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-                }
-                self.respond(*id, &challenge, right)
-            }
-            (eap::kind::MSCHAPV2, _) => vec![3],
-            _ => return None,
-        };
-        let code = eap::code::RESPONSE;
-        chain.push(
-            Kind::Eap,
-            &Packet { code, identifier: asked.identifier, kind: asked.kind, data: &data }.emit(),
-        );
-        Some((self.request(Exchange::IkeAuth, &chain, Expected::Nothing), false))
-    }
-
-    fn respond(&mut self, id: u8, challenge: &[u8; 16], right: bool) -> Vec<u8> {
-        let peer = [5; 16];
-        let hash = nt_hash(if right { PASSWORD } else { "guess" });
-        let attempt = mschapv2::Attempt { authenticator: challenge, peer: &peer, user: USER.as_bytes() };
-        let response = attempt.response(&hash);
-        self.msk = right.then(|| mschapv2::msk(&hash, &response));
-        let length = 54 + USER.len() as u8;
-        [&[2, id, 0, length, 49][..], &peer, &[0; 8], &response, &[0], USER.as_bytes()].concat()
     }
 
     /// CREATE_CHILD_SA for a Child SA: a further one, or instead of one.
@@ -288,7 +240,7 @@ impl Peer {
         let pair = KeyPair::generate(GROUP).expect("key pair");
         let mut chain = Chain::new();
         let spi = spi_i.to_be_bytes().to_vec();
-        chain.push(Kind::Sa, &emit_proposals(&[proposal(protocol::IKE, spi, Some(GROUP))]));
+        chain.push(Kind::Sa, &emit_proposals(&[self.suite.proposal(protocol::IKE, spi, Some(GROUP))]));
         chain.push(Kind::Nonce, &NONCE);
         chain.push(Kind::Ke, &Ke { group: GROUP.transform_id(), data: pair.public() }.emit());
         self.request(Exchange::CreateChildSa, &chain, Expected::Ike(pair, spi_i))
@@ -348,9 +300,10 @@ impl Peer {
             Expected::Ike(pair, spi_i) => {
                 let shared = pair.agree(Ke::parse(body(&payloads, Kind::Ke)?).ok()?.data).ok()?;
                 let nr = body(&payloads, Kind::Nonce)?;
-                let skeyseed = prf(PRF, self.sk_d.expose(), &[shared.expose(), &NONCE, nr]);
+                let seed = [shared.expose(), &NONCE, nr];
+                let skeyseed = prf(self.suite.prf, self.sk_d.expose(), &seed);
                 let spi_r = proposal.spi.first_chunk().map(|spi| u64::from_be_bytes(*spi))?;
-                let mut next = Self::new(self.from, (spi_i, spi_r), &skeyseed, nr, Vec::new(), 0);
+                let mut next = Self::new(self.suite, self.from, (spi_i, spi_r), &skeyseed, nr, Vec::new(), 0);
                 (next.children, next.next_spi) = (self.children.clone(), self.next_spi);
                 Some(next)
             }
@@ -360,7 +313,7 @@ impl Peer {
     fn open(&mut self, message: &[u8]) -> Option<(Header, Message)> {
         let header = Header::parse(message).ok()?;
         let protected = Protected::parse(&header, message).ok()?;
-        let (iv, sealed) = protected.sealed.split_at(AEAD.iv_len());
+        let (iv, sealed) = protected.sealed.split_at(self.suite.cipher.iv_len());
         let mut buffer = sealed.to_vec();
         let len = self.open.open(iv, protected.aad, &mut buffer).expect("sealed with the keys of the SA");
         let piece = Protected::strip_padding(&buffer[..len]).expect("our own padding");
@@ -382,19 +335,12 @@ impl Peer {
 
     fn child_proposal(&mut self, group: Option<Group>) -> Vec<u8> {
         self.next_spi += 1;
-        emit_proposals(&[proposal(protocol::ESP, self.next_spi.to_be_bytes().to_vec(), group)])
+        emit_proposals(&[self.suite.proposal(protocol::ESP, self.next_spi.to_be_bytes().to_vec(), group)])
     }
 }
 
 fn body<'a>(payloads: &[Payload<'a>], kind: Kind) -> Option<&'a [u8]> {
     payloads.iter().find(|payload| payload.kind == kind).map(|payload| payload.body)
-}
-
-/// The AUTH payload of a shared key.
-fn by_key(key: &[u8], octets: &[u8]) -> Vec<u8> {
-    let padded = prf(PRF, key, &[b"Key Pad for IKEv2"]);
-    let mac = prf(PRF, padded.expose(), &[octets]);
-    Auth { method: auth_method::SHARED_KEY, data: mac.expose() }.emit()
 }
 
 fn selector() -> TrafficSelector {
@@ -419,20 +365,4 @@ fn header((spi_i, spi_r): (u64, u64), exchange: Exchange, response: bool, messag
         message_id,
         length: 0,
     }
-}
-
-/// The one suite of this peer.
-fn proposal(protocol: u8, spi: Vec<u8>, group: Option<Group>) -> Proposal {
-    let mut transforms = vec![Transform {
-        kind: transform_type::ENCR,
-        id: AEAD.transform_id(),
-        key_length: KeyLength::Bits(256),
-    }];
-    transforms.push(if protocol == protocol::IKE {
-        Transform::new(transform_type::PRF, PRF.transform_id())
-    } else {
-        Transform::new(transform_type::ESN, 0)
-    });
-    transforms.extend(group.map(|group| Transform::new(transform_type::KE, group.transform_id())));
-    Proposal { number: 1, protocol, spi, transforms }
 }
