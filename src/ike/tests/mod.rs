@@ -2,6 +2,7 @@
 
 mod connect;
 mod eap;
+mod eap_tls;
 mod hostile;
 mod life;
 mod plan;
