@@ -271,4 +271,30 @@ mod tests {
         }
         assert_eq!(whole, Some((Kind::Cert as u8, chain.bytes().to_vec())));
     }
+
+    /// The message of RFC 7634 appendix B: an INFORMATIONAL request of the initiator that deletes nothing.
+    #[test]
+    fn the_message_of_rfc_7634_appendix_b() {
+        let mut key: Vec<u8> = (0x80..0xa0).collect();
+        key.extend([0xa0, 0xa1, 0xa2, 0xa3]);
+        let key = Secret::new(key);
+        let mut channel = Channel::new(Cipher::ChaCha20Poly1305, &key, &key).unwrap();
+        let payloads = b"\x00\x00\x00\x0c\x00\x00\x40\x01\x00\x00\x00\x0a";
+        let message = [
+            &b"\xc0\xc1\xc2\xc3\xc4\xc5\xc6\xc7\xd0\xd1\xd2\xd3\xd4\xd5\xd6\xd7"[..],
+            b"\x2e\x20\x25\x00\x00\x00\x00\x09\x00\x00\x00\x45\x29\x00\x00\x29",
+            b"\x10\x11\x12\x13\x14\x15\x16\x17",
+            b"\x61\x03\x94\x70\x1f\x8d\x01\x7f\x7c\x12\x92\x48\x89",
+            b"\x6b\x71\xbf\xe2\x52\x36\xef\xd7\xcd\xc6\x70\x66\x90\x63\x15\xb2",
+        ]
+        .concat();
+        let header = Header::parse(&message).unwrap();
+        assert!(header.covers(&message) && !header.response && !header.initiator);
+        let protected = Protected::parse(&header, &message).unwrap();
+        assert_eq!(protected.first, Kind::Notify as u8);
+        assert_eq!(channel.open(&protected), Ok(payloads.to_vec()));
+        channel.next_iv = 0x1011_1213_1415_1617;
+        let sealed = channel.seal_one(header, Kind::Notify as u8, None, payloads).unwrap();
+        assert_eq!(sealed, message);
+    }
 }
