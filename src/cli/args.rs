@@ -14,7 +14,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
+use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pattern, Pool, Prefix96, Suffix};
 
 use super::capture::CaptureArgs;
 use super::changes::Options;
@@ -293,11 +293,11 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "FILE")]
     pub crl: Vec<PathBuf>,
 
-    /// Our certificate, then its intermediates (PEM); repeatable, say for ECDSA and RSA
+    /// Our certificate, then its intermediates (PEM), repeatable
     #[arg(long, required = true, value_name = "FILE")]
     pub cert: Vec<PathBuf>,
 
-    /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1), repeatable like --cert, in the same order
+    /// Its private key (PEM: PKCS#8, PKCS#1 or SEC1), in the order of --cert
     #[arg(long, required = true, value_name = "FILE")]
     pub key: Vec<Source>,
 
@@ -328,6 +328,18 @@ pub struct Ikev2Args {
     /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,
+
+    /// Only clients of this identity, repeatable; * and ? stand for anything [default: all]
+    #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse, help_heading = CLIENTS)]
+    pub allow_id: Vec<Pattern>,
+
+    /// Users who come with a password (EAP-MSCHAPv2), lines of name:hash as 'setup user' makes them
+    #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
+    pub eap_users: Option<Source>,
+
+    /// Pre-shared keys, one per identity, lines of identity: key as 'setup psk' makes them
+    #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
+    pub psk_file: Option<Source>,
 
     /// Worker threads for ESP; 0 uses none [default: cores - 1]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
@@ -361,7 +373,15 @@ pub struct Ikev2Args {
 impl Ikev2Args {
     /// The option that reads standard input; there is one at most.
     pub fn reader_of_stdin(&self) -> Option<&'static str> {
-        if self.key.contains(&Source::Stdin) { Some("--key") } else { self.uplink.reader_of_stdin() }
+        let ours = self.secrets().find(|(_, source)| **source == Source::Stdin).map(|(option, _)| option);
+        ours.or_else(|| self.uplink.reader_of_stdin())
+    }
+
+    /// Everything secret towards clients, with its option.
+    fn secrets(&self) -> impl Iterator<Item = (&'static str, &Source)> {
+        let files = [("--eap-users", &self.eap_users), ("--psk-file", &self.psk_file)];
+        let files = files.into_iter().filter_map(|(option, source)| Some((option, source.as_ref()?)));
+        self.key.iter().map(|key| ("--key", key)).chain(files)
     }
 
     /// Refuses what clap cannot see.
@@ -386,7 +406,7 @@ impl Ikev2Args {
                 "there are {certs} of --cert and {keys} of --key: each certificate needs its key, in the same order"
             ));
         }
-        self.uplink.check_contradictions(&self.key)
+        self.uplink.check_contradictions(self.secrets())
     }
 }
 

@@ -3,6 +3,7 @@
 mod credentials;
 mod files;
 mod uplink;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -47,6 +48,8 @@ pub enum Error {
     NotYetValid { path: PathBuf, after: Duration },
     /// Where a secret of one line should be, there is none.
     NoLine { option: &'static str, path: PathBuf },
+    /// A line of a file does not say what it should.
+    BadLine { option: &'static str, path: PathBuf, line: usize, why: &'static str },
     /// There is no session cookie.
     NoCookie { path: PathBuf, why: cookie::Error },
     /// There is no directory of credentials.
@@ -91,6 +94,9 @@ impl fmt::Display for Error {
             }
             Self::NoLine { option, path } => {
                 write!(f, "{option}: the first line of {} is empty or not text", path.display())
+            }
+            Self::BadLine { option, path, line, why } => {
+                write!(f, "{option}: {}:{line}: {why}", path.display())
             }
             Self::NoCookie { path, why } => write!(f, "--cookie-file: {}: {why}", path.display()),
             Self::NoCredentials { option, name } => write!(
@@ -311,11 +317,15 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
 
 fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Option<Identity> {
     let anchors = anchors(args, system, files);
+    let users = args.eap_users.as_ref().map(|source| users::users(files, source));
+    let users = users.and_then(|users| files.keep(users)).unwrap_or_default();
+    let psks = args.psk_file.as_ref().map(|source| users::psks(files, source));
+    let psks = psks.and_then(|psks| files.keep(psks)).unwrap_or_default();
     let credentials = credentials::credentials(args, system, anchors.as_ref(), files);
     Some(Identity {
         hostname: args.id_hostname.clone(),
         credentials: credentials?,
-        access: Access { anchors: anchors? },
+        access: Access { anchors: anchors?, users, psks, allowed: args.allow_id.clone() },
     })
 }
 

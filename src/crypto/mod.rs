@@ -7,6 +7,7 @@ pub mod dh;
 mod error;
 pub mod hash;
 pub mod method14;
+pub mod mschapv2;
 pub mod pem;
 pub mod pkcs12;
 pub mod pki;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::eap::EapError;
 use super::lease::NoAddress;
 use crate::crypto::pki::ChainError;
 use crate::crypto::{self, Group};
@@ -14,6 +15,14 @@ use crate::wire::ike::{ChainError as PayloadError, Notify, notify_type, protocol
 pub enum AuthError {
     /// No AUTH payload: the client wants EAP (user name and password).
     EapWanted,
+    /// EAP failed.
+    Eap(EapError),
+    /// The AUTH payload is not of the key that EAP has made.
+    NotByEap,
+    /// The identity has no pre-shared key here, or another one.
+    PreShared,
+    /// The identity is proven, but not one of those that are let in.
+    NotAllowed(String),
     /// No usable CERT payload.
     NoCertificate,
     /// A certificate that cannot be read.
@@ -38,8 +47,13 @@ impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EapWanted => f.write_str(
-                "the client asks for a user name and password (EAP); set it to authenticate by certificate",
+                "the client asks for a user name and password (EAP), which --eap-users would allow; else set it to \
+                 authenticate by certificate",
             ),
+            Self::Eap(why) => write!(f, "{why}"),
+            Self::NotByEap => f.write_str("the client's AUTH payload is not of the key that EAP has made"),
+            Self::PreShared => f.write_str("the identity has no pre-shared key in --psk-file, or another one"),
+            Self::NotAllowed(identity) => write!(f, "{identity:?} is proven, but no --allow-id fits it"),
             Self::NoCertificate => f.write_str("the client sent no certificate"),
             Self::Certificate(why) => write!(f, "the client's certificate cannot be read: {why}"),
             Self::Chain(why) => write!(f, "the client's certificate is not trusted: {why}"),
@@ -268,6 +282,10 @@ pub enum GoneReason {
     CertificateExpired,
     /// Its certificate will not do under the authorities that we have now.
     Untrusted(ChainError),
+    /// Its password or pre-shared key is not the one that we have now.
+    SecretGone,
+    /// It is none of the identities that are let in now.
+    NotAllowed,
     /// It has no Child SA any more.
     Childless,
     /// We shut down.
@@ -285,6 +303,8 @@ impl fmt::Display for GoneReason {
             Self::Expired => "not rekeyed in time",
             Self::CertificateExpired => "its certificate has expired",
             Self::Untrusted(why) => return write!(f, "its certificate is not trusted any more: {why}"),
+            Self::SecretGone => "its password or pre-shared key was changed or taken away",
+            Self::NotAllowed => "its identity is not allowed any more",
             Self::Childless => "no Child SA left",
             Self::Shutdown => "shutting down",
         })

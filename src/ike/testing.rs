@@ -694,6 +694,12 @@ impl Initiator {
         if let Some(error) = opened.error() {
             return Err(error);
         }
+        self.take_connection(&opened);
+        Ok(())
+    }
+
+    /// What the responder gives to an authenticated peer.
+    pub(super) fn take_connection(&mut self, opened: &Opened) {
         let cp = Configuration::parse(opened.body(Kind::Cp).unwrap()).unwrap();
         assert_eq!(cp.cfg_type, CfgType::Reply);
         for attribute in &cp.attributes {
@@ -716,11 +722,28 @@ impl Initiator {
                 other => panic!("attribute {other} is off"),
             }
         }
-        self.take_child(&opened);
-        Ok(())
+        self.take_child(opened);
     }
 
-    fn check_server(&mut self, opened: &Opened) {
+    /// Our AUTH payload by a shared key (RFC 7296 section 2.15).
+    pub(super) fn shared_key_auth(&self, key: &[u8]) -> Vec<u8> {
+        let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
+        let octets = [&self.request[..], &self.nr, mac.expose()].concat();
+        let padded = prf(self.prf, key, &[b"Key Pad for IKEv2"]);
+        let mac = prf(self.prf, padded.expose(), &[&octets]);
+        Auth { method: auth_method::SHARED_KEY, data: mac.expose() }.emit()
+    }
+
+    /// Checks the AUTH payload of the responder, whose IDr was `id_r`, by a shared key.
+    pub(super) fn check_shared_key(&self, auth: &[u8], id_r: &[u8], key: &[u8]) {
+        let mac = prf(self.prf, &self.sk_pr, &[id_r]);
+        let octets = [&self.response[..], &self.ni, mac.expose()].concat();
+        let padded = prf(self.prf, key, &[b"Key Pad for IKEv2"]);
+        let mac = prf(self.prf, padded.expose(), &[&octets]);
+        assert_eq!(Auth::parse(auth), Ok(Auth { method: auth_method::SHARED_KEY, data: mac.expose() }));
+    }
+
+    pub(super) fn check_server(&mut self, opened: &Opened) {
         let id_r = opened.body(Kind::IdR).unwrap();
         let certificate =
             Certificate::parse(Cert::parse(opened.body(Kind::Cert).unwrap()).unwrap().data).unwrap();

@@ -39,7 +39,9 @@ pub(super) fn belongs(id: &Id<'_>, certificate: &Certificate) -> bool {
 pub(super) fn display_id(id: &Id<'_>, certificate: Option<&Certificate>) -> String {
     let text = match (id.kind, certificate) {
         (IdType::Dn, Some(certificate)) => certificate.display_name(),
-        (IdType::Fqdn | IdType::Rfc822, _) => String::from_utf8_lossy(id.data).to_ascii_lowercase(),
+        (IdType::Fqdn | IdType::Rfc822 | IdType::KeyId, _) => {
+            String::from_utf8_lossy(id.data).to_ascii_lowercase()
+        }
         (IdType::Ipv4 | IdType::Ipv6, _) => {
             address_of(id).map_or_else(|| "?".to_owned(), |ip| ip.to_string())
         }

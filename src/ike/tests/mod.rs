@@ -1,7 +1,9 @@
 //! The responder against an initiator in memory, with a virtual clock.
 
 mod connect;
+mod eap;
 mod hostile;
 mod life;
 mod plan;
+mod psk;
 mod rekey;
