@@ -293,11 +293,11 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "FILE")]
     pub crl: Vec<PathBuf>,
 
-    /// Our certificate, then its intermediates (PEM); repeatable, say for ECDSA and RSA
+    /// Our certificate, then its intermediates (PEM), repeatable
     #[arg(long, required = true, value_name = "FILE")]
     pub cert: Vec<PathBuf>,
 
-    /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1), repeatable like --cert, in the same order
+    /// Its private key (PEM: PKCS#8, PKCS#1 or SEC1), in the order of --cert
     #[arg(long, required = true, value_name = "FILE")]
     pub key: Vec<Source>,
 
