@@ -4,6 +4,7 @@
 //! responder, too: what then fails is a fault of the tests.
 
 mod company;
+mod credentials;
 mod lab;
 mod matrix;
 mod nat64;
