@@ -2,7 +2,9 @@
 
 mod admission;
 mod connect;
+mod eap;
 mod hostile;
 mod life;
 mod plan;
+mod psk;
 mod rekey;
