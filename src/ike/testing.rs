@@ -246,7 +246,7 @@ impl Opened {
     }
 }
 
-type OldSa = ((u64, u64), (CipherKey, CipherKey), (u32, u64));
+pub(super) type OldSa = ((u64, u64), (CipherKey, CipherKey), (u32, u64));
 
 pub(super) struct Initiator {
     pub(super) path: Path,
@@ -264,24 +264,24 @@ pub(super) struct Initiator {
     pub(super) prf: Prf,
     /// Cipher of its Child SAs.
     pub(super) esp: Cipher,
-    ca: Vec<u8>,
+    pub(super) ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
-    pair: Option<KeyPair>,
-    ni: Vec<u8>,
-    nr: Vec<u8>,
-    request: Vec<u8>,
-    response: Vec<u8>,
-    sk_d: Vec<u8>,
-    sk_pi: Vec<u8>,
-    sk_pr: Vec<u8>,
-    keys: Option<(CipherKey, CipherKey)>,
-    iv: u64,
+    pub(super) pair: Option<KeyPair>,
+    pub(super) ni: Vec<u8>,
+    pub(super) nr: Vec<u8>,
+    pub(super) request: Vec<u8>,
+    pub(super) response: Vec<u8>,
+    pub(super) sk_d: Vec<u8>,
+    pub(super) sk_pi: Vec<u8>,
+    pub(super) sk_pr: Vec<u8>,
+    pub(super) keys: Option<(CipherKey, CipherKey)>,
+    pub(super) iv: u64,
     pub(super) next_id: u32,
-    next_esp_spi: u32,
+    pub(super) next_esp_spi: u32,
     pub(super) children: Vec<HisChild>,
     /// SPIs, keys and counters of the IKE SA before the rekey.
-    old: Option<OldSa>,
+    pub(super) old: Option<OldSa>,
     /// Vendor IDs of IKE_SA_INIT.
     pub(super) vendors: Vec<Vec<u8>>,
     /// What CP asks for.
@@ -462,7 +462,7 @@ impl Initiator {
         InitAnswer::Done
     }
 
-    fn derive(&mut self, skeyseed: &[u8]) {
+    pub(super) fn derive(&mut self, skeyseed: &[u8]) {
         let (p, k) = (self.prf.output_len(), self.cipher.keymat_len());
         let (a, e) = (self.cipher.integrity_len(), self.cipher.encryption_len());
         let seed = [&self.ni[..], &self.nr, &self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes()].concat();
@@ -555,11 +555,11 @@ impl Initiator {
         Opened { header: Header::parse(&datagrams[0]).unwrap(), first, bytes }
     }
 
-    fn id_body(&self) -> Vec<u8> {
+    pub(super) fn id_body(&self) -> Vec<u8> {
         Id { kind: self.id_i.0, data: &self.id_i.1 }.emit()
     }
 
-    fn auth_body(&self) -> Vec<u8> {
+    pub(super) fn auth_body(&self) -> Vec<u8> {
         let key = PrivateKey::from_pem(self.cert.key_pem.as_bytes()).unwrap();
         let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
         let octets = [&self.request[..], &self.nr, mac.expose()].concat();
@@ -707,7 +707,7 @@ impl Initiator {
         Ok(())
     }
 
-    fn check_server(&self, opened: &Opened) {
+    pub(super) fn check_server(&self, opened: &Opened) {
         let id_r = opened.body(Kind::IdR).unwrap();
         let certificate =
             Certificate::parse(Cert::parse(opened.body(Kind::Cert).unwrap()).unwrap().data).unwrap();

@@ -1,5 +1,6 @@
 //! The responder against an initiator in memory, with a virtual clock.
 
+mod clients;
 mod connect;
 mod hostile;
 mod life;
