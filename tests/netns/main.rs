@@ -10,6 +10,7 @@ mod nat64;
 mod pki;
 mod profile;
 mod routes;
+mod second_implementation;
 mod service;
 mod strongswan;
 mod traffic;

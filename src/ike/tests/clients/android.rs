@@ -54,7 +54,7 @@ fn android(at_4500: bool) -> Script {
 
 /// It verifies PKCS #1 v1.5 only, so the server has an RSA key here; and it signs with the longest hash of our list.
 fn with_rsa(world: &World, identity: &str) -> Who {
-    let signing = Signing::Rfc7427(SignatureScheme::RsaPkcs1Sha512);
+    let signing = Signing::Rfc7427(SignatureScheme::RsaPkcs1Sha384);
     Who::modern(world, identity).with_rsa(world, identity, signing)
 }
 
