@@ -4,6 +4,7 @@
 //! responder, too: what then fails is a fault of the tests.
 
 mod company;
+mod crowd;
 mod lab;
 mod matrix;
 mod nat64;
