@@ -14,7 +14,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
+use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pattern, Pool, Prefix96, Suffix};
 
 use super::capture::CaptureArgs;
 use super::changes::Options;
@@ -329,6 +329,18 @@ pub struct Ikev2Args {
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,
 
+    /// Only clients of this identity, repeatable; * and ? stand for anything [default: all]
+    #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse, help_heading = CLIENTS)]
+    pub allow_id: Vec<Pattern>,
+
+    /// Users who come with a password (EAP-MSCHAPv2), lines of name:hash as 'setup user' makes them
+    #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
+    pub eap_users: Option<Source>,
+
+    /// Pre-shared keys, one per identity, lines of identity: key as 'setup psk' makes them
+    #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
+    pub psk_file: Option<Source>,
+
     /// Worker threads for ESP; 0 uses none [default: cores - 1]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
     pub workers: Option<usize>,
@@ -361,7 +373,18 @@ pub struct Ikev2Args {
 impl Ikev2Args {
     /// The option that reads standard input; there is one at most.
     pub fn reader_of_stdin(&self) -> Option<&'static str> {
-        if self.key == Source::Stdin { Some("--key") } else { self.uplink.reader_of_stdin() }
+        let ours = self.secrets().find(|(_, source)| **source == Source::Stdin).map(|(option, _)| option);
+        ours.or_else(|| self.uplink.reader_of_stdin())
+    }
+
+    /// Everything secret towards clients, with its option.
+    fn secrets(&self) -> impl Iterator<Item = (&'static str, &Source)> {
+        let all = [
+            ("--key", Some(&self.key)),
+            ("--eap-users", self.eap_users.as_ref()),
+            ("--psk-file", self.psk_file.as_ref()),
+        ];
+        all.into_iter().filter_map(|(option, source)| Some((option, source?)))
     }
 
     /// Refuses what clap cannot see.
@@ -380,7 +403,7 @@ impl Ikev2Args {
         if self.tunnel_domain.len() > MAX_TUNNEL_DOMAINS {
             return Err(format!("--tunnel-domain can be given {MAX_TUNNEL_DOMAINS} times, not more"));
         }
-        self.uplink.check_contradictions(&self.key)
+        self.uplink.check_contradictions(self.secrets())
     }
 }
 

@@ -39,6 +39,9 @@ fn effect(option: &str) -> Effect {
         | "key"
         | "crl"
         | "id-hostname"
+        | "allow-id"
+        | "eap-users"
+        | "psk-file"
         | "gateway-routes"
         | "tunnel-domain"
         | "dns64-tunnel-suffix"
@@ -217,7 +220,17 @@ mod tests {
     fn the_table_names_options_that_there_are() {
         let definition = args::definition();
         let exists = |option: &str| definition.get_arguments().any(|arg| arg.get_long() == Some(option));
-        for option in ["cert", "key", "id-hostname", "log-file", "log-level", "gateway-routes"] {
+        for option in [
+            "cert",
+            "key",
+            "id-hostname",
+            "allow-id",
+            "eap-users",
+            "psk-file",
+            "log-file",
+            "log-level",
+            "gateway-routes",
+        ] {
             assert!(exists(option) && effect(option) == Effect::AtOnce, "{option}");
         }
         for option in CREDENTIALS {

@@ -2,6 +2,7 @@
 
 mod files;
 mod uplink;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,6 +46,8 @@ pub enum Error {
     NotYetValid { path: PathBuf, after: Duration },
     /// Where a secret of one line should be, there is none.
     NoLine { option: &'static str, path: PathBuf },
+    /// A line of a file does not say what it should.
+    BadLine { option: &'static str, path: PathBuf, line: usize, why: &'static str },
     /// There is no session cookie.
     NoCookie { path: PathBuf, why: cookie::Error },
     /// There is no directory of credentials.
@@ -90,6 +93,9 @@ impl fmt::Display for Error {
             }
             Self::NoLine { option, path } => {
                 write!(f, "{option}: the first line of {} is empty or not text", path.display())
+            }
+            Self::BadLine { option, path, line, why } => {
+                write!(f, "{option}: {}:{line}: {why}", path.display())
             }
             Self::NoCookie { path, why } => write!(f, "--cookie-file: {}: {why}", path.display()),
             Self::NoCredentials { option, name } => write!(
@@ -307,6 +313,10 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
 
 fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Option<Identity> {
     let anchors = anchors(args, system, files);
+    let users = args.eap_users.as_ref().map(|source| users::users(files, source));
+    let users = users.and_then(|users| files.keep(users)).unwrap_or_default();
+    let psks = args.psk_file.as_ref().map(|source| users::psks(files, source));
+    let psks = psks.and_then(|psks| files.keep(psks)).unwrap_or_default();
     let chain = files.certificates("--cert", &args.cert);
     let chain = files.keep(chain);
     let key = files.private_key("--key", &args.key);
@@ -333,7 +343,10 @@ fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>)
         files.warnings.push(Warning::OtherIssuer(why));
     }
     let (key, _) = key?;
-    Some(Identity::new(&args.id_hostname, chain?, key, anchors))
+    let mut identity = Identity::new(&args.id_hostname, chain?, key, anchors);
+    (identity.access.users, identity.access.psks) = (users, psks);
+    identity.access.allowed.clone_from(&args.allow_id);
+    Some(identity)
 }
 
 /// The clients' authorities, with what they took back.

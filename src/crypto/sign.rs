@@ -3,11 +3,13 @@
 use std::fmt;
 
 use ring::rand::SystemRandom;
-use ring::rsa;
-use ring::signature::{self as rs, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey, VerificationAlgorithm};
+use ring::signature::{
+    self as rs, EcdsaKeyPair, KeyPair as _, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+};
 
 use super::der::{self, Der};
 use super::pki::{Certificate, PublicKeyKind};
+use super::rsa::Sha1Signer;
 use super::{Error, pem};
 
 /// What kind a key is; it decides which schemes it can do.
@@ -32,7 +34,7 @@ pub enum SignatureScheme {
     EcdsaP384Sha256,
     /// ECDSA on P-384 with SHA-384.
     EcdsaP384Sha384,
-    /// RSASSA-PKCS1-v1_5 with SHA-1; verified only.
+    /// RSASSA-PKCS1-v1_5 with SHA-1.
     RsaPkcs1Sha1,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     RsaPkcs1Sha256,
@@ -64,7 +66,7 @@ pub struct PrivateKey(Signer);
 
 enum Signer {
     Ecdsa { kind: KeyKind, pair: Box<EcdsaKeyPair> },
-    Rsa(Box<rsa::KeyPair>),
+    Rsa { pair: Box<RsaKeyPair>, sha1: Box<Sha1Signer> },
 }
 
 impl PrivateKey {
@@ -89,9 +91,10 @@ impl PrivateKey {
 
     /// From a PKCS#1 RSAPrivateKey (RFC 8017 appendix A.1.2).
     pub fn from_pkcs1(pkcs1: &[u8]) -> Result<Self, Error> {
-        let pair = rsa::KeyPair::from_der(pkcs1)
+        let pair = RsaKeyPair::from_der(pkcs1)
             .map_err(|_| Error::BadKey("RSA keys must be valid and have 2048 to 4096 bits"))?;
-        Ok(Self(Signer::Rsa(Box::new(pair))))
+        let sha1 = Sha1Signer::from_pkcs1(pkcs1)?;
+        Ok(Self(Signer::Rsa { pair: Box::new(pair), sha1: Box::new(sha1) }))
     }
 
     /// From a SEC1 ECPrivateKey (RFC 5915) that names its curve.
@@ -121,7 +124,7 @@ impl PrivateKey {
     pub fn kind(&self) -> KeyKind {
         match &self.0 {
             Signer::Ecdsa { kind, .. } => *kind,
-            Signer::Rsa(_) => KeyKind::Rsa,
+            Signer::Rsa { .. } => KeyKind::Rsa,
         }
     }
 
@@ -129,7 +132,7 @@ impl PrivateKey {
     pub fn public_key(&self) -> &[u8] {
         match &self.0 {
             Signer::Ecdsa { pair, .. } => pair.public_key().as_ref(),
-            Signer::Rsa(pair) => pair.public_key().as_ref(),
+            Signer::Rsa { pair, .. } => pair.public_key().as_ref(),
         }
     }
 
@@ -154,8 +157,11 @@ impl PrivateKey {
                 let signature = pair.sign(&rng, message).map_err(|_| Error::Internal)?;
                 Ok(signature.as_ref().to_vec())
             }
-            Signer::Rsa(pair) => {
+            Signer::Rsa { pair, sha1 } => {
                 let padding: &'static dyn rs::RsaEncoding = match scheme {
+                    SignatureScheme::RsaPkcs1Sha1 => {
+                        return sha1.sign(pair.public_key().as_ref(), message);
+                    }
                     SignatureScheme::RsaPkcs1Sha256 => &rs::RSA_PKCS1_SHA256,
                     SignatureScheme::RsaPkcs1Sha384 => &rs::RSA_PKCS1_SHA384,
                     SignatureScheme::RsaPkcs1Sha512 => &rs::RSA_PKCS1_SHA512,

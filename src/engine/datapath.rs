@@ -581,6 +581,11 @@ impl DataPath {
         self.under_way > self.workers.len() * WORKER_BATCHES
     }
 
+    /// True if a worker ended by itself.
+    pub fn has_lost_a_worker(&self) -> bool {
+        self.workers.has_ended()
+    }
+
     /// True if something waits that needs no event.
     pub fn has_work(&self) -> bool {
         self.workers.has_done() || (!self.is_congested() && self.udp.iter().any(|udp| udp.readable))

@@ -214,6 +214,10 @@ impl EventLoop {
             }
         }
         self.data.finish_jobs(now, &mut self.uplink, &self.ike);
+        if self.data.has_lost_a_worker() && !matches!(self.phase, Phase::Failed) {
+            log::error!("a worker thread has ended: the packets of its devices would go nowhere");
+            self.phase = Phase::Failed;
+        }
         if !self.data.is_congested() {
             let data = &mut self.data;
             self.uplink.read(now, &mut |packet| data.handle_inbound(now, packet));

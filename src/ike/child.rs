@@ -8,7 +8,7 @@ use super::exchange::{notifies, required, single};
 use super::init::check_group;
 use super::keymat::{Nonces, child_keys};
 use super::proposal::{Chosen, EspSuite, choose_esp, groups};
-use super::sa::{Child, Client, IkeSa, OwnRequest, Pending, State};
+use super::sa::{Child, Client, IkeSa, InitiatedBy, OwnRequest, Pending, State};
 use super::selector::{any_between, keep_common_families, narrow};
 use super::system::System;
 use super::{Output, Responder, Timer};
@@ -32,13 +32,6 @@ pub(super) struct Agreed {
     pub(super) offer: Arc<[TrafficSelector]>,
     /// Our SPI of the SA that it replaces.
     pub(super) replaces: Option<u32>,
-}
-
-/// Whether the peer or we began the exchange: it decides which keys are for which direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum InitiatedBy {
-    Peer,
-    Us,
 }
 
 impl Responder {
@@ -71,12 +64,12 @@ impl Responder {
         let agreed = self.agree(&chosen, payloads, &mine, &selectors, None);
         let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
         self.next_device = self.next_device.wrapping_add(1);
-        self.devices.insert(device, sa.spi_r);
+        self.devices.insert(device, sa.own_spi);
         let system = peer.hints.guess(payloads, &request);
         let client = Client {
             device,
             identity: peer.identity.clone(),
-            chain: Arc::clone(&peer.chain),
+            proof: peer.proof.clone(),
             system,
             address,
             address6,
@@ -167,8 +160,9 @@ impl Responder {
         chain.push(Kind::TsR, &emit_selectors(&agreed.ts_local));
         let spi_in = agreed.spi_in;
         self.install(now, sa, agreed, shared.as_ref(), Nonces { ni, nr: &nr }, InitiatedBy::Peer)?;
-        self.timers.cancel(Timer::Expire(sa.spi_r));
-        sa.pending = Some(Pending { spi_in, message_id, exchange: Exchange::CreateChildSa, chain });
+        self.timers.cancel(Timer::Expire(sa.own_spi));
+        let exchange = Exchange::CreateChildSa;
+        sa.pending = Some(Pending { spi_in: Some(spi_in), message_id, exchange, chain });
         Ok(())
     }
 
@@ -238,7 +232,7 @@ impl Responder {
             replaced_by,
             deleting,
         });
-        self.children.insert(spi_in, sa.spi_r);
+        self.children.insert(spi_in, sa.own_spi);
         self.timers.set(Timer::ChildLifetime(spi_in), now.mono + self.config.policy.child_lifetime);
         Ok(())
     }
@@ -247,7 +241,7 @@ impl Responder {
     pub(super) fn handle_installed(&mut self, now: Now, sa: &mut IkeSa, spi_in: u32) {
         let old =
             sa.children.iter().find(|child| child.replaced_by == Some(spi_in)).map(|child| child.spi_in);
-        match sa.pending.take_if(|pending| pending.spi_in == spi_in) {
+        match sa.pending.take_if(|pending| pending.spi_in == Some(spi_in)) {
             Some(pending) => {
                 self.announce(sa, spi_in);
                 self.answer_pending(sa, pending);
@@ -304,7 +298,7 @@ impl Responder {
     /// An established IKE SA without Child SA does not stay long.
     pub(super) fn watch_childless(&mut self, now: Now, sa: &IkeSa) {
         if matches!(sa.state, State::Established) && sa.children.is_empty() {
-            self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.childless_lifetime);
+            self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.childless_lifetime);
         }
     }
 }

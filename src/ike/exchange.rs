@@ -140,7 +140,7 @@ impl Responder {
         }
     }
 
-    /// Sends the answer that waited for the data path.
+    /// Sends the answer that waited.
     pub(super) fn answer_pending(&mut self, sa: &mut IkeSa, pending: Pending) {
         self.answer(sa, pending.exchange, pending.message_id, &pending.chain);
     }
@@ -155,11 +155,12 @@ impl Responder {
         if !matches!(sa.state, State::Dead) {
             sa.state =
                 State::Closed(if let State::HalfOpen(init) = &sa.state { Some(init.admitted) } else { None });
-            self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.half_open_lifetime);
+            self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.half_open_lifetime);
         }
-        self.timers.cancel(Timer::Retransmit(sa.spi_r));
-        self.timers.cancel(Timer::Liveness(sa.spi_r));
-        self.timers.cancel(Timer::Lifetime(sa.spi_r));
+        self.timers.cancel(Timer::Answer(sa.own_spi));
+        self.timers.cancel(Timer::Retransmit(sa.own_spi));
+        self.timers.cancel(Timer::Liveness(sa.own_spi));
+        self.timers.cancel(Timer::Lifetime(sa.own_spi));
     }
 
     /// Tells a peer of another major version which one we speak.

@@ -22,7 +22,7 @@ const PAD_LENGTH: usize = 1;
 /// How long the pieces of one message may take.
 const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
 
-/// The protection of one IKE SA, seen from the responder.
+/// The protection of one IKE SA, seen from our side.
 #[derive(Debug)]
 pub(super) struct Channel {
     open: CipherKey,

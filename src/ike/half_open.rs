@@ -105,7 +105,7 @@ impl Admission {
 }
 
 /// Who counts as one source: an IPv4 address, or an IPv6 /64.
-fn source(remote: IpAddr) -> IpAddr {
+pub(super) fn source(remote: IpAddr) -> IpAddr {
     match remote {
         IpAddr::V4(_) => remote,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),

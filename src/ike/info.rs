@@ -107,7 +107,7 @@ impl Responder {
         let Some(own) = sa.outstanding.as_mut() else { return };
         match own.next_wait() {
             Some(wait) => {
-                self.timers.set(Timer::Retransmit(sa.spi_r), now.mono + wait);
+                self.timers.set(Timer::Retransmit(sa.own_spi), now.mono + wait);
                 self.send_all(path, &own.datagrams);
             }
             None => self.abandon(sa, GoneReason::DeadPeer),
@@ -135,7 +135,7 @@ impl Responder {
         };
         self.hear(now, sa);
         let Some(own) = sa.outstanding.take() else { return };
-        self.timers.cancel(Timer::Retransmit(sa.spi_r));
+        self.timers.cancel(Timer::Retransmit(sa.own_spi));
         let payloads = parse_chain(first, &payloads).unwrap_or_default();
         match own.request {
             OwnRequest::Liveness => {}
@@ -163,9 +163,9 @@ impl Responder {
                 sa.pending = None;
                 sa.state = State::Deleting;
                 sa.queued.clear();
-                self.timers.cancel(Timer::Expire(sa.spi_r));
-                self.timers.cancel(Timer::Liveness(sa.spi_r));
-                self.timers.cancel(Timer::Lifetime(sa.spi_r));
+                self.timers.cancel(Timer::Expire(sa.own_spi));
+                self.timers.cancel(Timer::Liveness(sa.own_spi));
+                self.timers.cancel(Timer::Lifetime(sa.own_spi));
                 self.request(now, sa, OwnRequest::DeleteIke);
             }
             State::HalfOpen(_) => self.abandon(sa, why),
@@ -194,19 +194,18 @@ impl Responder {
         }
     }
 
-    /// New authorities are new judges: clients that they would not let in now are ended.
+    /// New rules about whom we let in: clients that they would not let in now are ended.
     pub(super) fn handle_identity(&mut self, now: Now, identity: Identity) {
         self.config.identity = identity;
-        let anchors = &self.config.identity.access.anchors;
+        let access = &self.config.identity.access;
         let verdict = |sa: &IkeSa| {
-            let (own, intermediates) = sa.client.as_ref()?.chain.split_first()?;
-            let why = anchors.verify_client(own, intermediates, now.wall).err()?;
-            Some((sa.spi_r, GoneReason::Untrusted(why)))
+            let client = sa.client.as_ref()?;
+            Some((sa.own_spi, access.review(&client.identity, &client.proof, now.wall).err()?))
         };
         let mut ended: Vec<_> = self.sas.values().filter_map(|sa| verdict(sa)).collect();
-        ended.sort_unstable_by_key(|(spi_r, _)| *spi_r);
-        for (spi_r, why) in ended {
-            self.with_sa(spi_r, |this, sa| this.close(now, sa, why));
+        ended.sort_unstable_by_key(|(own_spi, _)| *own_spi);
+        for (own_spi, why) in ended {
+            self.with_sa(own_spi, |this, sa| this.close(now, sa, why));
         }
     }
 
@@ -214,8 +213,8 @@ impl Responder {
         self.shutting_down = true;
         let mut all: Vec<u64> = self.sas.keys().copied().collect();
         all.sort_unstable();
-        for spi_r in all {
-            self.with_sa(spi_r, |this, sa| match sa.state {
+        for own_spi in all {
+            self.with_sa(own_spi, |this, sa| match sa.state {
                 State::Rekeyed => sa.state = State::Dead,
                 _ => this.close(now, sa, GoneReason::Shutdown),
             });
@@ -225,13 +224,14 @@ impl Responder {
 
     pub(super) fn handle_timer(&mut self, now: Now, timer: Timer) {
         match timer {
-            Timer::Expire(spi_r) => self.with_sa(spi_r, |this, sa| this.expire(now, sa)),
-            Timer::Retransmit(spi_r) => self.with_sa(spi_r, |this, sa| {
+            Timer::Expire(own_spi) => self.with_sa(own_spi, |this, sa| this.expire(now, sa)),
+            Timer::Retransmit(own_spi) => self.with_sa(own_spi, |this, sa| {
                 this.stats.retransmitted += 1;
                 this.send_request(now, sa);
             }),
-            Timer::Liveness(spi_r) => self.with_sa(spi_r, |this, sa| this.check_liveness(now, sa)),
-            Timer::Lifetime(spi_r) => self.with_sa(spi_r, |this, sa| {
+            Timer::Answer(own_spi) => self.with_sa(own_spi, |this, sa| this.answer_now(now, sa)),
+            Timer::Liveness(own_spi) => self.with_sa(own_spi, |this, sa| this.check_liveness(now, sa)),
+            Timer::Lifetime(own_spi) => self.with_sa(own_spi, |this, sa| {
                 let ended = sa.client.as_ref().is_some_and(|client| client.valid_until <= now.mono);
                 let why = if ended { GoneReason::CertificateExpired } else { GoneReason::Expired };
                 this.close(now, sa, why);
@@ -242,11 +242,11 @@ impl Responder {
             Timer::ChildLifetime(spi_in) => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
-            Timer::Refresh(spi_r) => self.with_sa(spi_r, |this, sa| this.refresh(now, sa)),
+            Timer::Refresh(own_spi) => self.with_sa(own_spi, |this, sa| this.refresh(now, sa)),
             Timer::Shutdown => {
                 let all: Vec<u64> = self.sas.keys().copied().collect();
-                for spi_r in all {
-                    self.with_sa(spi_r, |this, sa| this.abandon(sa, GoneReason::Shutdown));
+                for own_spi in all {
+                    self.with_sa(own_spi, |this, sa| this.abandon(sa, GoneReason::Shutdown));
                 }
             }
         }
@@ -268,9 +268,9 @@ impl Responder {
         let after = self.config.policy.liveness_after.max(Duration::from_secs(1));
         let due = sa.heard + after;
         if now.mono < due {
-            self.timers.set(Timer::Liveness(sa.spi_r), due);
+            self.timers.set(Timer::Liveness(sa.own_spi), due);
         } else {
-            self.timers.set(Timer::Liveness(sa.spi_r), now.mono + after);
+            self.timers.set(Timer::Liveness(sa.own_spi), now.mono + after);
             self.request(now, sa, OwnRequest::Liveness);
         }
     }

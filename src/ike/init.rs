@@ -9,7 +9,7 @@ use super::fragment::Channel;
 use super::half_open::Verdict;
 use super::keymat::{IkeKeys, Nonces};
 use super::proposal::{Chosen, IkeSuite, choose_ike, groups};
-use super::sa::{Admitted, IkeSa, Init, State};
+use super::sa::{Admitted, IkeSa, Init, InitiatedBy, State};
 use super::system::Hints;
 use super::{Responder, Timer};
 use crate::base::{Now, Path};
@@ -141,9 +141,11 @@ impl Responder {
             hashes: hello.hashes,
             hints: hello.hints,
             admitted: Admitted { request_hash, remote: path.remote.ip() },
+            eap: None,
         };
         let mut sa = IkeSa::new(
-            (spi_i, spi_r),
+            (spi_r, spi_i),
+            InitiatedBy::Peer,
             suite,
             keys.sk_d,
             Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?,
@@ -163,7 +165,7 @@ impl Responder {
 
     /// Both hashes of RFC 7296 section 2.23. Ours of the source is random: whatever lies between, the peer finds a
     /// NAT and sends ESP in UDP, which is all that we can receive.
-    fn push_nat_detection(&mut self, chain: &mut Chain, (spi_i, spi_r): (u64, u64), path: Path) {
+    pub(super) fn push_nat_detection(&mut self, chain: &mut Chain, (spi_i, spi_r): (u64, u64), path: Path) {
         let mut random = [0; 20];
         self.rng.fill(&mut random);
         chain.push(Kind::Notify, &Notify::new(notify_type::NAT_DETECTION_SOURCE_IP, &random).emit());

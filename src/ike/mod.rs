@@ -1,16 +1,20 @@
 //! The IKEv2 responder (RFC 7296), without I/O: datagrams, notices and the time go in, effects and the next timeout
 //! come out.
 //!
-//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH. `child`: Child SAs
+//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH, with `access` (whom we let in), `eap`
+//!   and `attempts` (how often passwords are tried). `child`: Child SAs
 //!   and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
 //!   INFORMATIONAL, our requests, timers.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
 //!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `system`, `timer`: what they say.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+mod access;
 mod api;
+mod attempts;
 mod auth;
 mod child;
+mod eap;
 mod error;
 mod exchange;
 mod fragment;
@@ -32,7 +36,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Access, Config, Credential, Identity, Input, Output, Policy, Stats};
+pub use access::{Access, Pattern, Secrets};
+pub use api::{Config, Credential, Identity, Input, Output, Policy, Stats};
+pub use eap::EapError;
 pub use error::{AuthError, Event, GoneReason, Refusal};
 pub use plan::{ClientPlan, Nat64Plan};
 pub use system::System;
@@ -42,9 +48,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attempts::Attempts;
 use half_open::Admission;
 use lease::Leases;
-use sa::{IkeSa, OwnRequest, State};
+use sa::{IkeSa, InitiatedBy, OwnRequest, State};
 use timer::Timers;
 
 use crate::base::{DeviceId, Now, Path, Random, TrafficSelector};
@@ -68,6 +75,7 @@ pub struct Responder {
     outputs: VecDeque<Output>,
     timers: Timers<Timer>,
     admission: Admission,
+    attempts: Attempts,
     leases: Leases,
     /// By our SPI.
     sas: HashMap<u64, Box<IkeSa>>,
@@ -88,6 +96,8 @@ pub struct Responder {
 enum Timer {
     /// The present state of this IKE SA has lasted long enough.
     Expire(u64),
+    /// It is time for an answer of EAP.
+    Answer(u64),
     /// Our request needs sending again.
     Retransmit(u64),
     /// Look whether the peer was heard.
@@ -143,6 +153,7 @@ impl Responder {
             outputs: VecDeque::new(),
             timers: Timers::new(),
             admission,
+            attempts: Attempts::new(),
             leases,
             sas: HashMap::new(),
             half_opens: HashMap::new(),
@@ -229,39 +240,51 @@ impl Responder {
             self.handle_init(now, path, header, bytes);
         } else if header.exchange == Exchange::IkeSaInit {
             self.stats.out_of_place += 1;
-        } else if self.sas.get(&header.spi_r).is_some_and(|sa| sa.spi_i == header.spi_i && header.initiator) {
-            self.with_sa(header.spi_r, |this, sa| this.handle_protected(now, sa, path, header, bytes));
         } else {
-            self.stats.unknown_spi += 1;
+            let (own_spi, peer_spi) =
+                if header.initiator { (header.spi_r, header.spi_i) } else { (header.spi_i, header.spi_r) };
+            let by = if header.initiator { InitiatedBy::Peer } else { InitiatedBy::Us };
+            if self.sas.get(&own_spi).is_some_and(|sa| sa.peer_spi == peer_spi && sa.initiated_by == by) {
+                self.with_sa(own_spi, |this, sa| this.handle_protected(now, sa, path, header, bytes));
+            } else {
+                self.stats.unknown_spi += 1;
+            }
         }
     }
 
     /// Lets `action` work on an IKE SA, and forgets the SA if it is dead afterwards.
-    fn with_sa(&mut self, spi_r: u64, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        let Some(mut sa) = self.sas.remove(&spi_r) else { return };
+    fn with_sa(&mut self, own_spi: u64, action: impl FnOnce(&mut Self, &mut IkeSa)) {
+        let Some(mut sa) = self.sas.remove(&own_spi) else { return };
         action(self, &mut sa);
         if matches!(sa.state, State::Dead) {
             self.forget(&sa);
         } else {
-            self.sas.insert(spi_r, sa);
+            self.sas.insert(own_spi, sa);
         }
     }
 
     fn with_child(&mut self, spi_in: u32, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        if let Some(&spi_r) = self.children.get(&spi_in) {
-            self.with_sa(spi_r, action);
+        if let Some(&own_spi) = self.children.get(&spi_in) {
+            self.with_sa(own_spi, action);
         }
     }
 
     fn with_device(&mut self, device: DeviceId, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        if let Some(&spi_r) = self.devices.get(&device) {
-            self.with_sa(spi_r, action);
+        if let Some(&own_spi) = self.devices.get(&device) {
+            self.with_sa(own_spi, action);
         }
     }
 
     fn forget(&mut self, sa: &IkeSa) {
-        for timer in [Timer::Expire, Timer::Retransmit, Timer::Liveness, Timer::Lifetime, Timer::Refresh] {
-            self.timers.cancel(timer(sa.spi_r));
+        for timer in [
+            Timer::Expire,
+            Timer::Answer,
+            Timer::Retransmit,
+            Timer::Liveness,
+            Timer::Lifetime,
+            Timer::Refresh,
+        ] {
+            self.timers.cancel(timer(sa.own_spi));
         }
     }
 

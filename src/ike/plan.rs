@@ -120,7 +120,7 @@ impl Responder {
         if changed {
             let mut all: Vec<u64> = self.sas.keys().copied().collect();
             all.sort_unstable();
-            all.into_iter().for_each(|spi_r| self.with_sa(spi_r, |this, sa| this.refresh(now, sa)));
+            all.into_iter().for_each(|own_spi| self.with_sa(own_spi, |this, sa| this.refresh(now, sa)));
         }
     }
 
@@ -149,7 +149,7 @@ impl Responder {
             return;
         }
         // One that the peer has not heard of yet cannot be rekeyed; its turn comes when it has.
-        let unheard = sa.pending.as_ref().map(|pending| pending.spi_in);
+        let unheard = sa.pending.as_ref().and_then(|pending| pending.spi_in);
         let in_charge =
             |child: &&Child| child.replaced_by.is_none() && !child.deleting && Some(child.spi_in) != unheard;
         let children = sa.children.iter().filter(in_charge).filter(|child| self.is_stale(child));
@@ -162,7 +162,7 @@ impl Responder {
     /// The client did not take our rekey for a changed plan: later, if it is only busy, else never again.
     pub(super) fn refresh_refused(&mut self, now: Now, sa: &mut IkeSa, busy: bool) {
         if busy {
-            self.timers.set(Timer::Refresh(sa.spi_r), now.mono + ASK_AGAIN);
+            self.timers.set(Timer::Refresh(sa.own_spi), now.mono + ASK_AGAIN);
         } else if let Some(client) = sa.client.as_mut() {
             client.takes_rekey = false;
             self.outputs.push_back(Output::Note(Event::PlanRefused { identity: client.identity.clone() }));

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::child::{Agreed, InitiatedBy};
+use super::child::Agreed;
 use super::error::{Event, Refusal};
 use super::exchange::{notifies, required};
 use super::fragment::Channel;
 use super::init::check_group;
 use super::keymat::{IkeKeys, Nonces};
 use super::proposal::{choose_esp, choose_ike, groups, own_esp_offer};
-use super::sa::{IkeSa, OwnRekey, OwnRequest, State};
+use super::sa::{IkeSa, InitiatedBy, OwnRekey, OwnRequest, State};
 use super::selector::{keep_common_families, narrow};
 use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
@@ -59,7 +59,8 @@ impl Responder {
         chain.push(Kind::Ke, &public);
         self.answer(sa, Exchange::CreateChildSa, message_id, &chain);
         if matches!(sa.state, State::Established) {
-            let new = IkeSa::new((spi_i, spi_r), suite, keys.sk_d, channel, sa.path, now.mono);
+            let new =
+                IkeSa::new((spi_r, spi_i), InitiatedBy::Peer, suite, keys.sk_d, channel, sa.path, now.mono);
             self.hand_over(now, sa, new);
         }
         Ok(())
@@ -71,26 +72,26 @@ impl Responder {
         new.client = old.client.take();
         new.queued = std::mem::take(&mut old.queued);
         for child in &new.children {
-            self.children.insert(child.spi_in, new.spi_r);
+            self.children.insert(child.spi_in, new.own_spi);
         }
         if let Some(client) = &new.client {
-            self.devices.insert(client.device, new.spi_r);
+            self.devices.insert(client.device, new.own_spi);
             self.outputs.push_back(Output::IkeRekeyed { device: client.device });
         }
         old.state = State::Rekeyed;
         self.stats.ike_rekeys += 1;
         let policy = &self.config.policy;
-        self.timers.cancel(Timer::Liveness(old.spi_r));
-        self.timers.cancel(Timer::Lifetime(old.spi_r));
-        self.timers.cancel(Timer::Refresh(old.spi_r));
-        self.timers.set(Timer::Expire(old.spi_r), now.mono + policy.linger);
-        self.timers.set(Timer::Liveness(new.spi_r), now.mono + policy.liveness_after);
+        self.timers.cancel(Timer::Liveness(old.own_spi));
+        self.timers.cancel(Timer::Lifetime(old.own_spi));
+        self.timers.cancel(Timer::Refresh(old.own_spi));
+        self.timers.set(Timer::Expire(old.own_spi), now.mono + policy.linger);
+        self.timers.set(Timer::Liveness(new.own_spi), now.mono + policy.liveness_after);
         let end = new.client.as_ref().map_or(Duration::MAX, |client| client.valid_until);
-        self.timers.set(Timer::Lifetime(new.spi_r), end.min(now.mono + policy.ike_lifetime));
+        self.timers.set(Timer::Lifetime(new.own_spi), end.min(now.mono + policy.ike_lifetime));
         self.watch_childless(now, &new);
         self.start_request(now, &mut new);
         self.refresh(now, &mut new);
-        self.sas.insert(new.spi_r, Box::new(new));
+        self.sas.insert(new.own_spi, Box::new(new));
     }
 
     /// Our own request to replace a Child SA: with the cipher in use, without a new key exchange (which some

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::Proof;
+use super::auth::Conversation;
 use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
 use super::system::{Hints, System};
 use crate::base::{DeviceId, Path, TrafficSelector};
-use crate::crypto::pki::Certificate;
 use crate::crypto::{Cipher, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
 
@@ -22,11 +23,19 @@ const RETRANSMIT_AFTER: [Duration; 5] = [
     Duration::from_secs(8),
 ];
 
-/// An IKE SA of which we are the original responder (the peer also initiates every IKE rekey).
+/// Who began an exchange, and with it an SA: that decides which keys are for which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InitiatedBy {
+    Peer,
+    Us,
+}
+
+/// An IKE SA. The first one of a connection is the peer's; whoever rekeys it is the initiator of the next one.
 #[derive(Debug)]
 pub(super) struct IkeSa {
-    pub(super) spi_i: u64,
-    pub(super) spi_r: u64,
+    pub(super) own_spi: u64,
+    pub(super) peer_spi: u64,
+    pub(super) initiated_by: InitiatedBy,
     pub(super) suite: IkeSuite,
     pub(super) sk_d: Secret,
     pub(super) channel: Channel,
@@ -38,7 +47,7 @@ pub(super) struct IkeSa {
     pub(super) expected_id: u32,
     /// Our answer to the request before that.
     pub(super) answer: Vec<Vec<u8>>,
-    /// An answer that waits for the data path.
+    /// An answer that waits.
     pub(super) pending: Option<Pending>,
     pub(super) reassembly: Option<Reassembly>,
     /// Message ID of our next request.
@@ -59,8 +68,8 @@ pub(super) struct Client {
     pub(super) identity: String,
     /// Its system, as far as it shows.
     pub(super) system: Option<System>,
-    /// Its certificate, then the intermediates that it sent: whether they still do is asked when authorities change.
-    pub(super) chain: Arc<[Certificate]>,
+    /// How it has proven that.
+    pub(super) proof: Proof,
     /// Its pool address, whether or not it uses IPv4.
     pub(super) address: Ipv4Addr,
     /// Its inner IPv6 address, if it asked for one and there are any.
@@ -108,6 +117,8 @@ pub(super) struct Init {
     /// What it shows of the peer's system.
     pub(super) hints: Hints,
     pub(super) admitted: Admitted,
+    /// The peer authenticates itself by EAP, and is not done.
+    pub(super) eap: Option<Box<Conversation>>,
 }
 
 /// The place of a half-open IKE SA.
@@ -135,10 +146,11 @@ pub(super) struct Child {
     pub(super) deleting: bool,
 }
 
-/// An answer that waits until the data path has the SA.
+/// An answer that waits.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub(super) spi_in: u32,
+    /// Our SPI of the SA that the data path must have before; else it waits for its time.
+    pub(super) spi_in: Option<u32>,
     pub(super) message_id: u32,
     pub(super) exchange: Exchange,
     pub(super) chain: Chain,
@@ -218,7 +230,8 @@ impl Outstanding {
 impl IkeSa {
     /// A new IKE SA, established, with both windows at their start.
     pub(super) fn new(
-        (spi_i, spi_r): (u64, u64),
+        (own_spi, peer_spi): (u64, u64),
+        initiated_by: InitiatedBy,
         suite: IkeSuite,
         sk_d: Secret,
         channel: Channel,
@@ -226,8 +239,9 @@ impl IkeSa {
         now: Duration,
     ) -> Self {
         Self {
-            spi_i,
-            spi_r,
+            own_spi,
+            peer_spi,
+            initiated_by,
             suite,
             sk_d,
             channel,
@@ -247,15 +261,24 @@ impl IkeSa {
         }
     }
 
+    /// Both SPIs as on the wire: the original initiator's first.
+    pub(super) fn spis(&self) -> (u64, u64) {
+        match self.initiated_by {
+            InitiatedBy::Peer => (self.peer_spi, self.own_spi),
+            InitiatedBy::Us => (self.own_spi, self.peer_spi),
+        }
+    }
+
     /// Header of a message of ours; lengths are filled in by the sealing.
     pub(super) fn header(&self, exchange: Exchange, message_id: u32, response: bool) -> Header {
+        let (spi_i, spi_r) = self.spis();
         Header {
-            spi_i: self.spi_i,
-            spi_r: self.spi_r,
+            spi_i,
+            spi_r,
             next_payload: 0,
             major: 2,
             exchange,
-            initiator: false,
+            initiator: self.initiated_by == InitiatedBy::Us,
             response,
             message_id,
             length: 0,

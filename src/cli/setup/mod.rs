@@ -8,6 +8,7 @@ mod renew;
 mod revoke;
 mod serve;
 mod server;
+mod user;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use super::settings::SOON;
 use self::device::DeviceArgs;
 use self::dialogue::Dialogue;
 use self::record::Record;
+use self::user::{Kind, UserArgs};
 
 const CONFIGURATION: &str = "pterodapter.toml";
 const CA_CERT: &str = "ca.pem";
@@ -32,6 +34,8 @@ const CA_KEY: &str = "ca.key";
 const SERVER_CERT: &str = "server.pem";
 const SERVER_KEY: &str = "server.key";
 const CRL: &str = "crl.pem";
+const USERS: &str = "eap-users";
+const PSKS: &str = "psks";
 /// The certificates of devices, as a record.
 const DEVICES: &str = "devices";
 /// Those that were taken back.
@@ -93,6 +97,10 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Give a user a new password, for devices that come without a certificate (EAP-MSCHAPv2)
+    User(UserArgs),
+    /// Give an identity a new pre-shared key, for devices that come without a certificate
+    Psk(UserArgs),
     /// Renew our own certificate, with the same key, if it ends within 30 days
     Renew,
 }
@@ -112,13 +120,16 @@ pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
         || args.server_key.is_some();
     if stray {
         return Err(Failure::Usage(
-            "only --dir and --force go with 'setup device', 'list', 'revoke' and 'renew'".to_owned(),
+            "only --dir and --force go with 'setup device', 'list', 'revoke', 'user', 'psk' and 'renew'"
+                .to_owned(),
         ));
     }
     say(&match action {
         Action::Device(device) => device::run(device, &args.dir, args.force, wall)?,
         Action::List => list(&args.dir, wall)?,
         Action::Revoke { name } => revoke::run(name, &args.dir, wall)?,
+        Action::User(user) => user::run(Kind::Password, user, &args.dir, args.force)?,
+        Action::Psk(user) => user::run(Kind::PreSharedKey, user, &args.dir, args.force)?,
         Action::Renew => renew::run(&args.dir, args.force, wall)?,
     })
 }

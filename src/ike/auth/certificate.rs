@@ -7,6 +7,7 @@ use crate::crypto::Prf;
 use crate::crypto::pki::Certificate;
 use crate::crypto::sign::SignatureScheme;
 use crate::ike::Responder;
+use crate::ike::access::Proof;
 use crate::ike::error::AuthError;
 use crate::ike::sa::Init;
 use crate::wire::Malformed;
@@ -38,7 +39,8 @@ impl Responder {
         let scheme = verify(auth, certificate, &octets)?;
         let identity = display_id(&claim.id, Some(certificate));
         let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
-        Ok((Peer { identity, chain: chain.into(), valid_until, hints: init.hints }, scheme))
+        let proof = Proof::Certificate(chain.into());
+        Ok((Peer { identity, proof, valid_until, hints: init.hints }, scheme))
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod clients;
 mod connect;
+mod eap;
 mod hostile;
 mod life;
 mod plan;
+mod psk;
 mod rekey;

@@ -84,3 +84,25 @@ fn android_asks_for_the_server_by_address() {
     who.id_r = Some((IdType::Ipv4, vec![192, 0, 2, 1]));
     Session::open(&mut world, android(false), who, CHOICE).say_goodbye(&mut world);
 }
+
+/// Its three types of profile, at a server with both kinds of certificates: what it gets is RSA.
+#[test]
+fn android_with_a_password_and_with_a_pre_shared_key() {
+    let both = [KeyKind::P256, KeyKind::Rsa];
+    let mut world = world_with(&both, false);
+    let method = auth_method::DIGITAL_SIGNATURE;
+    let who = Who::modern(&world, "alice@example.com").with_password("alice", method);
+    let mut session = Session::open(&mut world, android(false), who, CHOICE);
+    assert_eq!(session.server_algorithm.len(), 15, "PKCS #1 v1.5");
+    session.say_goodbye(&mut world);
+
+    let mut world = world_with(&both, false);
+    let who = with_rsa(&world, "alice@example.com");
+    let mut session = Session::open(&mut world, android(false), who, CHOICE);
+    assert_eq!(session.server_algorithm.len(), 15);
+    session.say_goodbye(&mut world);
+
+    let mut world = world_with(&both, false);
+    let who = Who::modern(&world, "alice@example.com").with_psk();
+    Session::open(&mut world, android(true), who, CHOICE).say_goodbye(&mut world);
+}

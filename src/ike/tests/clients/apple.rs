@@ -194,7 +194,7 @@ fn profiles_with_one_suite() {
         let mut world = world(KeyKind::P256, false);
         let mut who = Who::classic(&world, identity);
         if rsa {
-            who = who.with_rsa(&world, identity, Signing::Rsa);
+            who = who.with_rsa(&world, identity, Signing::Rsa(SignatureScheme::RsaPkcs1Sha1));
         }
         if let Ok(address) = identity.parse::<Ipv4Addr>() {
             // No LocalIdentifier: the client's own address.
@@ -210,5 +210,33 @@ fn profiles_with_one_suite() {
         session.rekey_child(&mut world, &CHILD_REKEY, &pfs, Some(group), 1);
         session.rekey_ike(&mut world, &script.ike, 1);
         session.say_goodbye(&mut world);
+    }
+}
+
+/// By hand: iOS takes RSA certificates of servers only, macOS both kinds; with two we give it RSA.
+#[test]
+fn by_hand_with_a_user_name_or_a_shared_secret() {
+    use KeyKind::{P256, Rsa};
+    let cbc =
+        |number, group| Choice { ike: (number, CBC_SHA256, Prf::HmacSha256, group), esp: (1, CBC_SHA256) };
+    let gcm =
+        Choice { ike: (1, Cipher::Aes256Gcm, Prf::HmacSha256, Group::P256), esp: (1, Cipher::Aes256Gcm) };
+    for (script, choice) in
+        [(ios16(), cbc(2, Group::P256)), (macos13(), cbc(1, Group::Modp2048)), (macos14(), gcm)]
+    {
+        for (servers, method) in [
+            (&[Rsa][..], auth_method::RSA),
+            (&[P256], auth_method::ECDSA_256),
+            (&[P256, Rsa], auth_method::RSA),
+        ] {
+            let mut world = world_with(servers, false);
+            let who = Who::classic(&world, "phone.example.com").with_password("alice", method);
+            let mut session = Session::open(&mut world, script.clone(), who, choice);
+            session.rekey_child(&mut world, &CHILD_REKEY_WITHOUT_KE, &script.esp, None, 1);
+            session.say_goodbye(&mut world);
+        }
+        let mut world = world(Rsa, false);
+        let who = Who::classic(&world, "phone.example.com").with_psk();
+        Session::open(&mut world, script.clone(), who, choice).say_goodbye(&mut world);
     }
 }

@@ -1,6 +1,7 @@
 //! What a client does once it is connected: rekeys, questions, its goodbye.
 
-use super::session::{Content, order};
+use super::message::Content;
+use super::session::order;
 use super::*;
 use crate::crypto::Group;
 use crate::crypto::dh::KeyPair;

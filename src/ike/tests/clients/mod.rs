@@ -4,7 +4,9 @@
 
 mod android;
 mod apple;
+mod eap;
 mod habits;
+mod message;
 mod others;
 mod session;
 mod strongswan;
@@ -19,6 +21,8 @@ use words::{Choice, esp, ike};
 use super::super::testing::*;
 use super::super::{ClientPlan, Input, Nat64Plan, Policy, System};
 use crate::base::TrafficSelector;
+use crate::crypto::Secret;
+use crate::crypto::mschapv2::nt_hash;
 use crate::crypto::pki::Certificate;
 use crate::crypto::sign::{KeyKind, SignatureScheme};
 use crate::ike::selector::any_between;
@@ -79,8 +83,23 @@ struct Script {
     system: Option<System>,
 }
 
+/// How a client proves who it is.
+#[derive(Clone)]
+enum Proof {
+    Certificate,
+    /// [`PASSWORD`] by EAP-MSCHAPv2, for this user name.
+    Password(&'static str),
+    /// [`PSK`].
+    Psk,
+}
+
+/// The password of the user `alice`, and the key of `phone.example.com` and `alice@example.com`.
+const PASSWORD: &str = "correct horse";
+const PSK: &[u8] = b"0123456789abcdef0123456789abcdef";
+
 /// Who the user of a client is.
 struct Who {
+    proof: Proof,
     cert: Issued,
     signing: Signing,
     id_i: (IdType, Vec<u8>),
@@ -93,6 +112,7 @@ impl Who {
     /// With a certificate on P-256, by its name; announces the hashes of RFC 7427.
     fn modern(world: &World, name: &str) -> Self {
         Self {
+            proof: Proof::Certificate,
             cert: world.client_cert(name),
             signing: Signing::Rfc7427(SignatureScheme::EcdsaP256Sha256),
             id_i: id(name),
@@ -119,6 +139,16 @@ impl Who {
         let cert = world.authority.issue_with_key(Role::Client, &[name], valid, &rsa_key_pem()).unwrap();
         Self { cert, signing, ..self }
     }
+
+    /// With a password instead of a certificate.
+    fn with_password(self, user: &'static str, method: u8) -> Self {
+        Self { proof: Proof::Password(user), method, ..self }
+    }
+
+    /// With a pre-shared key instead of certificates on both sides.
+    fn with_psk(self) -> Self {
+        Self { proof: Proof::Psk, method: auth_method::SHARED_KEY, ..self }
+    }
 }
 
 /// FQDN or RFC822 by the text.
@@ -133,7 +163,12 @@ fn both_families() -> Vec<TrafficSelector> {
 
 /// The company 10.0.0.0/8 behind IPv4 and NAT64, one DNS server and one domain.
 fn world(server: KeyKind, weak_groups: bool) -> World {
-    let mut world = World::with(server, Policy { weak_groups, ..Policy::default() }, 24);
+    world_with(&[server], weak_groups)
+}
+
+/// The same with a server certificate of each kind.
+fn world_with(servers: &[KeyKind], weak_groups: bool) -> World {
+    let mut world = World::with(KeyKind::P256, Policy { weak_groups, ..Policy::default() }, 24);
     let company = any_between(Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(10, 255, 255, 255));
     world.handle(Input::Plan(ClientPlan {
         ts: vec![company],
@@ -141,5 +176,18 @@ fn world(server: KeyKind, weak_groups: bool) -> World {
         domains: vec!["corp.example".to_owned()],
         ..ClientPlan::full_tunnel(Ipv4Addr::new(198, 19, 255, 1))
     }));
+    let (names, valid) = (["vpn.example", "192.0.2.1"], Validity::days(WALL, 365));
+    let issue = |kind: &KeyKind| match kind {
+        KeyKind::Rsa => world.authority.issue_with_key(Role::Server, &names, valid, &rsa_key_pem()),
+        kind => world.authority.issue(Role::Server, &names, valid, *kind),
+    };
+    let issued: Vec<_> = servers.iter().map(|kind| issue(kind).unwrap()).collect();
+    let mut identity = identity("vpn.example", &issued[0], &[&world.authority]);
+    identity.credentials.extend(issued[1..].iter().map(credential));
+    assert!(identity.access.users.add("alice", nt_hash(PASSWORD)));
+    for name in ["phone.example.com", "alice@example.com"] {
+        assert!(identity.access.psks.add(name, Secret::from(PSK)));
+    }
+    world.handle(Input::Identity(Box::new(identity)));
     world
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::message::{Content, SERVER, without};
 use super::*;
 use crate::base::Path;
 use crate::crypto::Group;
@@ -10,14 +11,11 @@ use crate::crypto::hash::sha1;
 use crate::crypto::prf::prf;
 use crate::wire::ike::*;
 
-/// The client's address behind its NAT, and ours.
-const PRIVATE: [u8; 4] = [192, 168, 1, 10];
-const SERVER: [u8; 4] = [192, 0, 2, 1];
-
 /// A client that is connected.
 pub(super) struct Session {
     pub(super) client: Initiator,
     pub(super) script: Script,
+    pub(super) proof: Proof,
     method: u8,
     pub(super) choice: Choice,
     /// Lengths of its requests IKE_SA_INIT.
@@ -26,17 +24,6 @@ pub(super) struct Session {
     pub(super) auth_datagrams: usize,
     /// The AlgorithmIdentifier of our AUTH, where it is of method 14.
     pub(super) server_algorithm: Vec<u8>,
-}
-
-/// What changes from message to message.
-#[derive(Default)]
-pub(super) struct Content<'a> {
-    pub(super) proposals: &'a [Proposal],
-    pub(super) spi: &'a [u8],
-    pub(super) nonce: &'a [u8],
-    pub(super) ke: Option<(u16, &'a [u8])>,
-    /// The client's SPI of the Child SA that is replaced.
-    pub(super) replaced: u32,
 }
 
 impl Session {
@@ -75,70 +62,13 @@ impl Session {
         Self {
             client,
             script,
+            proof: who.proof,
             method: who.method,
             choice,
             init_lens: vec![],
             auth_datagrams: 0,
             server_algorithm: vec![],
         }
-    }
-
-    pub(super) fn payloads(&self, parts: &[Part], content: &Content<'_>) -> Vec<(Kind, Vec<u8>)> {
-        let client = &self.client;
-        let nat = |address: [u8; 4], port: u16| {
-            let port = port.to_be_bytes();
-            sha1(&[&client.spi_i.to_be_bytes(), &0_u64.to_be_bytes(), &address, &port])
-        };
-        let notify = |kind, data: &[u8]| (Kind::Notify, Notify::new(kind, data).emit());
-        let payload = |part: &Part| match *part {
-            Part::Sa => {
-                let with_spi = |p: &Proposal| Proposal { spi: content.spi.to_vec(), ..p.clone() };
-                let proposals: Vec<_> = content.proposals.iter().map(with_spi).collect();
-                (Kind::Sa, emit_proposals(&proposals))
-            }
-            Part::Ke => {
-                let (group, data) = content.ke.unwrap();
-                (Kind::Ke, Ke { group, data }.emit())
-            }
-            Part::Nonce => (Kind::Nonce, content.nonce.to_vec()),
-            Part::NatSource => {
-                notify(notify_type::NAT_DETECTION_SOURCE_IP, &nat(PRIVATE, client.path.local_port))
-            }
-            Part::NatDestination => {
-                notify(notify_type::NAT_DETECTION_DESTINATION_IP, &nat(SERVER, client.path.local_port))
-            }
-            Part::Notify(kind) => notify(kind, &[]),
-            Part::Hashes(hashes) => {
-                let data: Vec<u8> = hashes.iter().flat_map(|hash| hash.to_be_bytes()).collect();
-                notify(notify_type::SIGNATURE_HASH_ALGORITHMS, &data)
-            }
-            Part::Vendor(hex) => (Kind::Vendor, octets(hex)),
-            Part::IdI => (Kind::IdI, client.id_body()),
-            Part::Cert => (Kind::Cert, Cert { encoding: Cert::X509, data: &client.cert.cert_der }.emit()),
-            Part::CertReq(count) => {
-                let ours = Certificate::parse(&client.ca).unwrap().spki_sha1();
-                let others = (1..count).map(|_| random::<20>());
-                (Kind::CertReq, emit_cert_request(&others.chain([ours]).collect::<Vec<_>>()))
-            }
-            Part::IdR => {
-                let (kind, data) = client.id_r.as_ref().unwrap();
-                (Kind::IdR, Id { kind: *kind, data }.emit())
-            }
-            Part::Auth => (Kind::Auth, client.auth_body()),
-            Part::Cp => {
-                let attributes =
-                    client.asked.iter().map(|kind| Attribute { kind: *kind, value: &[] }).collect();
-                (Kind::Cp, Configuration { cfg_type: CfgType::Request, attributes }.emit())
-            }
-            Part::TsI => (Kind::TsI, emit_selectors(&client.offered)),
-            Part::TsR => (Kind::TsR, emit_selectors(&client.offered)),
-            Part::RekeySa => {
-                let spi = content.replaced.to_be_bytes();
-                let kind = notify_type::REKEY_SA;
-                (Kind::Notify, Notify { protocol: protocol::ESP, spi: &spi, kind, data: &[] }.emit())
-            }
-        };
-        parts.iter().map(payload).collect()
     }
 
     /// IKE_SA_INIT with a KE payload of this group; an error is a notify and its data.
@@ -211,12 +141,51 @@ impl Session {
         client.derive(prf(client.prf, &nonces, &[shared.expose()]).expose());
     }
 
-    /// IKE_AUTH from port 4500, in fragments of the client's size.
+    /// IKE_AUTH, however many exchanges it takes.
     fn authenticate(&mut self, world: &mut World) {
+        let first = self.begin_auth(world);
+        assert_eq!(first.error(), None, "{:?}", world.notes);
+        let mut head = vec![Kind::IdR as u16];
+        let certificates = first.payloads().iter().filter(|payload| payload.kind == Kind::Cert).count();
+        head.extend(vec![Kind::Cert as u16; certificates]);
+        head.push(Kind::Auth as u16);
+        self.check_identity(&first);
+        let last = match self.proof {
+            Proof::Certificate => first,
+            Proof::Psk => {
+                assert_eq!(certificates, 0);
+                first
+            }
+            Proof::Password(user) => {
+                head.push(Kind::Eap as u16);
+                assert_eq!(order(&first.payloads()), head, "and nothing else yet");
+                head = vec![Kind::Auth as u16];
+                self.prove_by_password(world, &first, user)
+            }
+        };
+        self.client.take_connection(&last);
+        self.check_tunnel(&last, head);
+        assert_eq!((world.system, &world.notes[..]), (self.script.system, &[][..]));
+
+        let sa = world.installed.last().unwrap();
+        let (ni, nr) = self.client.init_nonces();
+        let (out, inbound) = self.client.child_keymat(&[], &ni, &nr);
+        assert_eq!((sa.key_in.expose(), sa.key_out.expose()), (&out[..], &inbound[..]));
+        assert_eq!((sa.cipher, sa.path), (self.choice.esp.1, self.client.path));
+        world.take_log();
+    }
+
+    /// The first IKE_AUTH from port 4500, in fragments of the client's size.
+    fn begin_auth(&mut self, world: &mut World) -> Opened {
         self.client.path = at_port(self.client.path, 4500);
         let spi = self.next_spi();
         let content = Content { proposals: &self.script.esp, spi: &spi, ..Content::default() };
-        let chain = chain_of(&self.payloads(&self.script.auth, &content));
+        let parts = match self.proof {
+            Proof::Certificate => self.script.auth.clone(),
+            Proof::Psk => without(&self.script.auth, &[Part::Cert]),
+            Proof::Password(_) => without(&self.script.auth, &[Part::Cert, Part::Auth]),
+        };
+        let chain = chain_of(&self.payloads(&parts, &content));
         let header = self.client.header(Exchange::IkeAuth, 1, false);
         self.client.next_id = 2;
         let whole = self.client.seal(header, &chain);
@@ -229,38 +198,33 @@ impl Session {
         assert!(request.iter().all(|datagram| datagram.len() <= self.script.datagram_len));
         self.auth_datagrams = request.len();
         let answer = world.exchange(self.client.path, &request);
-        assert_eq!(self.client.handle_auth(&answer), Ok(()), "{:?}", world.notes);
-        let opened = self.client.open(&answer);
-        self.check_auth_answer(&opened);
-        assert_eq!((world.system, &world.notes[..]), (self.script.system, &[][..]));
-
-        let sa = world.installed.last().unwrap();
-        let (ni, nr) = self.client.init_nonces();
-        let (out, inbound) = self.client.child_keymat(&[], &ni, &nr);
-        assert_eq!((sa.key_in.expose(), sa.key_out.expose()), (&out[..], &inbound[..]));
-        assert_eq!((sa.cipher, sa.path), (self.choice.esp.1, self.client.path));
-        world.take_log();
+        self.client.open(&answer)
     }
 
-    /// Order, identity, method, proposal, configuration and selectors of our answer.
-    fn check_auth_answer(&mut self, opened: &Opened) {
-        let payloads = opened.payloads();
-        let certificates = payloads.iter().filter(|payload| payload.kind == Kind::Cert).count();
-        let mut expected = vec![Kind::IdR as u16];
-        expected.extend(vec![Kind::Cert as u16; certificates]);
-        expected.extend([Kind::Auth, Kind::Cp, Kind::Sa, Kind::TsI, Kind::TsR].map(|kind| kind as u16));
-        let order = order(&payloads);
-        let (before, notifies) = order.split_at(expected.len());
-        assert_eq!(before, expected, "the order that all of them take");
-        assert!(certificates > 0 && notifies.iter().all(|kind| *kind >= notify_type::INITIAL_CONTACT));
-
+    /// Our IDr, and the method and value of our AUTH.
+    fn check_identity(&mut self, opened: &Opened) {
         let (kind, data) = self.client.id_r.clone().unwrap_or_else(|| id("vpn.example"));
-        assert_eq!(opened.body(Kind::IdR).unwrap(), Id { kind, data: &data }.emit());
-        let auth = Auth::parse(opened.body(Kind::Auth).unwrap()).unwrap();
+        let id_r = opened.body(Kind::IdR).unwrap();
+        assert_eq!(id_r, Id { kind, data: &data }.emit());
+        let body = opened.body(Kind::Auth).unwrap();
+        let auth = Auth::parse(body).unwrap();
         assert_eq!(auth.method, self.method);
+        match self.proof {
+            Proof::Psk => self.client.check_shared_key(body, id_r, PSK),
+            _ => self.client.check_server(opened),
+        }
         if self.method == auth_method::DIGITAL_SIGNATURE {
             self.server_algorithm = auth.split_digital_signature().unwrap().0.to_vec();
         }
+    }
+
+    /// Order, proposal, configuration and selectors of our last answer.
+    fn check_tunnel(&self, opened: &Opened, mut expected: Vec<u16>) {
+        expected.extend([Kind::Cp, Kind::Sa, Kind::TsI, Kind::TsR].map(|kind| kind as u16));
+        let order = order(&opened.payloads());
+        let (before, notifies) = order.split_at(expected.len());
+        assert_eq!(before, expected, "the order that all of them take");
+        assert!(notifies.iter().all(|kind| *kind >= notify_type::INITIAL_CONTACT));
         self.check_child(opened, self.choice.esp.0, None);
 
         let reply = Configuration::parse(opened.body(Kind::Cp).unwrap()).unwrap();
@@ -316,8 +280,4 @@ pub(super) fn order(payloads: &[Payload<'_>]) -> Vec<u16> {
         kind => kind as u16,
     };
     payloads.iter().map(kind).collect()
-}
-
-fn octets(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()
 }

@@ -176,3 +176,20 @@ fn app_of_today_and_one_that_guessed_group_24() {
         session.say_goodbye(&mut world);
     }
 }
+
+/// The app and NetworkManager with a password, NetworkManager with a pre-shared key.
+#[test]
+fn strongswan_with_a_password_and_with_a_pre_shared_key() {
+    let method = auth_method::DIGITAL_SIGNATURE;
+    for script in [linux(31), app(19), network_manager()] {
+        for server in [KeyKind::P256, KeyKind::Rsa] {
+            let mut world = world(server, false);
+            let group = Group::from_transform_id(script.guess).unwrap();
+            let who = Who::modern(&world, "alice@example.com").with_password("alice", method);
+            Session::open(&mut world, script.clone(), who, choice(group)).say_goodbye(&mut world);
+        }
+    }
+    let mut world = world(KeyKind::P256, false);
+    let who = Who::modern(&world, "alice@example.com").with_psk();
+    Session::open(&mut world, network_manager(), who, choice(Group::P256)).say_goodbye(&mut world);
+}

@@ -235,27 +235,58 @@ fn with_one_line_of_powershell() {
     }
 }
 
-/// A certificate with an RSA key signs by method 1; ours on a curve answers by method 9 or 10.
+/// A certificate with an RSA key signs by method 1, with SHA-1; ours answers by the kind of its own key.
 #[test]
 fn machine_certificates_of_every_kind() {
     let choice = Choice { ike: (2, CBC_SHA256, Prf::HmacSha256, Group::Modp2048), esp: (1, CBC_SHA1) };
-    for (server, client) in
-        [(KeyKind::P256, KeyKind::Rsa), (KeyKind::P384, KeyKind::P256), (KeyKind::P256, KeyKind::P384)]
-    {
+    for (server, client, method) in [
+        (KeyKind::P256, KeyKind::Rsa, auth_method::ECDSA_256),
+        (KeyKind::P384, KeyKind::P256, auth_method::ECDSA_384),
+        (KeyKind::P256, KeyKind::P384, auth_method::ECDSA_256),
+        (KeyKind::Rsa, KeyKind::Rsa, auth_method::RSA),
+    ] {
         let mut world = world(server, false);
-        let mut who = Who::classic(&world, "pc.example.com");
-        if server == KeyKind::P384 {
-            who.method = auth_method::ECDSA_384;
-        }
+        let mut who = Who { method, ..Who::classic(&world, "pc.example.com") };
         if client == KeyKind::P384 {
             let valid = Validity::days(WALL, 365);
             who.cert = world.authority.issue(Role::Client, &["pc.example.com"], valid, client).unwrap();
         }
         if client == KeyKind::Rsa {
-            who = who.with_rsa(&world, "pc.example.com", Signing::Rsa);
+            let signing = Signing::Rsa(SignatureScheme::RsaPkcs1Sha1);
+            who = who.with_rsa(&world, "pc.example.com", signing);
         }
         let script = windows("Windows, registry value 2", combined(&["AES_CBC_256"], "MODP_2048"), 14);
         let session = Session::open(&mut world, script, who.by_subject(), choice);
+        say_goodbye(session, &mut world);
+    }
+}
+
+/// A user name and a password: the client is an IPv4 address until EAP, and asks for nobody.
+#[test]
+fn user_name_and_password() {
+    use KeyKind::{P256, Rsa};
+    let cbc =
+        |number, group| Choice { ike: (number, CBC_SHA256, Prf::HmacSha256, group), esp: (1, CBC_SHA1) };
+    let gcm = (1, Cipher::Aes256Gcm, Prf::HmacSha256, Group::P256);
+    let strong = || windows("Windows, registry value 2", combined(&["AES_CBC_256"], "MODP_2048"), 14);
+    let curve =
+        || powershell("Windows, PowerShell", "AES_GCM_16_256 PRF_SHA2_256 P256", 19, "AES_GCM_16_256");
+    for (script, choice, servers, method) in [
+        (windows10(), cbc(11, Group::Modp1024), &[P256][..], auth_method::ECDSA_256),
+        (windows10(), cbc(11, Group::Modp1024), &[Rsa], auth_method::RSA),
+        (strong(), cbc(2, Group::Modp2048), &[P256], auth_method::ECDSA_256),
+        (strong(), cbc(2, Group::Modp2048), &[P256, Rsa], auth_method::RSA),
+        (curve(), Choice { ike: gcm, esp: (1, Cipher::Aes256Gcm) }, &[Rsa, P256], auth_method::ECDSA_256),
+    ] {
+        let mut world = world_with(servers, true);
+        let who = Who::classic(&world, "pc.example.com").with_password("EXAMPLE\\Alice", method);
+        let who = Who { id_i: (IdType::Ipv4, vec![192, 168, 1, 10]), id_r: None, ..who };
+        let mut session = Session::open(&mut world, script, who, choice);
+        assert!(
+            (3..=4).contains(&session.auth_datagrams),
+            "three in logs; the initiator of these tests pads more"
+        );
+        session.ask(&mut world);
         say_goodbye(session, &mut world);
     }
 }

@@ -1,0 +1,19 @@
+//! The vectors of Project Wycheproof through our own wrappers: the ciphers, MACs, groups and signatures as IKE and ESP use
+//! them. Each test states how many vectors it ran and how many have no form in IKE, so that none is skipped unseen.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod aead;
+mod cbc;
+mod curve;
+mod dh;
+mod mac;
+mod sign;
+
+/// What became of the vectors of one test.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    run: usize,
+    /// Valid ones that we refuse, all for the reason that the test gives.
+    stricter: usize,
+    not_applicable: usize,
+}
