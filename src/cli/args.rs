@@ -25,7 +25,7 @@ use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | user | psk | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
                      pterodapter capture <FILE> [--device <ID>] [--seconds <N>]\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
@@ -293,13 +293,13 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "FILE")]
     pub crl: Vec<PathBuf>,
 
-    /// Our certificate, then its intermediates (PEM)
+    /// Our certificate, then its intermediates (PEM); repeatable, say for ECDSA and RSA
     #[arg(long, required = true, value_name = "FILE")]
-    pub cert: PathBuf,
+    pub cert: Vec<PathBuf>,
 
-    /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1)
+    /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1), repeatable like --cert, in the same order
     #[arg(long, required = true, value_name = "FILE")]
-    pub key: Source,
+    pub key: Vec<Source>,
 
     /// Append log lines to this file, too
     #[arg(long, value_name = "FILE", display_order = 91)]
@@ -336,6 +336,10 @@ pub struct Ikev2Args {
     /// Users who come with a password (EAP-MSCHAPv2), lines of name:hash as 'setup user' makes them
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub eap_users: Option<Source>,
+
+    /// Take certificates by EAP-TLS, too
+    #[arg(long, help_heading = CLIENTS)]
+    pub eap_tls: bool,
 
     /// Pre-shared keys, one per identity, lines of identity: key as 'setup psk' makes them
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
@@ -379,12 +383,9 @@ impl Ikev2Args {
 
     /// Everything secret towards clients, with its option.
     fn secrets(&self) -> impl Iterator<Item = (&'static str, &Source)> {
-        let all = [
-            ("--key", Some(&self.key)),
-            ("--eap-users", self.eap_users.as_ref()),
-            ("--psk-file", self.psk_file.as_ref()),
-        ];
-        all.into_iter().filter_map(|(option, source)| Some((option, source?)))
+        let keys = self.key.iter().map(|key| ("--key", key));
+        let users = self.eap_users.iter().map(|users| ("--eap-users", users));
+        keys.chain(users).chain(self.psk_file.iter().map(|psks| ("--psk-file", psks)))
     }
 
     /// Refuses what clap cannot see.
@@ -402,6 +403,12 @@ impl Ikev2Args {
         }
         if self.tunnel_domain.len() > MAX_TUNNEL_DOMAINS {
             return Err(format!("--tunnel-domain can be given {MAX_TUNNEL_DOMAINS} times, not more"));
+        }
+        let (certs, keys) = (self.cert.len(), self.key.len());
+        if certs != keys {
+            return Err(format!(
+                "there are {certs} of --cert and {keys} of --key: each certificate needs its key, in the same order"
+            ));
         }
         self.uplink.check_contradictions(self.secrets())
     }
@@ -631,6 +638,11 @@ mod tests {
         }
         let twice = refused(&REQUIRED[..3], &["--key=-", "--otp=-", "--username=a"]);
         assert!(twice.contains("--otp and --key cannot both read standard input"), "{twice}");
+        let alone = refused(&REQUIRED, &["--cert=rsa"]);
+        assert!(
+            alone.contains("there are 2 of --cert and 1 of --key: each certificate needs its key"),
+            "{alone}"
+        );
         let stray = parse(["pterodapter", "--key=k", "demo"]).unwrap_err();
         assert!(stray.to_string().contains("'key' belongs to ikev2"), "{stray}");
         assert_eq!(parse(["pterodapter", "ikev3"]).unwrap_err().exit_code(), 2);

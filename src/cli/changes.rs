@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 
-use crate::base::Date;
 use crate::engine::Config;
 
-use super::settings::Contents;
+use super::settings::{Contents, in_words};
 
 /// Options by their long names, with the values that hold: given or default.
 pub type Options = BTreeMap<String, Vec<OsString>>;
@@ -41,6 +40,7 @@ fn effect(option: &str) -> Effect {
         | "id-hostname"
         | "allow-id"
         | "eap-users"
+        | "eap-tls"
         | "psk-file"
         | "gateway-routes"
         | "tunnel-domain"
@@ -143,7 +143,7 @@ impl Changes {
         };
         let option = |option: &str| Some(format!("--{option}"));
         let in_words = |option: &str| match option {
-            "cert" => Some(certificate(config)),
+            "cert" => Some(in_words(&config.identity.credentials)),
             // With a new certificate it goes without saying.
             "key" if self.of("cert") => None,
             "key" => Some("key".to_owned()),
@@ -178,16 +178,6 @@ fn put<V: Clone>(map: &mut BTreeMap<String, V>, option: &str, value: Option<&V>)
         Some(value) => drop(map.insert(option.to_owned(), value.clone())),
         None => drop(map.remove(option)),
     }
-}
-
-fn certificate(config: &Config) -> String {
-    let until = config
-        .identity
-        .credentials
-        .first()
-        .and_then(|own| own.chain.first())
-        .map(|own| Date::of(own.not_after()));
-    until.map_or_else(|| "certificate".to_owned(), |until| format!("certificate (valid until {until})"))
 }
 
 struct Authorities(usize);

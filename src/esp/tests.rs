@@ -194,6 +194,32 @@ fn seals_nothing_that_it_must_not() {
 }
 
 #[test]
+fn several_packets_at_once_are_what_they_are_one_by_one() {
+    for cipher in ALL {
+        let sa = sa(cipher, 0x1000, 1);
+        let mut inners: Vec<Vec<u8>> =
+            (0..LANES).map(|i| vec![i as u8; 300 * (i * 5 % LANES) + 20]).collect();
+        inners.iter_mut().for_each(|inner| inner[0] = 0x45);
+        for count in 0..=LANES {
+            let mut packets: Vec<Vec<u8>> = Vec::new();
+            for (seq, inner) in (1..).zip(&inners[..count]) {
+                let mut packet = vec![0xee; sa.sealed_len(inner.len())];
+                packet[sa.headroom()..][..inner.len()].copy_from_slice(inner);
+                assert_eq!(lay_out(&sa, seq, &mut packet, inner.len()), Ok(packet.len()));
+                packets.push(packet);
+            }
+            seal_all(&sa, packets.iter_mut().map(Vec::as_mut_slice)).unwrap();
+            let expected: Vec<_> =
+                (1..).zip(&inners[..count]).map(|(seq, inner)| sealed(&sa, seq, inner)).collect();
+            assert_eq!(packets, expected, "{cipher:?}");
+        }
+        let mut packets = vec![vec![0; 100]; LANES + 1];
+        assert_eq!(seal_all(&sa, packets.iter_mut().map(Vec::as_mut_slice)), Err(Reason::EspMalformed));
+        assert_eq!(seal_all(&sa, [&mut [0; 20][..]].into_iter()), Err(Reason::EspMalformed));
+    }
+}
+
+#[test]
 fn keys_must_fit_and_stay_hidden() {
     let sa = sa(Cipher::Aes128Gcm, 0x1000, 0xab);
     assert_eq!(sa.cipher(), Cipher::Aes128Gcm);

@@ -4,6 +4,7 @@
 //! responder, too: what then fails is a fault of the tests.
 
 mod company;
+mod credentials;
 mod crowd;
 mod lab;
 mod matrix;
@@ -16,6 +17,7 @@ mod service;
 mod strongswan;
 mod traffic;
 mod uplink;
+mod without_certificates;
 
 use std::time::Duration;
 

@@ -33,6 +33,9 @@ const CA_CERT: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
 const SERVER_CERT: &str = "server.pem";
 const SERVER_KEY: &str = "server.key";
+/// The same for clients that verify RSA only.
+const RSA_CERT: &str = "server-rsa.pem";
+const RSA_KEY: &str = "server-rsa.key";
 const CRL: &str = "crl.pem";
 const USERS: &str = "eap-users";
 const PSKS: &str = "psks";
@@ -76,7 +79,7 @@ pub struct SetupArgs {
     #[arg(long, value_name = "DOMAIN", value_parser = Suffix::parse)]
     dns64_tunnel_suffix: Vec<Suffix>,
 
-    /// Use this key, say an RSA one, for our certificate [default: a new ECDSA key]
+    /// Use this key, ECDSA or RSA, for our certificate of its kind [default: new keys]
     #[arg(long, value_name = "FILE")]
     server_key: Option<PathBuf>,
 
@@ -101,7 +104,7 @@ enum Action {
     User(UserArgs),
     /// Give an identity a new pre-shared key, for devices that come without a certificate
     Psk(UserArgs),
-    /// Renew our own certificate, with the same key, if it ends within 30 days
+    /// Renew our own certificates, with the same keys, if they end within 30 days
     Renew,
 }
 

@@ -1,5 +1,7 @@
 //! A peer that authenticates itself by a certificate and a signature.
 
+use std::time::Duration;
+
 use super::signature::{belongs, display_id, verify};
 use super::{Claim, Peer, signed_octets};
 use crate::base::Now;
@@ -38,10 +40,15 @@ impl Responder {
         let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, claim.id_body);
         let scheme = verify(auth, certificate, &octets)?;
         let identity = display_id(&claim.id, Some(certificate));
-        let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
+        let valid_until = valid_until(now, certificate);
         let proof = Proof::Certificate(chain.into());
         Ok((Peer { identity, proof, valid_until, hints: init.hints }, scheme))
     }
+}
+
+/// When the certificate ends, in monotonic time.
+pub(super) fn valid_until(now: Now, certificate: &Certificate) -> Duration {
+    now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall))
 }
 
 /// The peer's certificate, then its intermediates. Other encodings than X.509 are passed over: nothing is fetched.

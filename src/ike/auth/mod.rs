@@ -83,7 +83,7 @@ impl Responder {
         let outcome = if begins {
             self.authenticate(now, alg, init, payloads)
         } else {
-            self.continue_eap(now, alg, init, payloads)
+            self.continue_eap(now, alg, init, sa.path.remote, payloads)
         };
         match outcome {
             Ok(Outcome::Admit(peer, _)) if !self.config.identity.access.allows(&peer.identity) => {

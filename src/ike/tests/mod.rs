@@ -3,6 +3,7 @@
 mod clients;
 mod connect;
 mod eap;
+mod eap_tls;
 mod hostile;
 mod life;
 mod plan;
