@@ -292,28 +292,28 @@ pub(super) struct Initiator {
     pub(super) prf: Prf,
     /// Cipher of its Child SAs.
     pub(super) esp: Cipher,
-    ca: Vec<u8>,
+    pub(super) ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
     /// The other side began this IKE SA, by a rekey.
-    responder: bool,
+    pub(super) responder: bool,
     /// The next nonce of CREATE_CHILD_SA, instead of a random one.
     pub(super) nonce: Option<Vec<u8>>,
-    pair: Option<KeyPair>,
-    ni: Vec<u8>,
-    nr: Vec<u8>,
-    request: Vec<u8>,
-    response: Vec<u8>,
-    sk_d: Vec<u8>,
-    sk_pi: Vec<u8>,
-    sk_pr: Vec<u8>,
-    keys: Option<(CipherKey, CipherKey)>,
-    iv: u64,
+    pub(super) pair: Option<KeyPair>,
+    pub(super) ni: Vec<u8>,
+    pub(super) nr: Vec<u8>,
+    pub(super) request: Vec<u8>,
+    pub(super) response: Vec<u8>,
+    pub(super) sk_d: Vec<u8>,
+    pub(super) sk_pi: Vec<u8>,
+    pub(super) sk_pr: Vec<u8>,
+    pub(super) keys: Option<(CipherKey, CipherKey)>,
+    pub(super) iv: u64,
     pub(super) next_id: u32,
-    next_esp_spi: u32,
+    pub(super) next_esp_spi: u32,
     pub(super) children: Vec<HisChild>,
     /// The IKE SA before the rekey.
-    old: Slot,
+    pub(super) old: Slot,
     /// Vendor IDs of IKE_SA_INIT.
     pub(super) vendors: Vec<Vec<u8>>,
     /// The method of the responder's AUTH payload, and the certificate that it is by.
@@ -502,7 +502,7 @@ impl Initiator {
         InitAnswer::Done
     }
 
-    fn derive(&mut self, skeyseed: &[u8]) {
+    pub(super) fn derive(&mut self, skeyseed: &[u8]) {
         let (p, k) = (self.prf.output_len(), self.cipher.keymat_len());
         let (a, e) = (self.cipher.integrity_len(), self.cipher.encryption_len());
         let seed = [&self.ni[..], &self.nr, &self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes()].concat();
@@ -596,11 +596,11 @@ impl Initiator {
         Opened { header: Header::parse(&datagrams[0]).unwrap(), first, bytes }
     }
 
-    fn id_body(&self) -> Vec<u8> {
+    pub(super) fn id_body(&self) -> Vec<u8> {
         Id { kind: self.id_i.0, data: &self.id_i.1 }.emit()
     }
 
-    fn auth_body(&self) -> Vec<u8> {
+    pub(super) fn auth_body(&self) -> Vec<u8> {
         let key = PrivateKey::from_pem(self.cert.key_pem.as_bytes()).unwrap();
         let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
         let octets = [&self.request[..], &self.nr, mac.expose()].concat();
@@ -924,7 +924,13 @@ impl Initiator {
     }
 
     /// Goes over to the IKE SA that replaces this one.
-    fn enter(&mut self, spis: (u64, u64), responder: bool, shared: &[u8], (ni, nr): (Vec<u8>, Vec<u8>)) {
+    pub(super) fn enter(
+        &mut self,
+        spis: (u64, u64),
+        responder: bool,
+        shared: &[u8],
+        (ni, nr): (Vec<u8>, Vec<u8>),
+    ) {
         let skeyseed = prf(self.prf, &self.sk_d, &[shared, &ni, &nr]);
         self.old = Slot::default();
         self.swap_old();

@@ -5,6 +5,7 @@
 
 mod company;
 mod credentials;
+mod crowd;
 mod lab;
 mod matrix;
 mod mobility;
@@ -12,6 +13,7 @@ mod nat64;
 mod pki;
 mod profile;
 mod routes;
+mod second_implementation;
 mod service;
 mod strongswan;
 mod traffic;

@@ -1,6 +1,7 @@
 //! The responder against an initiator in memory, with a virtual clock.
 
 mod admission;
+mod clients;
 mod collide;
 mod connect;
 mod eap;
