@@ -83,7 +83,7 @@ impl Responder {
         let client = Client {
             device,
             identity: peer.identity.clone(),
-            chain: Arc::clone(&peer.chain),
+            proof: peer.proof.clone(),
             system,
             address,
             address6,
@@ -191,7 +191,8 @@ impl Responder {
             own.rival = Some(Rival::new(spi_in, nonces));
         }
         self.timers.cancel(Timer::Expire(sa.own_spi));
-        sa.pending = Some(Pending { spi_in, message_id, exchange: Exchange::CreateChildSa, chain });
+        let exchange = Exchange::CreateChildSa;
+        sa.pending = Some(Pending { spi_in: Some(spi_in), message_id, exchange, chain });
         Ok(())
     }
 
@@ -272,7 +273,7 @@ impl Responder {
     pub(super) fn handle_installed(&mut self, now: Now, sa: &mut IkeSa, spi_in: u32) {
         let old =
             sa.children.iter().find(|child| child.replaced_by == Some(spi_in)).map(|child| child.spi_in);
-        match sa.pending.take_if(|pending| pending.spi_in == spi_in) {
+        match sa.pending.take_if(|pending| pending.spi_in == Some(spi_in)) {
             Some(pending) => {
                 self.announce(sa, spi_in);
                 self.answer_pending(sa, pending);

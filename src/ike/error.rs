@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::eap::EapError;
 use super::lease::NoAddress;
 use crate::crypto::pki::ChainError;
 use crate::crypto::{self, Group};
@@ -14,6 +15,14 @@ use crate::wire::ike::{ChainError as PayloadError, Notify, notify_type, protocol
 pub enum AuthError {
     /// No AUTH payload: the client wants EAP (user name and password).
     EapWanted,
+    /// EAP failed.
+    Eap(EapError),
+    /// The AUTH payload is not of the key that EAP has made.
+    NotByEap,
+    /// The identity has no pre-shared key here, or another one.
+    PreShared,
+    /// The identity is proven, but not one of those that are let in.
+    NotAllowed(String),
     /// No usable CERT payload.
     NoCertificate,
     /// A certificate that cannot be read.
@@ -26,10 +35,8 @@ pub enum AuthError {
     Signature(crypto::Error),
     /// An AUTH method that we do not have.
     Method(u8),
-    /// The client cannot verify any signature that our key can make.
+    /// The client cannot verify any signature that our keys can make.
     NoCommonSignature,
-    /// The client cannot verify RFC 7427 signatures, and our key is RSA.
-    RsaSha1Wanted,
     /// The message breaks the rules.
     Syntax(Malformed),
     /// The message has an unknown critical payload.
@@ -40,8 +47,13 @@ impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EapWanted => f.write_str(
-                "the client asks for a user name and password (EAP); set it to authenticate by certificate",
+                "the client asks for a user name and password (EAP), which --eap-users would allow; else set it to \
+                 authenticate by certificate",
             ),
+            Self::Eap(why) => write!(f, "{why}"),
+            Self::NotByEap => f.write_str("the client's AUTH payload is not of the key that EAP has made"),
+            Self::PreShared => f.write_str("the identity has no pre-shared key in --psk-file, or another one"),
+            Self::NotAllowed(identity) => write!(f, "{identity:?} is proven, but no --allow-id fits it"),
             Self::NoCertificate => f.write_str("the client sent no certificate"),
             Self::Certificate(why) => write!(f, "the client's certificate cannot be read: {why}"),
             Self::Chain(why) => write!(f, "the client's certificate is not trusted: {why}"),
@@ -51,12 +63,8 @@ impl fmt::Display for AuthError {
             Self::Signature(why) => write!(f, "the client's signature was refused: {why}"),
             Self::Method(method) => write!(f, "authentication method {method} is not supported"),
             Self::NoCommonSignature => {
-                f.write_str("the client lists no signature hash that our server certificate's key can use")
+                f.write_str("the client lists no signature hash that a key of our server certificates can use")
             }
-            Self::RsaSha1Wanted => f.write_str(
-                "the client accepts from an RSA server certificate only a SHA-1 signature, which we do not make; \
-                 use an ECDSA server certificate",
-            ),
             Self::Syntax(why) => write!(f, "{why}"),
             Self::Critical(kind) => write!(f, "unknown critical payload {kind}"),
         }
@@ -286,6 +294,10 @@ pub enum GoneReason {
     CertificateExpired,
     /// Its certificate will not do under the authorities that we have now.
     Untrusted(ChainError),
+    /// Its password or pre-shared key is not the one that we have now.
+    SecretGone,
+    /// It is none of the identities that are let in now.
+    NotAllowed,
     /// It has no Child SA any more.
     Childless,
     /// We shut down.
@@ -303,6 +315,8 @@ impl fmt::Display for GoneReason {
             Self::Expired => "not rekeyed in time",
             Self::CertificateExpired => "its certificate has expired",
             Self::Untrusted(why) => return write!(f, "its certificate is not trusted any more: {why}"),
+            Self::SecretGone => "its password or pre-shared key was changed or taken away",
+            Self::NotAllowed => "its identity is not allowed any more",
             Self::Childless => "no Child SA left",
             Self::Shutdown => "shutting down",
         })

@@ -1,7 +1,8 @@
 //! Requests in, answers out: message IDs, retransmissions, and which exchange has its place when.
 
 use super::error::Refusal;
-use super::fragment::{OpenError, Reassembly};
+use super::fragment::{MAX_MESSAGE, OpenError, Piece, Reassembly};
+use super::gate::MAX_UNAUTHENTICATED;
 use super::sa::{IkeSa, Pending, State};
 use super::{Output, Responder, Timer};
 use crate::base::{Now, Path};
@@ -69,7 +70,9 @@ impl Responder {
         };
         match protected.fragment {
             Some(fragment) => {
-                Reassembly::add(&mut sa.reassembly, now.mono, message, fragment, protected.first, payloads)
+                let limit = if sa.is_strangers() { MAX_UNAUTHENTICATED } else { MAX_MESSAGE };
+                let piece = Piece { fragment, first: protected.first, payloads };
+                Reassembly::add(&mut sa.reassembly, now.mono, message, piece, limit)
             }
             None => {
                 sa.reassembly = None;
@@ -145,7 +148,7 @@ impl Responder {
         }
     }
 
-    /// Sends the answer that waited for the data path.
+    /// Sends the answer that waited.
     pub(super) fn answer_pending(&mut self, sa: &mut IkeSa, pending: Pending) {
         self.answer(sa, pending.exchange, pending.message_id, &pending.chain);
     }
@@ -162,6 +165,7 @@ impl Responder {
                 State::Closed(if let State::HalfOpen(init) = &sa.state { Some(init.admitted) } else { None });
             self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.half_open_lifetime);
         }
+        self.timers.cancel(Timer::Answer(sa.own_spi));
         self.timers.cancel(Timer::Retransmit(sa.own_spi));
         self.cancel_renewal(sa);
     }
@@ -169,24 +173,20 @@ impl Responder {
     /// Tells a peer of another major version which one we speak.
     pub(super) fn answer_other_version(&mut self, now: Now, path: Path, request: Header) {
         let notify = Notify::new(notify_type::INVALID_MAJOR_VERSION, &[]).emit();
-        self.answer_stranger(now, path, request, &[(Kind::Notify, &notify)]);
+        if self.errors.allow(now.mono) {
+            self.answer_stranger(path, request, &[(Kind::Notify, &notify)]);
+        }
     }
 
-    /// An unprotected answer to an initial request, without state, within a budget.
-    pub(super) fn answer_stranger(
-        &mut self,
-        now: Now,
-        path: Path,
-        request: Header,
-        payloads: &[(Kind, &[u8])],
-    ) {
-        if !self.errors.allow(now.mono) {
-            return;
-        }
+    /// An unprotected answer to an initial request, without state. None is longer than its request.
+    pub(super) fn answer_stranger(&mut self, path: Path, request: Header, payloads: &[(Kind, &[u8])]) {
         let mut chain = Chain::new();
         payloads.iter().for_each(|(kind, body)| chain.push(*kind, body));
         let header = Header { major: 2, initiator: false, response: true, ..request };
-        self.outputs.push_back(Output::Send { path, bytes: chain.emit_message(header) });
+        let bytes = chain.emit_message(header);
+        if bytes.len() <= request.length as usize {
+            self.outputs.push_back(Output::Send { path, bytes });
+        }
     }
 }
 

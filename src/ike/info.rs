@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::cookie::ROTATION;
 use super::error::GoneReason;
 use super::plan::ASK_AGAIN;
 use super::sa::{IkeSa, Outstanding, OwnRequest, Proposed, State};
@@ -215,14 +216,13 @@ impl Responder {
         }
     }
 
-    /// New authorities are new judges: clients that they would not let in now are ended.
+    /// New rules about whom we let in: clients that they would not let in now are ended.
     pub(super) fn handle_identity(&mut self, now: Now, identity: Identity) {
         self.config.identity = identity;
-        let anchors = &self.config.identity.access.anchors;
+        let access = &self.config.identity.access;
         let verdict = |sa: &IkeSa| {
-            let (own, intermediates) = sa.client.as_ref()?.chain.split_first()?;
-            let why = anchors.verify_client(own, intermediates, now.wall).err()?;
-            Some((sa.own_spi, GoneReason::Untrusted(why)))
+            let client = sa.client.as_ref()?;
+            Some((sa.own_spi, access.review(&client.identity, &client.proof, now.wall).err()?))
         };
         let mut ended: Vec<_> = self.sas.values().filter_map(|sa| verdict(sa)).collect();
         ended.sort_unstable_by_key(|(own_spi, _)| *own_spi);
@@ -251,6 +251,7 @@ impl Responder {
                 this.stats.retransmitted += 1;
                 this.send_request(now, sa);
             }),
+            Timer::Answer(own_spi) => self.with_sa(own_spi, |this, sa| this.answer_now(now, sa)),
             Timer::Liveness(own_spi) => self.with_sa(own_spi, |this, sa| this.check_liveness(now, sa)),
             Timer::Lifetime(own_spi) => self.with_sa(own_spi, |this, sa| {
                 let ended = sa.client.as_ref().is_some_and(|client| client.valid_until <= now.mono);
@@ -267,6 +268,10 @@ impl Responder {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
             Timer::Refresh(own_spi) => self.with_sa(own_spi, |this, sa| this.refresh(now, sa)),
+            Timer::Cookies => {
+                self.shared.lock().cookies.rotate(now.mono, self.rng.as_mut());
+                self.timers.set(timer, now.mono + ROTATION);
+            }
             Timer::Shutdown => {
                 let all: Vec<u64> = self.sas.keys().copied().collect();
                 for own_spi in all {

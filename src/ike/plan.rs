@@ -149,7 +149,7 @@ impl Responder {
             return;
         }
         // One that the peer has not heard of yet cannot be rekeyed; its turn comes when it has.
-        let unheard = sa.pending.as_ref().map(|pending| pending.spi_in);
+        let unheard = sa.pending.as_ref().and_then(|pending| pending.spi_in);
         let in_charge = |child: &&Child| child.is_in_charge() && Some(child.spi_in) != unheard;
         let children = sa.children.iter().filter(in_charge).filter(|child| self.is_stale(child));
         let children: Vec<u32> = children.map(|child| child.spi_in).collect();

@@ -74,8 +74,13 @@ pub(super) fn choose_ike(
 ) -> Option<Chosen<IkeSuite>> {
     let usable =
         || proposals.iter().filter(|p| p.protocol == protocol::IKE && p.spi.len() == spi_len && is_usable(p));
-    let groups = by_preference(groups, ke);
-    for (cipher, group) in CIPHERS.into_iter().flat_map(|cipher| groups.iter().map(move |g| (cipher, *g))) {
+    // The weak group only where nothing else will do: neither a better cipher nor the peer's guess is worth it.
+    let (weak, fair): (Vec<_>, Vec<_>) =
+        by_preference(groups, ke).into_iter().partition(|group| *group == Group::Modp1024);
+    let pairs = [&fair, &weak].into_iter().flat_map(|groups| {
+        CIPHERS.into_iter().flat_map(move |cipher| groups.iter().map(move |group| (cipher, *group)))
+    });
+    for (cipher, group) in pairs {
         for prf in PRFS {
             let found = usable().find(|p| {
                 offers_cipher(p, cipher)

@@ -89,7 +89,7 @@ impl Responder {
         self.watch_childless(now, &new);
         self.start_request(now, &mut new);
         self.refresh(now, &mut new);
-        self.sas.insert(new.own_spi, Box::new(new));
+        self.keep(Box::new(new));
     }
 
     /// An IKE SA that another one has replaced waits for its Delete.

@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::Proof;
+use super::auth::Conversation;
 use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
 use super::system::{Hints, System};
 use super::{Budget, CREATIONS};
 use crate::base::{DeviceId, Path, TrafficSelector};
 use crate::crypto::dh::KeyPair;
-use crate::crypto::pki::Certificate;
 use crate::crypto::{Cipher, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
 
@@ -50,7 +51,7 @@ pub(super) struct IkeSa {
     pub(super) expected_id: u32,
     /// Our answer to the request before that.
     pub(super) answer: Vec<Vec<u8>>,
-    /// An answer that waits for the data path.
+    /// An answer that waits.
     pub(super) pending: Option<Pending>,
     pub(super) reassembly: Option<Reassembly>,
     /// Message ID of our next request.
@@ -75,8 +76,8 @@ pub(super) struct Client {
     pub(super) identity: String,
     /// Its system, as far as it shows.
     pub(super) system: Option<System>,
-    /// Its certificate, then the intermediates that it sent: whether they still do is asked when authorities change.
-    pub(super) chain: Arc<[Certificate]>,
+    /// How it has proven that.
+    pub(super) proof: Proof,
     /// Its pool address, whether or not it uses IPv4.
     pub(super) address: Ipv4Addr,
     /// Its inner IPv6 address, if it asked for one and there are any.
@@ -124,6 +125,8 @@ pub(super) struct Init {
     /// What it shows of the peer's system.
     pub(super) hints: Hints,
     pub(super) admitted: Admitted,
+    /// The peer authenticates itself by EAP, and is not done.
+    pub(super) eap: Option<Box<Conversation>>,
 }
 
 /// The place of a half-open IKE SA.
@@ -153,10 +156,11 @@ pub(super) struct Child {
     pub(super) deleting: bool,
 }
 
-/// An answer that waits until the data path has the SA.
+/// An answer that waits.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub(super) spi_in: u32,
+    /// Our SPI of the SA that the data path must have before; else it waits for its time.
+    pub(super) spi_in: Option<u32>,
     pub(super) message_id: u32,
     pub(super) exchange: Exchange,
     pub(super) chain: Chain,
@@ -194,7 +198,7 @@ pub(super) struct Outstanding {
 #[derive(Debug)]
 pub(super) enum Proposed {
     Child(OwnRekey),
-    Ike(OwnIkeRekey),
+    Ike(Box<OwnIkeRekey>),
 }
 
 /// What the peer has made of the SA that we are about to replace: its own replacement (RFC 7296 section 2.8.1).
@@ -329,6 +333,11 @@ impl IkeSa {
             message_id,
             length: 0,
         }
+    }
+
+    /// Whether nobody was ever authenticated.
+    pub(super) fn is_strangers(&self) -> bool {
+        matches!(self.state, State::HalfOpen(_) | State::Closed(Some(_)))
     }
 
     /// Whether a request of this exchange has its place in the present state.

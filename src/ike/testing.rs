@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::{Config, Event, Identity, Input, Output, Policy, Responder, System};
+use super::{Config, Credential, Event, Identity, Input, Output, Policy, Responder, System};
 use crate::base::{ChildSa, Now, Path, TrafficSelector};
 use crate::crypto::cipher::CipherKey;
 use crate::crypto::dh::KeyPair;
@@ -189,6 +189,14 @@ pub(super) fn identity(hostname: &str, issued: &Issued, authorities: &[&Authorit
     )
 }
 
+/// A certificate and key of ours.
+pub(super) fn credential(issued: &Issued) -> Credential {
+    Credential {
+        chain: vec![Certificate::parse(&issued.cert_der).unwrap()],
+        key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
+    }
+}
+
 pub(super) fn path_from(port: u16) -> Path {
     Path { socket: 0, local: None, local_port: 4500, remote: ([203, 0, 113, 7], port).into(), marker: true }
 }
@@ -200,8 +208,8 @@ pub(super) enum Signing {
     Rfc7427(SignatureScheme),
     /// Methods 9 and 10, announcing nothing.
     EcdsaByCurve,
-    /// Method 1, announcing nothing (with SHA-256, as SHA-1 cannot be made).
-    Rsa,
+    /// Method 1 with this hash, announcing nothing.
+    Rsa(SignatureScheme),
 }
 
 /// What the answer to an initial request was.
@@ -284,30 +292,33 @@ pub(super) struct Initiator {
     pub(super) prf: Prf,
     /// Cipher of its Child SAs.
     pub(super) esp: Cipher,
-    ca: Vec<u8>,
+    pub(super) ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
     /// The other side began this IKE SA, by a rekey.
-    responder: bool,
+    pub(super) responder: bool,
     /// The next nonce of CREATE_CHILD_SA, instead of a random one.
     pub(super) nonce: Option<Vec<u8>>,
-    pair: Option<KeyPair>,
-    ni: Vec<u8>,
-    nr: Vec<u8>,
-    request: Vec<u8>,
-    response: Vec<u8>,
-    sk_d: Vec<u8>,
-    sk_pi: Vec<u8>,
-    sk_pr: Vec<u8>,
-    keys: Option<(CipherKey, CipherKey)>,
-    iv: u64,
+    pub(super) pair: Option<KeyPair>,
+    pub(super) ni: Vec<u8>,
+    pub(super) nr: Vec<u8>,
+    pub(super) request: Vec<u8>,
+    pub(super) response: Vec<u8>,
+    pub(super) sk_d: Vec<u8>,
+    pub(super) sk_pi: Vec<u8>,
+    pub(super) sk_pr: Vec<u8>,
+    pub(super) keys: Option<(CipherKey, CipherKey)>,
+    pub(super) iv: u64,
     pub(super) next_id: u32,
-    next_esp_spi: u32,
+    pub(super) next_esp_spi: u32,
     pub(super) children: Vec<HisChild>,
     /// The IKE SA before the rekey.
-    old: Slot,
+    pub(super) old: Slot,
     /// Vendor IDs of IKE_SA_INIT.
     pub(super) vendors: Vec<Vec<u8>>,
+    /// The method of the responder's AUTH payload, and the certificate that it is by.
+    pub(super) server_auth: u8,
+    pub(super) server_cert: Vec<u8>,
     /// What CP asks for.
     pub(super) asked: Vec<u16>,
     /// The selectors of both sides in its requests.
@@ -371,6 +382,8 @@ impl Initiator {
             children: vec![],
             old: Slot::default(),
             vendors: vec![],
+            server_auth: 0,
+            server_cert: vec![],
             asked: vec![1, 2, 3, 8, 23456],
             offered: vec![everything()],
             address: None,
@@ -489,7 +502,7 @@ impl Initiator {
         InitAnswer::Done
     }
 
-    fn derive(&mut self, skeyseed: &[u8]) {
+    pub(super) fn derive(&mut self, skeyseed: &[u8]) {
         let (p, k) = (self.prf.output_len(), self.cipher.keymat_len());
         let (a, e) = (self.cipher.integrity_len(), self.cipher.encryption_len());
         let seed = [&self.ni[..], &self.nr, &self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes()].concat();
@@ -583,11 +596,11 @@ impl Initiator {
         Opened { header: Header::parse(&datagrams[0]).unwrap(), first, bytes }
     }
 
-    fn id_body(&self) -> Vec<u8> {
+    pub(super) fn id_body(&self) -> Vec<u8> {
         Id { kind: self.id_i.0, data: &self.id_i.1 }.emit()
     }
 
-    fn auth_body(&self) -> Vec<u8> {
+    pub(super) fn auth_body(&self) -> Vec<u8> {
         let key = PrivateKey::from_pem(self.cert.key_pem.as_bytes()).unwrap();
         let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
         let octets = [&self.request[..], &self.nr, mac.expose()].concat();
@@ -607,8 +620,8 @@ impl Initiator {
                 let data = ecdsa_der_to_fixed(&key.sign(scheme, &octets).unwrap(), width).unwrap();
                 Auth { method, data: &data }.emit()
             }
-            Signing::Rsa => {
-                let data = key.sign(SignatureScheme::RsaPkcs1Sha256, &octets).unwrap();
+            Signing::Rsa(scheme) => {
+                let data = key.sign(scheme, &octets).unwrap();
                 Auth { method: auth_method::RSA, data: &data }.emit()
             }
         }
@@ -712,6 +725,12 @@ impl Initiator {
         if let Some(error) = opened.error() {
             return Err(error);
         }
+        self.take_connection(&opened);
+        Ok(())
+    }
+
+    /// What the responder gives to an authenticated peer.
+    pub(super) fn take_connection(&mut self, opened: &Opened) {
         assert_eq!(opened.notify(notify_type::MOBIKE_SUPPORTED).is_some(), self.mobike);
         let cp = Configuration::parse(opened.body(Kind::Cp).unwrap()).unwrap();
         assert_eq!(cp.cfg_type, CfgType::Reply);
@@ -735,11 +754,28 @@ impl Initiator {
                 other => panic!("attribute {other} is off"),
             }
         }
-        self.take_child(&opened);
-        Ok(())
+        self.take_child(opened);
     }
 
-    fn check_server(&self, opened: &Opened) {
+    /// Our AUTH payload by a shared key (RFC 7296 section 2.15).
+    pub(super) fn shared_key_auth(&self, key: &[u8]) -> Vec<u8> {
+        let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
+        let octets = [&self.request[..], &self.nr, mac.expose()].concat();
+        let padded = prf(self.prf, key, &[b"Key Pad for IKEv2"]);
+        let mac = prf(self.prf, padded.expose(), &[&octets]);
+        Auth { method: auth_method::SHARED_KEY, data: mac.expose() }.emit()
+    }
+
+    /// Checks the AUTH payload of the responder, whose IDr was `id_r`, by a shared key.
+    pub(super) fn check_shared_key(&self, auth: &[u8], id_r: &[u8], key: &[u8]) {
+        let mac = prf(self.prf, &self.sk_pr, &[id_r]);
+        let octets = [&self.response[..], &self.ni, mac.expose()].concat();
+        let padded = prf(self.prf, key, &[b"Key Pad for IKEv2"]);
+        let mac = prf(self.prf, padded.expose(), &[&octets]);
+        assert_eq!(Auth::parse(auth), Ok(Auth { method: auth_method::SHARED_KEY, data: mac.expose() }));
+    }
+
+    pub(super) fn check_server(&mut self, opened: &Opened) {
         let id_r = opened.body(Kind::IdR).unwrap();
         let certificate =
             Certificate::parse(Cert::parse(opened.body(Kind::Cert).unwrap()).unwrap().data).unwrap();
@@ -754,15 +790,23 @@ impl Initiator {
                 let scheme = method14::parse_algorithm_identifier(algorithm, &certificate).unwrap();
                 certificate.verify(scheme, EcdsaForm::Der, &octets, signature)
             }
-            (Signing::EcdsaByCurve | Signing::Rsa, auth_method::ECDSA_256) => {
+            (Signing::EcdsaByCurve | Signing::Rsa(_), auth_method::ECDSA_256) => {
                 certificate.verify(SignatureScheme::EcdsaP256Sha256, EcdsaForm::Fixed, &octets, auth.data)
             }
             (Signing::EcdsaByCurve, auth_method::ECDSA_384) => {
                 certificate.verify(SignatureScheme::EcdsaP384Sha384, EcdsaForm::Fixed, &octets, auth.data)
             }
+            (Signing::EcdsaByCurve, auth_method::RSA) => {
+                certificate.verify(SignatureScheme::RsaPkcs1Sha1, EcdsaForm::Der, &octets, auth.data)
+            }
+            (Signing::Rsa(scheme), auth_method::RSA) => {
+                certificate.verify(scheme, EcdsaForm::Der, &octets, auth.data)
+            }
             (signing, method) => panic!("method {method} for {signing:?}"),
         };
         verified.unwrap();
+        self.server_auth = auth.method;
+        self.server_cert = certificate.der().to_vec();
     }
 
     /// Notes a Child SA that the responder agreed to; says which group it answered.
@@ -880,7 +924,13 @@ impl Initiator {
     }
 
     /// Goes over to the IKE SA that replaces this one.
-    fn enter(&mut self, spis: (u64, u64), responder: bool, shared: &[u8], (ni, nr): (Vec<u8>, Vec<u8>)) {
+    pub(super) fn enter(
+        &mut self,
+        spis: (u64, u64),
+        responder: bool,
+        shared: &[u8],
+        (ni, nr): (Vec<u8>, Vec<u8>),
+    ) {
         let skeyseed = prf(self.prf, &self.sk_d, &[shared, &ni, &nr]);
         self.old = Slot::default();
         self.swap_old();

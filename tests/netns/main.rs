@@ -4,6 +4,8 @@
 //! responder, too: what then fails is a fault of the tests.
 
 mod company;
+mod credentials;
+mod crowd;
 mod lab;
 mod matrix;
 mod mobility;
@@ -11,10 +13,12 @@ mod nat64;
 mod pki;
 mod profile;
 mod routes;
+mod second_implementation;
 mod service;
 mod strongswan;
 mod traffic;
 mod uplink;
+mod without_certificates;
 
 use std::time::Duration;
 
