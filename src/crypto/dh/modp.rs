@@ -59,6 +59,17 @@ fn exponent_len(group: Group) -> Option<usize> {
     }
 }
 
+/// Refuses what no exponent is worth: 0, 1, p - 1, and what is no number below p.
+pub(super) fn check_public_value(group: Group, value: &[u8]) -> Result<(), Error> {
+    match group {
+        Group::Modp1024 => MODP_1024_FIELD.number(value).map(drop),
+        Group::Modp2048 => MODP_2048_FIELD.number(value).map(drop),
+        Group::Modp3072 => MODP_3072_FIELD.number(value).map(drop),
+        Group::Modp4096 => MODP_4096_FIELD.number(value).map(drop),
+        Group::P256 | Group::P384 | Group::X25519 => Err(Error::Internal),
+    }
+}
+
 fn power(group: Group, base: &[u8], exponent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     match group {
         Group::Modp1024 => MODP_1024_FIELD.power(base, exponent),
@@ -77,15 +88,21 @@ impl<const LIMBS: usize> Field<LIMBS> {
         Self(FixedMontyParams::new(Odd::<Uint<LIMBS>>::from_be_hex(prime)))
     }
 
-    /// `base` to the power of `exponent`, big-endian, as long as the prime.
-    fn power(&self, base: &[u8], exponent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        if base.len() != LIMBS * LIMB_LEN || exponent.len() > MAX_EXPONENT_LEN {
+    /// A number from 2 to p - 2, big-endian, as long as the prime.
+    fn number(&self, octets: &[u8]) -> Result<Uint<LIMBS>, Error> {
+        if octets.len() != LIMBS * LIMB_LEN {
             return Err(Error::BadPublicValue);
         }
-        let base = Uint::<LIMBS>::from_be_slice(base);
+        let number = Uint::<LIMBS>::from_be_slice(octets);
         let last = self.0.modulus().as_ref().wrapping_sub(&Uint::ONE);
-        if base <= Uint::ONE || base >= last {
-            return Err(Error::BadPublicValue);
+        if number <= Uint::ONE || number >= last { Err(Error::BadPublicValue) } else { Ok(number) }
+    }
+
+    /// `base` to the power of `exponent`, big-endian, as long as the prime.
+    fn power(&self, base: &[u8], exponent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let base = self.number(base)?;
+        if exponent.len() > MAX_EXPONENT_LEN {
+            return Err(Error::Internal);
         }
         let bits = u32::try_from(exponent.len() * 8).map_err(|_| Error::Internal)?;
         let mut padded = Zeroizing::new([0; EXPONENT_LIMBS * LIMB_LEN]);
