@@ -1,5 +1,6 @@
 //! An IKE client for fuzzing: it derives its keys and proves its identity by itself, and sends what it is told to.
 
+mod eap;
 mod proof;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,6 +16,7 @@ use pterodapter::wire::ike::{
     parse_proposals, protocol, transform_type,
 };
 
+pub use eap::Manner;
 pub use proof::By;
 
 const GROUP: Group = Group::X25519;
@@ -69,8 +71,7 @@ pub struct Peer {
     next_spi: u32,
     /// Our last request, until it is answered.
     asked: Option<Message>,
-    eap: Option<Vec<u8>>,
-    msk: Option<Secret>,
+    eap: eap::Conversation,
     pieces: Vec<u8>,
 }
 
@@ -178,8 +179,7 @@ impl Peer {
             children: Vec::new(),
             next_spi: 0x1000_0000,
             asked: None,
-            eap: None,
-            msk: None,
+            eap: eap::Conversation::default(),
             pieces: Vec::new(),
         }
     }
@@ -286,7 +286,7 @@ impl Peer {
         self.next_id += 1;
         let payloads = parse_chain(message.first, &message.bytes).expect("our own payloads");
         if let Some(packet) = body(&payloads, Kind::Eap) {
-            self.eap = Some(packet.to_vec());
+            self.eap.asked = Some(packet.to_vec());
         }
         let expected = std::mem::replace(&mut self.expected, Expected::Nothing);
         let proposal = parse_proposals(body(&payloads, Kind::Sa)?).expect("our own proposal").remove(0);

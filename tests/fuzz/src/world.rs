@@ -14,6 +14,8 @@ use pterodapter::wire::ike::{Exchange, Header};
 
 use crate::{Counter, WALL, now};
 
+pub const SERVER_NAME: &str = "gw.example";
+pub const CLIENT_NAME: &str = "device.example";
 pub const USER: &str = "alice";
 pub const PASSWORD: &str = "correct horse";
 pub const PSK_NAME: &str = "phone@example.org";
@@ -30,8 +32,8 @@ pub static IDENTITIES: LazyLock<Identities> = LazyLock::new(|| {
     let ca = Authority::new("fuzz", WALL, 365).expect("authority");
     Identities {
         ca: ca.cert_der().to_vec(),
-        server: ca.issue_server(&["gw.example"], WALL, 365).expect("server"),
-        client: ca.issue_client("device.example", WALL, 365).expect("client"),
+        server: ca.issue_server(&[SERVER_NAME], WALL, 365).expect("server"),
+        client: ca.issue_client(CLIENT_NAME, WALL, 365).expect("client"),
         other_ca: Authority::new("other", WALL, 365).expect("authority").cert_der().to_vec(),
     }
 });
@@ -42,12 +44,13 @@ pub fn identity(others: bool) -> Identity {
     let certificate = |der: &[u8]| Certificate::parse(der).expect("certificate");
     let ca = if others { &identities.other_ca } else { &identities.ca };
     let mut identity = Identity::new(
-        "gw.example",
+        SERVER_NAME,
         vec![certificate(&identities.server.cert_der)],
         PrivateKey::from_pem(identities.server.key_pem.as_bytes()).expect("key"),
         TrustAnchors::new(&[certificate(ca)]).expect("anchors"),
     );
     if !others {
+        identity.access.eap_tls = true;
         identity.access.users.add(USER, nt_hash(PASSWORD));
         identity.access.psks.add(PSK_NAME, Secret::from(PSK));
     }
