@@ -25,7 +25,7 @@ use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | user | psk | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
                      pterodapter capture <FILE> [--device <ID>] [--seconds <N>]\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
@@ -325,6 +325,10 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS)]
     pub client_pool: Pool,
 
+    /// A person has one device: a new connection ends the others
+    #[arg(long, help_heading = CLIENTS)]
+    pub unique: bool,
+
     /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,
@@ -336,6 +340,10 @@ pub struct Ikev2Args {
     /// Users who come with a password (EAP-MSCHAPv2), lines of name:hash as 'setup user' makes them
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub eap_users: Option<Source>,
+
+    /// Take certificates by EAP-TLS, too
+    #[arg(long, help_heading = CLIENTS)]
+    pub eap_tls: bool,
 
     /// Pre-shared keys, one per identity, lines of identity: key as 'setup psk' makes them
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
@@ -379,9 +387,9 @@ impl Ikev2Args {
 
     /// Everything secret towards clients, with its option.
     fn secrets(&self) -> impl Iterator<Item = (&'static str, &Source)> {
-        let files = [("--eap-users", &self.eap_users), ("--psk-file", &self.psk_file)];
-        let files = files.into_iter().filter_map(|(option, source)| Some((option, source.as_ref()?)));
-        self.key.iter().map(|key| ("--key", key)).chain(files)
+        let keys = self.key.iter().map(|key| ("--key", key));
+        let users = self.eap_users.iter().map(|users| ("--eap-users", users));
+        keys.chain(users).chain(self.psk_file.iter().map(|psks| ("--psk-file", psks)))
     }
 
     /// Refuses what clap cannot see.

@@ -40,6 +40,7 @@ fn effect(option: &str) -> Effect {
         | "id-hostname"
         | "allow-id"
         | "eap-users"
+        | "eap-tls"
         | "psk-file"
         | "gateway-routes"
         | "tunnel-domain"

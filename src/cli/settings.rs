@@ -288,6 +288,7 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<Loade
                 metrics: args.uplink.metrics,
                 sign_in,
                 split,
+                unique: args.unique,
                 weak_groups,
                 reload: None,
                 pcap: args.pcap.clone(),
@@ -322,10 +323,11 @@ fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>)
     let psks = args.psk_file.as_ref().map(|source| users::psks(files, source));
     let psks = psks.and_then(|psks| files.keep(psks)).unwrap_or_default();
     let credentials = credentials::credentials(args, system, anchors.as_ref(), files);
+    let (allowed, eap_tls) = (args.allow_id.clone(), args.eap_tls);
     Some(Identity {
         hostname: args.id_hostname.clone(),
         credentials: credentials?,
-        access: Access { anchors: anchors?, users, psks, allowed: args.allow_id.clone() },
+        access: Access { users, psks, eap_tls, allowed, ..Access::by_certificate(anchors?) },
     })
 }
 

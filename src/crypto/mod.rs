@@ -17,6 +17,7 @@ pub mod rsa;
 mod secret;
 pub mod sign;
 mod suite;
+pub mod tls;
 
 pub use error::Error;
 pub use pki::{Certificate, TrustAnchors};

@@ -1,6 +1,7 @@
 //! Signatures: our private key, and verification by a certificate's key.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -71,8 +72,9 @@ pub enum EcdsaForm {
     Fixed,
 }
 
-/// A private key for signing.
-pub struct PrivateKey(Signer);
+/// A private key for signing. A copy is the same key in the same place.
+#[derive(Clone)]
+pub struct PrivateKey(Arc<Signer>);
 
 enum Signer {
     Ecdsa { kind: KeyKind, pair: Box<EcdsaKeyPair> },
@@ -104,7 +106,7 @@ impl PrivateKey {
         let pair = RsaKeyPair::from_der(pkcs1)
             .map_err(|_| Error::BadKey("RSA keys must be valid and have 2048 to 4096 bits"))?;
         let sha1 = Sha1Signer::from_pkcs1(pkcs1)?;
-        Ok(Self(Signer::Rsa { pair: Box::new(pair), sha1: Box::new(sha1) }))
+        Ok(Self(Arc::new(Signer::Rsa { pair: Box::new(pair), sha1: Box::new(sha1) })))
     }
 
     /// From a SEC1 ECPrivateKey (RFC 5915) that names its curve.
@@ -127,12 +129,12 @@ impl PrivateKey {
         let pair =
             EcdsaKeyPair::from_private_key_and_public_key(alg, key.private, public, &SystemRandom::new())
                 .map_err(|_| Error::BadKey("the private and public part do not fit"))?;
-        Ok(Self(Signer::Ecdsa { kind, pair: Box::new(pair) }))
+        Ok(Self(Arc::new(Signer::Ecdsa { kind, pair: Box::new(pair) })))
     }
 
     /// The kind of key.
     pub fn kind(&self) -> KeyKind {
-        match &self.0 {
+        match &*self.0 {
             Signer::Ecdsa { kind, .. } => *kind,
             Signer::Rsa { .. } => KeyKind::Rsa,
         }
@@ -140,7 +142,7 @@ impl PrivateKey {
 
     /// The public key as in the BIT STRING of a SubjectPublicKeyInfo: an uncompressed point, or an RSAPublicKey.
     pub fn public_key(&self) -> &[u8] {
-        match &self.0 {
+        match &*self.0 {
             Signer::Ecdsa { pair, .. } => pair.public_key().as_ref(),
             Signer::Rsa { pair, .. } => pair.public_key().as_ref(),
         }
@@ -154,7 +156,7 @@ impl PrivateKey {
     /// Signs `message`. ECDSA signatures are in DER; [`ecdsa_der_to_fixed`] converts.
     pub fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, Error> {
         let rng = SystemRandom::new();
-        match &self.0 {
+        match &*self.0 {
             Signer::Ecdsa { kind, pair } => {
                 let fits = matches!(
                     (kind, scheme),

@@ -16,6 +16,8 @@ pub struct Access {
     pub anchors: TrustAnchors,
     /// NT hashes of the passwords of those who come by EAP-MSCHAPv2.
     pub users: Secrets,
+    /// Clients may show their certificate by EAP-TLS, too.
+    pub eap_tls: bool,
     /// Pre-shared keys of those who come by one.
     pub psks: Secrets,
     /// Identities that are let in, by whatever they prove them; all where there are none.
@@ -36,12 +38,13 @@ pub(super) enum Proof {
 impl Access {
     /// Everyone with a certificate of `anchors`, and nobody else.
     pub fn by_certificate(anchors: TrustAnchors) -> Self {
-        Self { anchors, users: Secrets::default(), psks: Secrets::default(), allowed: Vec::new() }
+        let (users, psks) = (Secrets::default(), Secrets::default());
+        Self { anchors, users, eap_tls: false, psks, allowed: Vec::new() }
     }
 
     /// Whether clients may ask for EAP.
     pub(super) fn offers_eap(&self) -> bool {
-        !self.users.is_empty()
+        !self.users.is_empty() || self.eap_tls
     }
 
     /// Whether this identity is let in, once it is proven.

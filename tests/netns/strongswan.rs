@@ -11,7 +11,7 @@ use crate::pki::{Identity, copy_into};
 const CHARON: &str = "/usr/sbin/charon-systemd";
 /// Only what is needed; libipsec before netlink, or the kernel's ESP would be tried.
 const PLUGINS: &str = "random nonce openssl aes sha1 sha2 hmac kdf gcm chapoly curve25519 x509 constraints \
-    pubkey pem pkcs1 pkcs8 kernel-libipsec kernel-netlink socket-default resolve vici";
+    pubkey pem pkcs1 pkcs8 eap-identity eap-mschapv2 eap-tls kernel-libipsec kernel-netlink socket-default resolve vici";
 
 /// One charon in a namespace of the lab.
 pub struct Strongswan<'a> {

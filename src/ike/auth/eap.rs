@@ -1,22 +1,22 @@
 //! A peer that authenticates itself by EAP (RFC 7296 section 2.16), over several IKE_AUTH exchanges. We come first,
 //! always by certificate: what proves a password must not be shown to whoever asks.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::certificate::valid_until;
 use super::signature::display_id;
 use super::{Claim, Outcome, Peer, psk, signed_octets};
 use crate::base::Now;
 use crate::crypto::Prf;
 use crate::ike::Responder;
-use crate::ike::eap::{EapError, Proven, Server};
-use crate::ike::error::AuthError;
+use crate::ike::access::Proof;
+use crate::ike::eap::{Attempt, EapError, Proven, Server};
+use crate::ike::error::{AuthError, Event};
 use crate::ike::exchange::required;
 use crate::ike::sa::Init;
 use crate::wire::Malformed;
 use crate::wire::ike::{Auth, Chain, Kind, Payload, parse_chain};
-
-/// Most exchanges with an EAP packet of the peer.
-const MAX_ROUNDS: u32 = 20;
 
 /// Most octets that are kept of the first request.
 const MAX_KEPT: usize = 16 * 1024;
@@ -32,7 +32,6 @@ pub(in crate::ike) struct Conversation {
     /// The body of our IDr.
     id_r: Vec<u8>,
     server: Server,
-    rounds: u32,
     /// EAP has ended well, and the AUTH payloads are to come.
     proven: Option<Proven>,
     /// The answer that waits is the last one.
@@ -71,7 +70,6 @@ impl Responder {
             claimed: display_id(&claim.id, None),
             id_r,
             server,
-            rounds: 0,
             proven: None,
             failed: None,
         }));
@@ -84,25 +82,26 @@ impl Responder {
         now: Now,
         alg: Prf,
         init: &mut Init,
+        remote: SocketAddr,
         payloads: &[Payload<'_>],
     ) -> Result<Outcome, AuthError> {
         if let Some((eap, proven)) = init.eap.as_ref().and_then(|eap| Some((eap, eap.proven.as_ref()?))) {
-            return finish(alg, init, eap, proven, payloads);
+            return finish(now, alg, init, eap, proven, payloads);
         }
         let Some(eap) = init.eap.as_mut() else { return Err(AuthError::EapWanted) };
         let packet = required(payloads, Kind::Eap)?;
-        eap.rounds += 1;
         let identity = &self.config.identity;
-        let mut reply = if eap.rounds > MAX_ROUNDS {
-            eap.server.end(Err(EapError::TooLong))
-        } else {
-            eap.server.handle(&identity.access, &identity.hostname, self.rng.as_mut(), packet)
-        };
+        let mut reply = eap.server.handle(identity, now.wall, self.rng.as_mut(), packet);
         let mut due = now.mono;
-        if let Some(attempt) = reply.attempt.take() {
-            match self.attempts.judge(now.mono, &attempt.user, init.admitted.remote, attempt.right) {
+        if let Some(Attempt { user, wrong }) = reply.attempt.take() {
+            match self.attempts.judge(now.mono, &user, init.admitted.remote, wrong.is_none()) {
                 Some(turn) => due = turn,
-                None => reply = eap.server.end(Err(EapError::TooMany(attempt.user))),
+                None => reply = eap.server.end(Err(EapError::TooMany(user))),
+            }
+            // Many clients just go away then; at the end it is said anyway.
+            if let (Some(why), None) = (wrong, &reply.end) {
+                let (claimed, why) = (eap.claimed(), AuthError::Eap(why));
+                self.note_stranger(now, Event::AuthFailed { remote, claimed, why });
             }
         }
         let mut chain = Chain::new();
@@ -118,6 +117,7 @@ impl Responder {
 
 /// The AUTH payloads of both, by the key of EAP.
 fn finish(
+    now: Now,
     alg: Prf,
     init: &Init,
     eap: &Conversation,
@@ -133,7 +133,11 @@ fn finish(
     let mut own = Chain::new();
     own.push(Kind::Auth, &psk::seal(alg, &proven.msk, &octets));
     let (identity, proof) = (proven.identity.clone(), proven.proof.clone());
-    Ok(Outcome::Admit(Peer { identity, proof, valid_until: Duration::MAX, hints: init.hints }, own))
+    let valid_until = match &proof {
+        Proof::Certificate(chain) => chain.first().map_or(now.mono, |own| valid_until(now, own)),
+        Proof::Password(_) | Proof::Psk(_) => Duration::MAX,
+    };
+    Ok(Outcome::Admit(Peer { identity, proof, valid_until, hints: init.hints }, own))
 }
 
 /// Those payloads of the first request that are answered at the end.

@@ -1,24 +1,35 @@
-//! The server's side of EAP (RFC 3748): packets in, packets out, without IKE and without time.
+//! The server's side of EAP (RFC 3748): packets in, packets out, without IKE.
 //!
-//! First it asks for the identity, since Windows waits for that; then comes the method.
+//! First it asks for the identity, since Windows waits for that; then comes the method: MSCHAPv2 where there are users, and TLS where it
+//! is on and the client wants it, or there is nothing else.
 
 mod mschapv2;
+mod tls;
 
 use std::fmt;
+use std::time::Duration;
 
-use super::access::{Access, Proof};
+use super::Identity;
+use super::access::Proof;
 use crate::base::Random;
-use crate::crypto::Secret;
+use crate::crypto::pki::ChainError;
+use crate::crypto::{self, Secret};
 use crate::wire::Malformed;
 use crate::wire::eap::{Packet, code, emit_end, kind};
 use mschapv2::Mschapv2;
+use tls::Tls;
 
 /// Longest identity or user name that is taken.
 const LONGEST_NAME: usize = 256;
 
+/// Most packets of a client.
+const MAX_ROUNDS: u32 = 20;
+
 /// A conversation with one client.
 #[derive(Debug)]
 pub(super) struct Server {
+    /// How many packets the client has sent.
+    rounds: u32,
     /// Of our last request.
     identifier: u8,
     /// Of the one whose response is being answered.
@@ -32,6 +43,7 @@ pub(super) struct Server {
 enum Stage {
     Identity,
     Mschapv2(Mschapv2),
+    Tls(Box<Tls>),
     Over,
 }
 
@@ -58,7 +70,8 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) user: String,
-    pub(super) right: bool,
+    /// What is wrong with it.
+    pub(super) wrong: Option<EapError>,
 }
 
 /// What a method does next.
@@ -69,7 +82,7 @@ enum Turn {
     /// Asks again, since a password was tried.
     Judged(Attempt, Vec<u8>),
     /// Ends, since a wrong password was tried too often.
-    Refused(Attempt, EapError),
+    Refused(Attempt),
     Done(Proven),
     Failed(EapError),
 }
@@ -87,8 +100,16 @@ pub enum EapError {
     UnknownUser(String),
     /// Another password was expected of this user.
     WrongPassword(String),
+    /// After a wrong password the client has not tried another one.
+    GivenUp,
     /// Too many wrong passwords of this user, or from this source.
     TooMany(String),
+    /// The TLS handshake failed.
+    Tls(crypto::Error),
+    /// No trusted chain.
+    Chain(ChainError),
+    /// The EAP identity is none of the certificate's.
+    NotTheCertificates,
     /// The conversation has no end.
     TooLong,
 }
@@ -101,13 +122,17 @@ impl fmt::Display for EapError {
             Self::NoCommonMethod(wanted) => write!(
                 f,
                 "the client takes none of our EAP methods, but type {wanted:?}; set it to user name and password \
-                 (MSCHAPv2)"
+                 (MSCHAPv2, type 26), which needs --eap-users, or a certificate (EAP-TLS, type 13), which needs --eap-tls"
             ),
             Self::UnknownUser(user) => write!(f, "there is no user {user:?} in --eap-users"),
             Self::WrongPassword(user) => write!(f, "wrong password of user {user:?}"),
+            Self::GivenUp => f.write_str("the client did not try another password"),
             Self::TooMany(user) => {
                 write!(f, "user {user:?}: too many wrong passwords of late, this one was not looked at")
             }
+            Self::Tls(why) => write!(f, "EAP-TLS failed: {why}"),
+            Self::Chain(why) => write!(f, "the client's certificate is not trusted: {why}"),
+            Self::NotTheCertificates => f.write_str("the client's EAP identity is not in its certificate"),
             Self::TooLong => f.write_str("EAP came to no end"),
         }
     }
@@ -125,8 +150,13 @@ impl Server {
         let mut identifier = [0];
         rng.fill(&mut identifier);
         let [identifier] = identifier;
-        let mut server =
-            Self { identifier, answered: identifier, stage: Stage::Identity, identity: String::new() };
+        let mut server = Self {
+            rounds: 0,
+            identifier,
+            answered: identifier,
+            stage: Stage::Identity,
+            identity: String::new(),
+        };
         let packet = server.request(kind::IDENTITY, &[]);
         (server, packet)
     }
@@ -136,19 +166,26 @@ impl Server {
         &self.identity
     }
 
-    /// Takes a packet of the client, to which we are `name`.
+    /// Takes a packet of the client.
     pub(super) fn handle(
         &mut self,
-        access: &Access,
-        name: &str,
+        own: &Identity,
+        wall: Duration,
         rng: &mut dyn Random,
         bytes: &[u8],
     ) -> Reply {
         self.answered = self.identifier;
-        match self.turn(access, name, rng, bytes).unwrap_or_else(Turn::Failed) {
+        self.rounds += 1;
+        if self.rounds > MAX_ROUNDS {
+            return self.end(Err(EapError::TooLong));
+        }
+        match self.turn(own, wall, rng, bytes).unwrap_or_else(Turn::Failed) {
             Turn::Ask(data) => self.ask(None, &data),
             Turn::Judged(attempt, data) => self.ask(Some(attempt), &data),
-            Turn::Refused(attempt, why) => Reply { attempt: Some(attempt), ..self.end(Err(why)) },
+            Turn::Refused(attempt) => {
+                let why = attempt.wrong.clone().unwrap_or(EapError::GivenUp);
+                Reply { attempt: Some(attempt), ..self.end(Err(why)) }
+            }
             Turn::Done(proven) => self.end(Ok(proven)),
             Turn::Failed(why) => self.end(Err(why)),
         }
@@ -164,8 +201,8 @@ impl Server {
 
     fn turn(
         &mut self,
-        access: &Access,
-        name: &str,
+        own: &Identity,
+        wall: Duration,
         rng: &mut dyn Random,
         bytes: &[u8],
     ) -> Result<Turn, EapError> {
@@ -176,21 +213,43 @@ impl Server {
         match (&mut self.stage, packet.kind) {
             (Stage::Identity, kind::IDENTITY) => {
                 self.identity = shown(packet.data)?;
-                let (method, data) = Mschapv2::new(name, rng);
-                self.stage = Stage::Mschapv2(method);
-                Ok(Turn::Ask(data))
+                // It is what most clients want, and spares them a refusal.
+                if own.access.users.is_empty() {
+                    self.begin_tls(own)
+                } else {
+                    Ok(self.begin_mschapv2(own, rng))
+                }
             }
-            (Stage::Mschapv2(method), kind::MSCHAPV2) => method.handle(&access.users, rng, packet.data),
-            (Stage::Mschapv2(_), kind::NAK) => {
+            (Stage::Mschapv2(method), kind::MSCHAPV2) => method.handle(&own.access.users, rng, packet.data),
+            (Stage::Mschapv2(method), kind::NAK)
+                if own.access.eap_tls && method.is_fresh() && packet.data.contains(&kind::TLS) =>
+            {
+                self.begin_tls(own)
+            }
+            (Stage::Tls(method), kind::TLS) => method.handle(own, wall, &self.identity, packet.data),
+            (Stage::Mschapv2(_) | Stage::Tls(_), kind::NAK) => {
                 Err(EapError::NoCommonMethod(packet.data.iter().take(8).copied().collect()))
             }
             _ => Err(EapError::OutOfPlace),
         }
     }
 
+    fn begin_mschapv2(&mut self, own: &Identity, rng: &mut dyn Random) -> Turn {
+        let (method, data) = Mschapv2::new(&own.hostname, rng);
+        self.stage = Stage::Mschapv2(method);
+        Turn::Ask(data)
+    }
+
+    fn begin_tls(&mut self, own: &Identity) -> Result<Turn, EapError> {
+        let (method, data) = Tls::new(own)?;
+        self.stage = Stage::Tls(Box::new(method));
+        Ok(Turn::Ask(data))
+    }
+
     fn ask(&mut self, attempt: Option<Attempt>, data: &[u8]) -> Reply {
         let kind = match self.stage {
             Stage::Mschapv2(_) => kind::MSCHAPV2,
+            Stage::Tls(_) => kind::TLS,
             Stage::Identity | Stage::Over => kind::IDENTITY,
         };
         Reply { packet: self.request(kind, data), attempt, end: None }

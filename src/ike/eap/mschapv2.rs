@@ -26,9 +26,8 @@ const RETRIES: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Mschapv2 {
     challenge: [u8; CHALLENGE_LEN],
+    /// How many passwords were wrong.
     wrong: u8,
-    /// Why we asked again, if we did.
-    why: Option<EapError>,
     /// Set while the client is to acknowledge that we know its password as well.
     proven: Option<Proven>,
 }
@@ -48,7 +47,12 @@ impl Mschapv2 {
         rng.fill(&mut random);
         let [id, challenge @ ..] = random;
         let value = [&[CHALLENGE_LEN as u8][..], &challenge, name.as_bytes()].concat();
-        (Self { challenge, wrong: 0, why: None, proven: None }, emit(op_code::CHALLENGE, id, &value))
+        (Self { challenge, wrong: 0, proven: None }, emit(op_code::CHALLENGE, id, &value))
+    }
+
+    /// Whether the client has answered nothing yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.wrong == 0 && self.proven.is_none()
     }
 
     pub(super) fn handle(
@@ -61,7 +65,7 @@ impl Mschapv2 {
             ([op_code::SUCCESS, ..], Some(proven)) => Ok(Turn::Done(proven)),
             ([op_code::RESPONSE, ..], None) => self.judge(users, rng, &Response::parse(data)?),
             // The client does not want to try again.
-            ([op_code::FAILURE, ..], None) => Err(self.why.take().unwrap_or(EapError::OutOfPlace)),
+            ([op_code::FAILURE, ..], None) if self.wrong > 0 => Err(EapError::GivenUp),
             _ => Err(EapError::OutOfPlace),
         }
     }
@@ -89,21 +93,20 @@ impl Mschapv2 {
             self.proven = Some(Proven { identity, proof: Proof::Password(hash), msk });
             let text = format!("S={shown_to_client} M=Welcome");
             return Ok(Turn::Judged(
-                Attempt { user, right },
+                Attempt { user, wrong: None },
                 emit(op_code::SUCCESS, said.id, text.as_bytes()),
             ));
         }
         let why = if known { EapError::WrongPassword } else { EapError::UnknownUser };
-        let why = why(user.clone());
+        let attempt = Attempt { wrong: Some(why(user.clone())), user };
         self.wrong += 1;
         if self.wrong > RETRIES {
-            return Ok(Turn::Refused(Attempt { user, right }, why));
+            return Ok(Turn::Refused(attempt));
         }
-        self.why = Some(why);
         rng.fill(&mut self.challenge);
         let challenge: String = self.challenge.iter().map(|octet| format!("{octet:02X}")).collect();
         let text = format!("E=691 R=1 C={challenge} V=3 M=Wrong user name or password");
-        Ok(Turn::Judged(Attempt { user, right }, emit(op_code::FAILURE, said.id, text.as_bytes())))
+        Ok(Turn::Judged(attempt, emit(op_code::FAILURE, said.id, text.as_bytes())))
     }
 }
 

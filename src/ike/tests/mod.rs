@@ -1,9 +1,14 @@
 //! The responder against an initiator in memory, with a virtual clock.
 
+mod admission;
+mod collide;
 mod connect;
 mod eap;
+mod eap_tls;
+mod habits;
 mod hostile;
 mod life;
+mod mobike;
 mod plan;
 mod psk;
 mod rekey;
