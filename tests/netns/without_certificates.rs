@@ -124,8 +124,22 @@ fn passwords_and_pre_shared_keys_let_in_whom_they_should() {
         assert!(said.contains(says), "{name}: {said}\n{}", done.text);
         println!("ok: {name} is not let in");
     }
+    // A user is taken away: the device goes, and does not come again.
+    let done = client.swanctl(25, "--initiate --child ios --timeout 20");
+    assert!(done.ok, "alice cannot connect:\n{}", done.text);
+    must(Command::new(PROGRAM).args(["setup", "user", "alice", "--remove", "--dir"]).arg(&dir));
+    if let Responder::Daemon { daemon, .. } = &mut service.responder {
+        daemon.signal("HUP");
+        daemon.wait_log(
+            "alice is gone: its password or pre-shared key was changed or taken away",
+            Duration::from_secs(5),
+        );
+    }
+    client.wait_gone(Duration::from_secs(3));
+    assert!(!client.swanctl(25, "--initiate --child ios --timeout 20").ok);
+    println!("ok: a user who was taken away");
     let log = service.log();
-    assert_eq!(log.matches("] alice connected from ").count(), 6, "{log}");
+    assert_eq!(log.matches("] alice connected from ").count(), 7, "{log}");
     assert_eq!(log.matches("] laptop connected from ").count(), 2, "{log}");
     for secret in [&password, &other, &key] {
         assert!(!log.contains(secret.as_str()), "a secret is in the log");
