@@ -199,6 +199,7 @@ fn run_engine(workers: usize, cipher: Cipher, nat64: bool) {
         pcap: None,
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
         reload: None,
+        unique: false,
         weak_groups: false,
     };
     let daemon = engine::start(config).unwrap();

@@ -151,6 +151,11 @@ impl Chosen<IkeSuite> {
         ]);
         Proposal { number: self.number, protocol: protocol::IKE, spi: spi.to_vec(), transforms }
     }
+
+    /// The peer's SPI as a number, which is not zero.
+    pub(super) fn peer_spi_u64(&self) -> Option<u64> {
+        self.peer_spi.as_slice().try_into().ok().map(u64::from_be_bytes).filter(|spi| *spi != 0)
+    }
 }
 
 impl Chosen<EspSuite> {
@@ -169,6 +174,11 @@ impl Chosen<EspSuite> {
     pub(super) fn peer_spi_u32(&self) -> Option<u32> {
         self.peer_spi.as_slice().try_into().ok().map(u32::from_be_bytes)
     }
+}
+
+/// The IKE proposal that we make ourselves when we rekey: the algorithms that are in use.
+pub(super) fn own_ike_offer(suite: IkeSuite, spi: u64) -> Proposal {
+    Chosen { suite, number: 1, peer_spi: Vec::new(), esn: false }.answer(&spi.to_be_bytes())
 }
 
 /// The ESP proposal that we make ourselves when we rekey: the algorithms that are in use.

@@ -8,6 +8,7 @@ mod credentials;
 mod crowd;
 mod lab;
 mod matrix;
+mod mobility;
 mod nat64;
 mod pki;
 mod profile;
@@ -340,25 +341,14 @@ fn a_client_moves_to_another_address() {
 fn a_nat_on_the_way_changes_its_mapping() {
     let Some(lab) = Lab::open() else { return };
     let service = Service::start(&lab, Key::P256);
-    // Stateless, in the client's own namespace: the client itself never learns of it.
-    let map_to = |port: u16| {
-        let table = format!(
-            "table ip rebind\ndelete table ip rebind\ntable ip rebind {{\n\
-             chain out {{ type filter hook postrouting priority 0; udp sport 4500 udp sport set {port}; }}\n\
-             chain in {{ type filter hook prerouting priority -300; udp dport {port} udp dport set 4500; }}\n}}\n"
-        );
-        let file = lab.path("rebind.nft");
-        std::fs::write(&file, table).expect("file");
-        lab.must(CLI, 5, &format!("nft -f {}", file.display()));
-    };
-    map_to(14500);
+    mobility::translate_port(&lab, "ip", 14500);
     let client = service.connected(CLI, "alice");
     traffic::ping(&lab, CLI, ADDRESS, 5);
     if service.is_reference() {
         return; // It waits for MOBIKE.
     }
     for port in [24500, 34500] {
-        map_to(port);
+        mobility::translate_port(&lab, "ip", port);
         // ESP alone has to move the responder's answers, from the first packet on.
         traffic::ping(&lab, CLI, ADDRESS, 10);
         traffic::iperf(&lab, CLI, "-R");

@@ -1,11 +1,15 @@
 //! The responder against an initiator in memory, with a virtual clock.
 
+mod admission;
 mod clients;
+mod collide;
 mod connect;
 mod eap;
 mod eap_tls;
+mod habits;
 mod hostile;
 mod life;
+mod mobike;
 mod plan;
 mod psk;
 mod rekey;

@@ -73,14 +73,9 @@ impl Session {
 
         let client = &mut self.client;
         let shared = pair.agree(Ke::parse(opened.body(Kind::Ke).unwrap()).unwrap().data).unwrap();
-        let old_keys = client.keys.take().unwrap();
-        client.old = Some(((client.spi_i, client.spi_r), old_keys, (client.next_id, client.iv)));
-        client.spi_i = u64::from_be_bytes(spi);
-        client.spi_r = u64::from_be_bytes(chosen[0].spi.as_slice().try_into().unwrap());
-        (client.ni, client.nr) = (nonce, opened.body(Kind::Nonce).unwrap().to_vec());
-        let skeyseed = prf(client.prf, &client.sk_d, &[shared.expose(), &client.ni, &client.nr]);
-        client.derive(skeyseed.expose());
-        (client.next_id, client.iv) = (0, 0);
+        let spis = [&spi[..], &chosen[0].spi].map(|spi| u64::from_be_bytes(spi.try_into().unwrap()));
+        let nonces = (nonce, opened.body(Kind::Nonce).unwrap().to_vec());
+        client.enter(spis.into(), false, shared.expose(), nonces);
         client.swap_old();
         client.request(world, Exchange::Informational, &[(Kind::Delete, Delete::Ike.emit())]);
         client.swap_old();
