@@ -101,7 +101,7 @@ impl Responder {
                 }
                 OwnRequest::RekeyIke => {
                     let Some((payloads, own)) = self.ike_rekey_request(sa) else { continue };
-                    (chain, proposed) = (payloads, Some(Proposed::Ike(Box::new(own))));
+                    (chain, proposed) = (payloads, Some(Proposed::Ike(own)));
                 }
             }
             let exchange = if proposed.is_some() { Exchange::CreateChildSa } else { Exchange::Informational };
@@ -166,7 +166,7 @@ impl Responder {
                     Some(Proposed::Child(child)) => {
                         self.finish_child_rekey(now, sa, own.request, child, &payloads);
                     }
-                    Some(Proposed::Ike(ike)) => self.finish_ike_rekey(now, sa, *ike, &payloads),
+                    Some(Proposed::Ike(ike)) => self.finish_ike_rekey(now, sa, ike, &payloads),
                     None => {}
                 }
             }
