@@ -86,6 +86,18 @@ impl KeyPair {
     }
 }
 
+/// Refuses what is seen to be no public value without any work, so that none is done for it: a wrong length, and
+/// numbers out of range for MODP groups.
+pub fn check_public_value(group: Group, value: &[u8]) -> Result<(), Error> {
+    match group {
+        _ if value.len() != group.public_len() => Err(Error::BadPublicValue),
+        Group::P256 | Group::P384 | Group::X25519 => Ok(()),
+        Group::Modp1024 | Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
+            modp::check_public_value(group, value)
+        }
+    }
+}
+
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyPair({:?}, [redacted])", self.group)
