@@ -68,7 +68,7 @@ fn bench() -> io::Result<ExitCode> {
     for _ in 0..support::rounds() {
         floods.rotate_left(1);
         for (word, matter) in floods {
-            let flood = Flood::start(targets.clone(), matter, PER_SECOND, u64::MAX);
+            let flood = Flood::start(targets.clone(), matter, PER_SECOND, u64::MAX)?;
             let (start, sent) = (support::now(), flood.sent());
             for (way, counts) in [("up", up(&mut daemon, &flood)?), ("down", down(&mut daemon, &flood)?)] {
                 for (arm, count) in ARMS.iter().zip(counts) {
@@ -222,7 +222,7 @@ impl Progress {
     ) -> io::Result<()> {
         for turn in 0..2 * TURNS {
             // First one, then the other, then twice the other...: no arm always follows the same.
-            let arm = ((turn + 1) / 2 % 2) as usize;
+            let arm = (turn.div_ceil(2) % 2) as usize;
             flood.aim(arm);
             self.arm.store(arm, Ordering::Relaxed);
             let start = support::now();

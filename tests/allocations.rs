@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 #[path = "../benches/e2e/gateway.rs"]
-#[allow(dead_code, reason = "shared with the bench")]
 mod gateway;
 #[path = "../benches/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the benches")]

@@ -42,7 +42,7 @@ fn floods_disturb_neither_clients_nor_memory() {
             .into_iter()
             .enumerate()
     {
-        let flood = Flood::start(vec![([127, 0, 0, 1], port).into()], matter, PER_SECOND, 60_000);
+        let flood = Flood::start(vec![([127, 0, 0, 1], port).into()], matter, PER_SECOND, 60_000).unwrap();
         assert!(happens(Duration::from_secs(5), || flood.sent() > 2000));
         let (config, start) = (program.client_config(&format!("new{round}.example")), clock());
         let newcomer = Client::connect(config).unwrap();

@@ -297,7 +297,7 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub cert: Vec<PathBuf>,
 
-    /// Its private key (PEM: PKCS#8, PKCS#1 or SEC1), in the order of --cert
+    /// Its private key (PEM: PKCS#8, PKCS#1 or SEC1), repeatable
     #[arg(long, required = true, value_name = "FILE")]
     pub key: Vec<Source>,
 

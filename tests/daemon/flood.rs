@@ -1,6 +1,7 @@
 //! A flood of datagrams from many ports, at a steady rate.
 #![allow(dead_code, reason = "each binary uses its part")]
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -44,15 +45,15 @@ struct Shared {
 
 impl Flood {
     /// `per_second` datagrams to the first of `targets`, until another is aimed at, and `total` at most.
-    pub fn start(targets: Vec<SocketAddr>, matter: Matter, per_second: u32, total: u64) -> Self {
+    pub fn start(targets: Vec<SocketAddr>, matter: Matter, per_second: u32, total: u64) -> io::Result<Self> {
         let (aim, stop, sent) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU64::new(0));
         let shared = Arc::new(Shared { targets, aim, stop, sent });
-        let sockets: Vec<_> = (0..PORTS).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let sockets = (0..PORTS).map(|_| UdpSocket::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
         let thread = thread::spawn({
             let shared = Arc::clone(&shared);
             move || shared.send(&sockets, matter, per_second, total)
         });
-        Self { shared, thread: Some(thread) }
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Hits this one of the targets from now on.
