@@ -1,5 +1,6 @@
 //! Single steps of the packet path against what they are made of. `cargo bench --bench micro`.
 
+#[allow(dead_code, reason = "made for all benches")]
 mod support;
 
 use std::hint::black_box;

@@ -293,11 +293,11 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "FILE")]
     pub crl: Vec<PathBuf>,
 
-    /// Our certificate, then its intermediates (PEM); repeatable, say for ECDSA and RSA
+    /// Our certificate, then its intermediates (PEM), repeatable
     #[arg(long, required = true, value_name = "FILE")]
     pub cert: Vec<PathBuf>,
 
-    /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1), repeatable like --cert, in the same order
+    /// Its private key (PEM: PKCS#8, PKCS#1 or SEC1), repeatable
     #[arg(long, required = true, value_name = "FILE")]
     pub key: Vec<Source>,
 
@@ -324,6 +324,10 @@ pub struct Ikev2Args {
     /// Inner addresses of clients
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS)]
     pub client_pool: Pool,
+
+    /// A person has one device: a new connection ends the others
+    #[arg(long, help_heading = CLIENTS)]
+    pub unique: bool,
 
     /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
     #[arg(long, help_heading = CLIENTS)]

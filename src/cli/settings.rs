@@ -288,6 +288,7 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<Loade
                 metrics: args.uplink.metrics,
                 sign_in,
                 split,
+                unique: args.unique,
                 weak_groups,
                 reload: None,
                 pcap: args.pcap.clone(),

@@ -207,7 +207,7 @@ impl EventLoop {
         for socket in 0..self.data.udp.len() {
             for _ in 0..RECEIVES_PER_TURN {
                 if self.data.is_congested()
-                    || !self.data.receive(now, socket, receiver, &mut self.uplink, &self.ike)
+                    || !self.data.receive(now, socket, receiver, &mut self.uplink, &mut self.ike)
                 {
                     break;
                 }
@@ -314,7 +314,10 @@ impl EventLoop {
             },
             ike::Output::Remove { spi_in } => self.data.remove(spi_in),
             ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
-            ike::Output::Moved { device, path } => self.data.moved(device, path),
+            ike::Output::Moved { device, identity, path } => {
+                log::info!("{identity} is at {} now", path.remote);
+                self.data.moved(device, path);
+            }
             ike::Output::Connected { identity, system, address, path, suite, .. } => {
                 self.manager.device_came();
                 let system = system.map(|system| format!(" ({system})")).unwrap_or_default();

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::half_open::source;
+use super::budget::source;
 
 /// What a wrong attempt costs: doubled with each from the third on of one name, the ninth of one source.
 const COST: Duration = Duration::from_secs(2);

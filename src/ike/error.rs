@@ -113,8 +113,10 @@ pub enum Refusal {
     TooManyChildren,
     /// The Child SA to rekey does not exist; the peer's SPI.
     ChildNotFound(u32),
-    /// Not now: another exchange is under way.
+    /// Not now: another exchange is under way, or there were too many.
     Busy,
+    /// The client allows no NAT, and there is one.
+    UnexpectedNat,
     /// Cryptography failed on our side, or by an impossible key exchange value.
     Crypto(crypto::Error),
 }
@@ -136,6 +138,7 @@ impl fmt::Display for Refusal {
             Self::TooManyChildren => f.write_str("too many Child SAs"),
             Self::ChildNotFound(spi) => write!(f, "no Child SA {spi:08x} to rekey"),
             Self::Busy => f.write_str("another exchange is under way"),
+            Self::UnexpectedNat => f.write_str("the client allows no NAT, and there is one"),
             Self::Crypto(why) => write!(f, "{why}"),
         }
     }
@@ -193,6 +196,7 @@ impl Refusal {
                 Notify { protocol, spi: &spi.to_be_bytes(), kind, data: &[] }.emit()
             }
             Self::Busy => plain(notify_type::TEMPORARY_FAILURE),
+            Self::UnexpectedNat => plain(notify_type::UNEXPECTED_NAT_DETECTED),
         }
     }
 }
@@ -223,7 +227,12 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
-    /// Our own rekey of a Child SA came to nothing; the connection is ended and the client may connect again.
+    /// A client has connected anew from the same address and port, and keeps what it had.
+    Reauthenticated {
+        /// Who.
+        identity: String,
+    },
+    /// Our own rekey came to nothing; the connection is ended and the client may connect again.
     RekeyFailed {
         /// Who.
         identity: String,
@@ -250,6 +259,9 @@ impl fmt::Display for Event {
             }
             Self::InitRefused { remote, why } => write!(f, "{remote} cannot connect: {why}"),
             Self::ChildRefused { identity, why } => write!(f, "{identity}: request refused: {why}"),
+            Self::Reauthenticated { identity } => {
+                write!(f, "{identity}: authenticated anew, takes over its old connection")
+            }
             Self::RekeyFailed { identity } => write!(f, "{identity}: rekeying failed, connection ended"),
             Self::PlanRefused { identity } => {
                 write!(f, "{identity}: takes no rekey from us; changed routes wait for its own")

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::cookie::ROTATION;
 use super::error::GoneReason;
-use super::sa::{IkeSa, Outstanding, OwnRequest, State};
+use super::plan::ASK_AGAIN;
+use super::sa::{IkeSa, Outstanding, OwnRequest, Proposed, State};
 use super::{Identity, Output, Responder, Timer};
 use crate::base::Now;
 use crate::wire::Malformed;
@@ -52,7 +54,13 @@ impl Responder {
         if !deleted.is_empty() {
             chain.push(Kind::Delete, &Delete::Esp(deleted).emit());
         }
-        self.answer(sa, Exchange::Informational, message_id, &chain);
+        match self.answer_mobility(sa, payloads, &mut chain) {
+            Ok(()) => self.answer(sa, Exchange::Informational, message_id, &chain),
+            Err(why) => {
+                let header = sa.header(Exchange::Informational, message_id, false);
+                self.refuse_request(now, sa, &header, why.into());
+            }
+        }
     }
 
     /// Queues a request of ours and sends it as soon as the one before is answered.
@@ -68,7 +76,7 @@ impl Responder {
         while sa.outstanding.is_none() {
             let Some(request) = sa.queued.pop_front() else { return };
             let mut chain = Chain::new();
-            let mut rekey = None;
+            let mut proposed = None;
             match request {
                 OwnRequest::Liveness => {}
                 OwnRequest::DeleteIke => chain.push(Kind::Delete, &Delete::Ike.emit()),
@@ -83,17 +91,26 @@ impl Responder {
                     continue;
                 }
                 OwnRequest::RekeyChild(spi_in) | OwnRequest::RefreshChild(spi_in) => {
-                    let Some((payloads, own)) = self.rekey_request(sa, spi_in) else { continue };
-                    (chain, rekey) = (payloads, Some(own));
+                    let Some((payloads, own)) = self.child_rekey_request(sa, spi_in) else { continue };
+                    (chain, proposed) = (payloads, Some(Proposed::Child(own)));
+                }
+                // The Child SA that the peer waits for would be forgotten by both (RFC 7296 section 2.25.2).
+                OwnRequest::RekeyIke if sa.pending.is_some() => {
+                    self.timers.set(Timer::RekeyIke(sa.own_spi), now.mono + ASK_AGAIN);
+                    continue;
+                }
+                OwnRequest::RekeyIke => {
+                    let Some((payloads, own)) = self.ike_rekey_request(sa) else { continue };
+                    (chain, proposed) = (payloads, Some(Proposed::Ike(own)));
                 }
             }
-            let exchange = if rekey.is_some() { Exchange::CreateChildSa } else { Exchange::Informational };
+            let exchange = if proposed.is_some() { Exchange::CreateChildSa } else { Exchange::Informational };
             let id = sa.next_request_id;
             let header = sa.header(exchange, id, false);
             match (sa.channel.seal(header, &chain, sa.fragmentation), id.checked_add(1)) {
                 (Ok(datagrams), Some(next)) => {
                     sa.next_request_id = next;
-                    sa.outstanding = Some(Outstanding::new(request, (id, exchange), datagrams, rekey));
+                    sa.outstanding = Some(Outstanding::new(request, (id, exchange), datagrams, proposed));
                     self.send_request(now, sa);
                 }
                 _ => return self.abandon(sa, GoneReason::Expired),
@@ -144,9 +161,13 @@ impl Responder {
                 self.remove_child(sa, spi_in);
                 self.watch_childless(now, sa);
             }
-            OwnRequest::RekeyChild(_) | OwnRequest::RefreshChild(_) => {
-                if let Some(rekey) = own.rekey {
-                    self.finish_rekey(now, sa, own.request, rekey, &payloads);
+            OwnRequest::RekeyChild(_) | OwnRequest::RefreshChild(_) | OwnRequest::RekeyIke => {
+                match own.proposed {
+                    Some(Proposed::Child(child)) => {
+                        self.finish_child_rekey(now, sa, own.request, child, &payloads);
+                    }
+                    Some(Proposed::Ike(ike)) => self.finish_ike_rekey(now, sa, ike, &payloads),
+                    None => {}
                 }
             }
         }
@@ -164,8 +185,7 @@ impl Responder {
                 sa.state = State::Deleting;
                 sa.queued.clear();
                 self.timers.cancel(Timer::Expire(sa.own_spi));
-                self.timers.cancel(Timer::Liveness(sa.own_spi));
-                self.timers.cancel(Timer::Lifetime(sa.own_spi));
+                self.cancel_renewal(sa);
                 self.request(now, sa, OwnRequest::DeleteIke);
             }
             State::HalfOpen(_) => self.abandon(sa, why),
@@ -183,8 +203,10 @@ impl Responder {
     /// The device is gone: its Child SAs, and its hold on the address. Said aloud if its coming was.
     pub(super) fn end_client(&mut self, sa: &mut IkeSa, why: Option<GoneReason>) {
         let mut children: Vec<u32> = sa.children.iter().map(|child| child.spi_in).collect();
-        // All go: none takes over from another.
-        sa.children.iter_mut().for_each(|child| child.replaced_by = None);
+        // All go: none takes over from another, except one of the next IKE SA.
+        sa.children.iter_mut().for_each(|child| {
+            child.replaced_by = child.replaced_by.filter(|new| !children.contains(new));
+        });
         children.drain(..).for_each(|spi_in| self.remove_child(sa, spi_in));
         let Some(client) = sa.client.take() else { return };
         self.leases.release(client.device);
@@ -236,6 +258,9 @@ impl Responder {
                 let why = if ended { GoneReason::CertificateExpired } else { GoneReason::Expired };
                 this.close(now, sa, why);
             }),
+            Timer::RekeyIke(own_spi) => {
+                self.with_sa(own_spi, |this, sa| this.request(now, sa, OwnRequest::RekeyIke));
+            }
             Timer::ChildLinger(spi_in) => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::DeleteChild(spi_in)));
             }
@@ -243,6 +268,10 @@ impl Responder {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
             Timer::Refresh(own_spi) => self.with_sa(own_spi, |this, sa| this.refresh(now, sa)),
+            Timer::Cookies => {
+                self.shared.lock().cookies.rotate(now.mono, self.rng.as_mut());
+                self.timers.set(timer, now.mono + ROTATION);
+            }
             Timer::Shutdown => {
                 let all: Vec<u64> = self.sas.keys().copied().collect();
                 for own_spi in all {

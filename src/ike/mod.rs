@@ -1,10 +1,11 @@
 //! The IKEv2 responder (RFC 7296), without I/O: datagrams, notices and the time go in, effects and the next timeout
 //! come out.
 //!
-//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH, with `access` (whom we let in), `eap`
-//!   and `attempts` (how often passwords are tried). `child`: Child SAs
-//!   and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
-//!   INFORMATIONAL, our requests, timers.
+//! * `gate`: what reaches the responder at all. `init`: IKE_SA_INIT, with `half_open` (limits), `cookie` and `budget`
+//!   (rates). `auth`: IKE_AUTH, with `access` (whom we let in), `eap` and `attempts` (how often passwords are tried).
+//!   `child`: Child SAs and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the
+//!   IKE SA by the peer. `own_rekey`: rekeys that we begin. `reauth`: a client that connects anew. `info`: INFORMATIONAL,
+//!   our requests, timers. `mobike`: clients that move.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
 //!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `system`, `timer`: what they say.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
@@ -13,18 +14,24 @@ mod access;
 mod api;
 mod attempts;
 mod auth;
+mod budget;
 mod child;
+mod cookie;
 mod eap;
 mod error;
 mod exchange;
 mod fragment;
+mod gate;
 mod half_open;
 mod info;
 mod init;
 mod keymat;
 mod lease;
+mod mobike;
+mod own_rekey;
 mod plan;
 mod proposal;
+mod reauth;
 mod rekey;
 mod sa;
 mod selector;
@@ -40,6 +47,7 @@ pub use access::{Access, Pattern, Secrets};
 pub use api::{Config, Credential, Identity, Input, Output, Policy, Stats};
 pub use eap::EapError;
 pub use error::{AuthError, Event, GoneReason, Refusal};
+pub use gate::{Gate, Passage};
 pub use plan::{ClientPlan, Nat64Plan};
 pub use system::System;
 
@@ -49,6 +57,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attempts::Attempts;
+use budget::Budget;
+use gate::{Shared, Standing};
 use half_open::Admission;
 use lease::Leases;
 use sa::{IkeSa, InitiatedBy, OwnRequest, State};
@@ -58,12 +68,13 @@ use crate::base::{DeviceId, Now, Path, Random, TrafficSelector};
 use crate::wire::ike::{Exchange, Header};
 
 /// Notes that strangers can cause: at most this many per minute.
-const STRANGERS_NOTES: Budget =
-    Budget { per_period: 10, period: Duration::from_secs(60), since: None, used: 0 };
+const STRANGERS_NOTES: Budget = Budget::new(10, Duration::from_secs(60));
 
 /// Errors told to strangers outside protection: at most this many per second.
-const STRANGERS_ERRORS: Budget =
-    Budget { per_period: 50, period: Duration::from_secs(1), since: None, used: 0 };
+const STRANGERS_ERRORS: Budget = Budget::new(50, Duration::from_secs(1));
+
+/// Child SAs and IKE SAs that one client may create or rekey: at most this many per minute.
+const CREATIONS: Budget = Budget::new(10, Duration::from_secs(60));
 
 /// The responder of all clients.
 pub struct Responder {
@@ -74,6 +85,8 @@ pub struct Responder {
     rng: Box<dyn Random>,
     outputs: VecDeque<Output>,
     timers: Timers<Timer>,
+    /// Also the gate's.
+    shared: Shared,
     admission: Admission,
     attempts: Attempts,
     leases: Leases,
@@ -104,6 +117,8 @@ enum Timer {
     Liveness(u64),
     /// The IKE SA is too old.
     Lifetime(u64),
+    /// The IKE SA will soon be too old, and the client has not renewed it.
+    RekeyIke(u64),
     /// The peer has not deleted the Child SA that it replaced.
     ChildLinger(u32),
     /// The Child SA is too old.
@@ -112,25 +127,8 @@ enum Timer {
     Refresh(u64),
     /// The shutdown has waited enough.
     Shutdown,
-}
-
-/// A budget per period of time.
-#[derive(Debug)]
-struct Budget {
-    per_period: u32,
-    period: Duration,
-    since: Option<Duration>,
-    used: u32,
-}
-
-impl Budget {
-    fn allow(&mut self, now: Duration) -> bool {
-        if self.since.is_none_or(|since| now >= since + self.period) {
-            (self.since, self.used) = (Some(now), 0);
-        }
-        self.used = self.used.saturating_add(1);
-        self.used <= self.per_period
-    }
+    /// Cookies get a new secret.
+    Cookies,
 }
 
 impl fmt::Debug for Responder {
@@ -141,10 +139,10 @@ impl fmt::Debug for Responder {
 
 impl Responder {
     /// A responder that gives full tunnels until it hears of an [`Input::Plan`].
-    pub fn new(config: Config, mut rng: Box<dyn Random>, _now: Now) -> Self {
+    pub fn new(config: Config, mut rng: Box<dyn Random>, now: Now) -> Self {
         let leases = Leases::new(config.pool, config.pool_prefix_len);
         let plan = ClientPlan::full_tunnel(leases.host());
-        let admission = Admission::new(rng.as_mut());
+        let shared = Shared::new(now, rng.as_mut());
         let mut responder = Self {
             config,
             plan: plan.clone(),
@@ -152,7 +150,8 @@ impl Responder {
             rng,
             outputs: VecDeque::new(),
             timers: Timers::new(),
-            admission,
+            shared,
+            admission: Admission::default(),
             attempts: Attempts::new(),
             leases,
             sas: HashMap::new(),
@@ -165,8 +164,14 @@ impl Responder {
             errors: STRANGERS_ERRORS,
             stats: Stats::default(),
         };
+        responder.timers.set(Timer::Cookies, now.mono + cookie::ROTATION);
         responder.set_plan(plan);
         responder
+    }
+
+    /// A gate for the datagrams that are to come here.
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.shared.clone())
     }
 
     /// Takes an event. Effects wait in [`Responder::poll_output`].
@@ -259,8 +264,14 @@ impl Responder {
         if matches!(sa.state, State::Dead) {
             self.forget(&sa);
         } else {
-            self.sas.insert(own_spi, sa);
+            self.keep(sa);
         }
+    }
+
+    fn keep(&mut self, sa: Box<IkeSa>) {
+        let standing = if sa.is_strangers() { Standing::Stranger } else { Standing::Client };
+        self.shared.lock().know(sa.own_spi, standing);
+        self.sas.insert(sa.own_spi, sa);
     }
 
     fn with_child(&mut self, spi_in: u32, action: impl FnOnce(&mut Self, &mut IkeSa)) {
@@ -276,16 +287,11 @@ impl Responder {
     }
 
     fn forget(&mut self, sa: &IkeSa) {
-        for timer in [
-            Timer::Expire,
-            Timer::Answer,
-            Timer::Retransmit,
-            Timer::Liveness,
-            Timer::Lifetime,
-            Timer::Refresh,
-        ] {
+        self.shared.lock().forget(sa.own_spi);
+        for timer in [Timer::Expire, Timer::Answer, Timer::Retransmit] {
             self.timers.cancel(timer(sa.own_spi));
         }
+        self.cancel_renewal(sa);
     }
 
     /// A note about somebody who is not authenticated.

@@ -15,8 +15,8 @@ use crate::wire::ike::{Attribute, CfgType, Configuration, MAX_SELECTORS, attribu
 /// (RFC 6052 section 2.2): so the address is never inside one.
 const DEVICE_TAG: u32 = 0x7074_6572;
 
-/// When a client that was busy is asked again to take a changed plan.
-pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// When a client that was busy is asked again to let us rekey.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What clients get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,8 +150,7 @@ impl Responder {
         }
         // One that the peer has not heard of yet cannot be rekeyed; its turn comes when it has.
         let unheard = sa.pending.as_ref().and_then(|pending| pending.spi_in);
-        let in_charge =
-            |child: &&Child| child.replaced_by.is_none() && !child.deleting && Some(child.spi_in) != unheard;
+        let in_charge = |child: &&Child| child.is_in_charge() && Some(child.spi_in) != unheard;
         let children = sa.children.iter().filter(in_charge).filter(|child| self.is_stale(child));
         let children: Vec<u32> = children.map(|child| child.spi_in).collect();
         for spi_in in children {

@@ -74,8 +74,13 @@ pub(super) fn choose_ike(
 ) -> Option<Chosen<IkeSuite>> {
     let usable =
         || proposals.iter().filter(|p| p.protocol == protocol::IKE && p.spi.len() == spi_len && is_usable(p));
-    let groups = by_preference(groups, ke);
-    for (cipher, group) in CIPHERS.into_iter().flat_map(|cipher| groups.iter().map(move |g| (cipher, *g))) {
+    // The weak group only where nothing else will do: neither a better cipher nor the peer's guess is worth it.
+    let (weak, fair): (Vec<_>, Vec<_>) =
+        by_preference(groups, ke).into_iter().partition(|group| *group == Group::Modp1024);
+    let pairs = [&fair, &weak].into_iter().flat_map(|groups| {
+        CIPHERS.into_iter().flat_map(move |cipher| groups.iter().map(move |group| (cipher, *group)))
+    });
+    for (cipher, group) in pairs {
         for prf in PRFS {
             let found = usable().find(|p| {
                 offers_cipher(p, cipher)
@@ -146,6 +151,11 @@ impl Chosen<IkeSuite> {
         ]);
         Proposal { number: self.number, protocol: protocol::IKE, spi: spi.to_vec(), transforms }
     }
+
+    /// The peer's SPI as a number, which is not zero.
+    pub(super) fn peer_spi_u64(&self) -> Option<u64> {
+        self.peer_spi.as_slice().try_into().ok().map(u64::from_be_bytes).filter(|spi| *spi != 0)
+    }
 }
 
 impl Chosen<EspSuite> {
@@ -164,6 +174,11 @@ impl Chosen<EspSuite> {
     pub(super) fn peer_spi_u32(&self) -> Option<u32> {
         self.peer_spi.as_slice().try_into().ok().map(u32::from_be_bytes)
     }
+}
+
+/// The IKE proposal that we make ourselves when we rekey: the algorithms that are in use.
+pub(super) fn own_ike_offer(suite: IkeSuite, spi: u64) -> Proposal {
+    Chosen { suite, number: 1, peer_spi: Vec::new(), esn: false }.answer(&spi.to_be_bytes())
 }
 
 /// The ESP proposal that we make ourselves when we rekey: the algorithms that are in use.

@@ -10,7 +10,9 @@ use super::auth::Conversation;
 use super::fragment::{Channel, Reassembly};
 use super::proposal::IkeSuite;
 use super::system::{Hints, System};
+use super::{Budget, CREATIONS};
 use crate::base::{DeviceId, Path, TrafficSelector};
+use crate::crypto::dh::KeyPair;
 use crate::crypto::{Cipher, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
 
@@ -43,6 +45,8 @@ pub(super) struct IkeSa {
     pub(super) state: State,
     /// Both sides announced FRAGMENTATION_SUPPORTED.
     pub(super) fragmentation: bool,
+    /// Both sides announced MOBIKE_SUPPORTED.
+    pub(super) mobike: bool,
     /// Message ID of the peer's next request.
     pub(super) expected_id: u32,
     /// Our answer to the request before that.
@@ -55,6 +59,10 @@ pub(super) struct IkeSa {
     pub(super) outstanding: Option<Outstanding>,
     pub(super) queued: VecDeque<OwnRequest>,
     pub(super) children: Vec<Child>,
+    /// What the peer may still create or rekey.
+    pub(super) creations: Budget,
+    /// The IKE SA that this one may take over, by our SPI of it, until it has a client of its own.
+    pub(super) succeeds: Option<u64>,
     /// Who is behind it, once authenticated and with an address.
     pub(super) client: Option<Client>,
     /// When the peer was last heard, authentically.
@@ -91,7 +99,7 @@ pub(super) enum State {
     HalfOpen(Box<Init>),
     /// Authenticated.
     Established,
-    /// Replaced by a rekey; waits for its Delete.
+    /// Replaced by a rekey or a reauthentication; waits for its Delete.
     Rekeyed,
     /// Our Delete is on its way.
     Deleting,
@@ -140,6 +148,8 @@ pub(super) struct Child {
     pub(super) ts_remote: Vec<TrafficSelector>,
     /// The selectors of our side when this was negotiated, before narrowing.
     pub(super) offer: Arc<[TrafficSelector]>,
+    /// Our SPI of the SA that it replaced.
+    pub(super) replaces: Option<u32>,
     /// Our SPI of the SA that took over.
     pub(super) replaced_by: Option<u32>,
     /// Our Delete for it is on its way.
@@ -168,6 +178,8 @@ pub(super) enum OwnRequest {
     RekeyChild(u32),
     /// By our SPI: a rekey as well, but only because the plan has changed.
     RefreshChild(u32),
+    /// It comes to the end of its life.
+    RekeyIke,
 }
 
 /// A request of ours that waits for its answer.
@@ -179,7 +191,33 @@ pub(super) struct Outstanding {
     pub(super) datagrams: Vec<Vec<u8>>,
     sendings: usize,
     /// For a rekey: what we proposed.
-    pub(super) rekey: Option<OwnRekey>,
+    pub(super) proposed: Option<Proposed>,
+}
+
+/// What we proposed in a rekey.
+#[derive(Debug)]
+pub(super) enum Proposed {
+    Child(OwnRekey),
+    Ike(Box<OwnIkeRekey>),
+}
+
+/// What the peer has made of the SA that we are about to replace: its own replacement (RFC 7296 section 2.8.1).
+#[derive(Debug)]
+pub(super) struct Rival<S> {
+    /// Our SPI of it.
+    pub(super) own_spi: S,
+    /// The lower one of the nonces of its exchange.
+    pub(super) lowest_nonce: Vec<u8>,
+}
+
+/// What we proposed for a new IKE SA.
+#[derive(Debug)]
+pub(super) struct OwnIkeRekey {
+    pub(super) nonce: Vec<u8>,
+    pub(super) own_spi: u64,
+    pub(super) suite: IkeSuite,
+    pub(super) pair: KeyPair,
+    pub(super) rival: Option<Rival<u64>>,
 }
 
 /// What we proposed for a new Child SA.
@@ -187,9 +225,11 @@ pub(super) struct Outstanding {
 pub(super) struct OwnRekey {
     pub(super) nonce: Vec<u8>,
     pub(super) spi_in: u32,
+    pub(super) cipher: Cipher,
     pub(super) ts_local: Vec<TrafficSelector>,
     pub(super) ts_remote: Vec<TrafficSelector>,
     pub(super) offer: Arc<[TrafficSelector]>,
+    pub(super) rival: Option<Rival<u32>>,
 }
 
 impl OwnRequest {
@@ -197,8 +237,15 @@ impl OwnRequest {
     pub(super) const fn rekeys(self) -> Option<u32> {
         match self {
             Self::RekeyChild(spi_in) | Self::RefreshChild(spi_in) => Some(spi_in),
-            Self::Liveness | Self::DeleteIke | Self::DeleteChild(_) => None,
+            Self::Liveness | Self::DeleteIke | Self::DeleteChild(_) | Self::RekeyIke => None,
         }
+    }
+}
+
+impl Child {
+    /// Neither replaced nor on its way out.
+    pub(super) fn is_in_charge(&self) -> bool {
+        self.replaced_by.is_none() && !self.deleting
     }
 }
 
@@ -214,9 +261,9 @@ impl Outstanding {
         request: OwnRequest,
         (message_id, exchange): (u32, Exchange),
         datagrams: Vec<Vec<u8>>,
-        rekey: Option<OwnRekey>,
+        proposed: Option<Proposed>,
     ) -> Self {
-        Self { request, message_id, exchange, datagrams, sendings: 0, rekey }
+        Self { request, message_id, exchange, datagrams, sendings: 0, proposed }
     }
 
     /// Counts one sending; how long to wait for the answer, or `None` when it is no use to send again.
@@ -248,6 +295,7 @@ impl IkeSa {
             path,
             state: State::Established,
             fragmentation: false,
+            mobike: false,
             expected_id: 0,
             answer: Vec::new(),
             pending: None,
@@ -256,6 +304,8 @@ impl IkeSa {
             outstanding: None,
             queued: VecDeque::new(),
             children: Vec::new(),
+            creations: CREATIONS,
+            succeeds: None,
             client: None,
             heard: now,
         }
@@ -285,12 +335,19 @@ impl IkeSa {
         }
     }
 
+    /// Whether nobody was ever authenticated.
+    pub(super) fn is_strangers(&self) -> bool {
+        matches!(self.state, State::HalfOpen(_) | State::Closed(Some(_)))
+    }
+
     /// Whether a request of this exchange has its place in the present state.
     pub(super) fn takes(&self, exchange: Exchange) -> bool {
         match self.state {
             State::HalfOpen(_) => exchange == Exchange::IkeAuth,
             State::Established => matches!(exchange, Exchange::CreateChildSa | Exchange::Informational),
-            State::Rekeyed | State::Deleting => exchange == Exchange::Informational,
+            // Which is told to try again later (RFC 7296 section 2.25.2).
+            State::Deleting => matches!(exchange, Exchange::CreateChildSa | Exchange::Informational),
+            State::Rekeyed => exchange == Exchange::Informational,
             State::Closed(_) | State::Dead => false,
         }
     }

@@ -67,9 +67,21 @@ impl<'a> Strongswan<'a> {
         identity: &Identity,
         charon: &str,
     ) -> Self {
+        Self::start_many(lab, role, swanctl, trust, &[identity], charon)
+    }
+
+    /// The same with the keys of several people.
+    pub fn start_many(
+        lab: &'a Lab,
+        role: &'static str,
+        swanctl: &str,
+        trust: &Path,
+        identities: &[&Identity],
+        charon: &str,
+    ) -> Self {
         let dir = Self::directory(lab, role);
         copy_into(trust, &dir.join("x509ca"));
-        copy_into(&identity.key, &dir.join("private"));
+        identities.iter().for_each(|identity| copy_into(&identity.key, &dir.join("private")));
         fs::write(dir.join("swanctl.conf"), swanctl).expect("file");
         Self::launch(lab, role, dir, charon)
     }

@@ -15,14 +15,14 @@ use crate::traffic;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pterodapter");
 
 /// Makes a secret as people do; what is shown of it.
-fn make_secret(kind: &str, name: &str, dir: &Path) -> String {
+pub fn make_secret(kind: &str, name: &str, dir: &Path) -> String {
     let text = must(Command::new(PROGRAM).args(["setup", kind, name, "--dir"]).arg(dir));
     let shown = text.split_once("shown only now:\n  ").and_then(|(_, rest)| rest.lines().next());
     shown.unwrap_or_else(|| panic!("no secret in {text}")).to_owned()
 }
 
 /// A connection of swanctl.conf, and its child of the same name.
-fn connection(name: &str, local: &str, remote: &str, more: &str) -> String {
+pub fn connection(name: &str, local: &str, remote: &str, more: &str) -> String {
     format!(
         " {name} {{\n  version = 2\n  remote_addrs = {SRV_FROM_CLI}\n  vips = 0.0.0.0\n  {more}\n\
          \x20 local {{\n   {local}\n  }}\n  remote {{\n   auth = {remote}\n   id = {SERVER_ID}\n  }}\n\

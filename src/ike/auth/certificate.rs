@@ -20,7 +20,8 @@ const MAX_CERTIFICATES: usize = 6;
 const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
 
 impl Responder {
-    /// Checks chain, identity and signature of the peer, in this order. Says also with what it signed.
+    /// Checks chain, identity and signature of the peer. All are looked at whatever the others say, so that the time of
+    /// the answer does not tell which one failed. Says also with what it signed.
     pub(super) fn verify_certificate(
         &self,
         now: Now,
@@ -33,12 +34,14 @@ impl Responder {
         let chain = parse_certificates(payloads)?;
         let (certificate, intermediates) = chain.split_first().ok_or(AuthError::NoCertificate)?;
         let access = &self.config.identity.access;
-        access.anchors.verify_client(certificate, intermediates, now.wall).map_err(AuthError::Chain)?;
+        let trusted = access.anchors.verify_client(certificate, intermediates, now.wall);
+        let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, claim.id_body);
+        let signed = verify(auth, certificate, &octets);
+        trusted.map_err(AuthError::Chain)?;
         if !belongs(&claim.id, certificate) {
             return Err(AuthError::NotTheCertificates);
         }
-        let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, claim.id_body);
-        let scheme = verify(auth, certificate, &octets)?;
+        let scheme = signed?;
         let identity = display_id(&claim.id, Some(certificate));
         let valid_until = valid_until(now, certificate);
         let proof = Proof::Certificate(chain.into());

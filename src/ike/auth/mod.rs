@@ -16,9 +16,9 @@ use super::access::Proof;
 use super::error::{AuthError, Event, Refusal};
 use super::exchange::{notifies, required, single};
 use super::keymat::Nonces;
-use super::sa::{IkeSa, Init, OwnRequest, Pending, State};
+use super::sa::{IkeSa, Init, Pending, State};
 use super::system::Hints;
-use super::{GoneReason, Output, Responder, Timer};
+use super::{Output, Responder, Timer};
 use crate::base::Now;
 use crate::crypto::prf::prf;
 use crate::crypto::{Prf, Secret};
@@ -189,9 +189,7 @@ impl Responder {
         self.leave_half_open(sa);
         let State::HalfOpen(init) = std::mem::replace(&mut sa.state, State::Established) else { return };
         self.timers.cancel(Timer::Expire(sa.own_spi));
-        self.timers.set(Timer::Liveness(sa.own_spi), now.mono + self.config.policy.liveness_after);
-        let end = peer.valid_until.min(now.mono + self.config.policy.ike_lifetime);
-        self.timers.set(Timer::Lifetime(sa.own_spi), end);
+        self.set_renewal(now, sa, peer.valid_until);
 
         let initial_contact = notifies(payloads).any(|notify| notify.kind == notify_type::INITIAL_CONTACT);
         self.replace_connections(now, sa, &peer.identity, initial_contact);
@@ -208,26 +206,6 @@ impl Responder {
                 self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.childless_lifetime);
                 self.outputs.push_back(Output::Note(Event::ChildRefused { identity: peer.identity, why }));
             }
-        }
-    }
-
-    /// Other connections of this identity. One from the very address and port of the new one is the same device: it
-    /// is replaced at once, and its address is free for the new one. Behind one NAT there may be several devices, so
-    /// others are asked whether they live: after INITIAL_CONTACT all of them, else those of the same host.
-    fn replace_connections(&mut self, now: Now, sa: &IkeSa, identity: &str, initial_contact: bool) {
-        let remote = sa.path.remote;
-        let same = |other: &IkeSa| other.client.as_ref().is_some_and(|client| client.identity == identity);
-        let mut others: Vec<_> =
-            self.sas.values().filter(|other| same(other)).map(|other| other.own_spi).collect();
-        others.sort_unstable();
-        for own_spi in others {
-            self.with_sa(own_spi, |this, other| {
-                if other.path.remote == remote {
-                    this.abandon(other, GoneReason::Replaced);
-                } else if initial_contact || other.path.remote.ip() == remote.ip() {
-                    this.request(now, other, OwnRequest::Liveness);
-                }
-            });
         }
     }
 

@@ -8,8 +8,9 @@ use crate::crypto::{Error, method14};
 use crate::ike::error::AuthError;
 use crate::wire::ike::{Auth, Id, IdType, auth_method};
 
-/// Hash numbers of SIGNATURE_HASH_ALGORITHMS: SHA2-256, SHA2-384, SHA2-512.
-pub(in crate::ike) const HASHES: [u16; 3] = [2, 3, 4];
+/// Hash numbers of our SIGNATURE_HASH_ALGORITHMS: SHA2-256, SHA2-384. Others take the longest of them whatever their key
+/// is, and SHA2-512 with a key on P-256 is what we cannot verify; with RSA it is taken untold.
+pub(in crate::ike) const HASHES: [u16; 2] = [2, 3];
 
 /// Longest identity shown to people.
 const LONGEST_SHOWN: usize = 256;
