@@ -297,7 +297,7 @@ pub struct Ikev2Args {
     #[arg(long, required = true, value_name = "FILE")]
     pub cert: Vec<PathBuf>,
 
-    /// Its private key (PEM: PKCS#8, PKCS#1 or SEC1), in the order of --cert
+    /// Its private key (PEM: PKCS#8, PKCS#1 or SEC1), repeatable
     #[arg(long, required = true, value_name = "FILE")]
     pub key: Vec<Source>,
 
@@ -329,15 +329,15 @@ pub struct Ikev2Args {
     #[arg(long, help_heading = CLIENTS)]
     pub unique: bool,
 
-    /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
+    /// Take Windows' default 1024-bit key exchange; it can be broken
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,
 
-    /// Only clients of this identity, repeatable; * and ? stand for anything [default: all]
+    /// Only clients of this identity, repeatable; * and ? are any [default: all]
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse, help_heading = CLIENTS)]
     pub allow_id: Vec<Pattern>,
 
-    /// Users who come with a password (EAP-MSCHAPv2), lines of name:hash as 'setup user' makes them
+    /// Users with passwords (EAP-MSCHAPv2), from 'setup user'
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub eap_users: Option<Source>,
 

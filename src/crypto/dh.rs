@@ -11,6 +11,9 @@ use ring::rand::SystemRandom;
 
 use super::{Error, Group, Secret};
 
+#[cfg(test)]
+pub(crate) use modp::prime;
+
 /// First octet of an uncompressed point; on the IKE wire it is left out.
 const UNCOMPRESSED: u8 = 4;
 /// The longest point that we handle: P-384 with its first octet.

@@ -27,8 +27,9 @@ use crate::wire::ike::{
 /// that IP need not fragment.
 pub(super) const MAX_INIT_LEN: usize = 2 * 1024;
 
-/// Octets of a CERTREQ payload before its first authority.
-const CERT_REQUEST_HEAD: usize = 5;
+/// Octets of a payload's header, and of a CERTREQ payload before its first authority.
+const PAYLOAD_HEAD: usize = 4;
+const CERT_REQUEST_HEAD: usize = PAYLOAD_HEAD + 1;
 
 /// The acceptable parts of an initial request.
 struct Hello<'a> {
@@ -136,16 +137,11 @@ impl Responder {
         chain.push(Kind::Ke, &Ke { group: suite.group.transform_id(), data: &public }.emit());
         chain.push(Kind::Nonce, &nr);
         self.push_nat_detection(&mut chain, (spi_i, spi_r), path);
-        if hello.fragmentation {
-            chain.push(Kind::Notify, &Notify::new(notify_type::FRAGMENTATION_SUPPORTED, &[]).emit());
-        }
-        if hello.hashes.is_some() {
-            let hashes = HASHES.map(u16::to_be_bytes);
-            let notify = Notify::new(notify_type::SIGNATURE_HASH_ALGORITHMS, hashes.as_flattened());
-            chain.push(Kind::Notify, &notify.emit());
-        }
+        let supported = hello.supported();
         let authorities = self.config.identity.access.anchors.spki_hashes();
-        push_cert_request(&mut chain, authorities, bytes.len());
+        let rest: usize = supported.iter().map(|notify| PAYLOAD_HEAD + notify.len()).sum();
+        push_cert_request(&mut chain, authorities, bytes.len().saturating_sub(rest));
+        supported.iter().for_each(|notify| chain.push(Kind::Notify, notify));
         let response = chain.emit_message(Header { spi_r, initiator: false, response: true, ..header });
 
         let init = Init {
@@ -230,6 +226,20 @@ impl<'a> Hello<'a> {
         let fragmentation = has(notify_type::FRAGMENTATION_SUPPORTED);
         Ok(Self { chosen, public, ni, fragmentation, hashes, hints })
     }
+
+    /// Bodies of the notifies by which we say that we can do what the peer can.
+    fn supported(&self) -> Vec<Vec<u8>> {
+        let mut notifies = Vec::new();
+        if self.fragmentation {
+            notifies.push(Notify::new(notify_type::FRAGMENTATION_SUPPORTED, &[]).emit());
+        }
+        if self.hashes.is_some() {
+            let hashes = HASHES.map(u16::to_be_bytes);
+            let kind = notify_type::SIGNATURE_HASH_ALGORITHMS;
+            notifies.push(Notify::new(kind, hashes.as_flattened()).emit());
+        }
+        notifies
+    }
 }
 
 /// The cookie in an initial request.
@@ -239,11 +249,11 @@ pub(super) fn cookie_of<'a>(payloads: &[Payload<'a>]) -> Option<&'a [u8]> {
     notifies.find(|notify| notify.kind == notify_type::COOKIE).map(|notify| notify.data)
 }
 
-/// Names the authorities whose certificates we take. Of many only the first: the answer gets no longer than the request
+/// Names the authorities whose certificates we take. Of many only the first: the answer gets no longer than `longest`
 /// by them, except by the first one, since clients that see no CERTREQ send no certificate.
-fn push_cert_request(chain: &mut Chain, authorities: &[[u8; 20]], request_len: usize) {
+fn push_cert_request(chain: &mut Chain, authorities: &[[u8; 20]], longest: usize) {
     let head = HEADER_LEN + chain.bytes().len() + CERT_REQUEST_HEAD;
-    let room = request_len.saturating_sub(head) / 20;
+    let room = longest.saturating_sub(head) / 20;
     if let Some(first) = authorities.get(..room.max(1).min(authorities.len())).filter(|a| !a.is_empty()) {
         chain.push(Kind::CertReq, &emit_cert_request(first));
     }

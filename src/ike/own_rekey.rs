@@ -130,7 +130,7 @@ impl Responder {
 
     /// A request to replace the IKE SA, with the algorithms in use: any client can do what it did. `None` if there is
     /// nothing worth it.
-    pub(super) fn ike_rekey_request(&mut self, sa: &IkeSa) -> Option<(Chain, OwnIkeRekey)> {
+    pub(super) fn ike_rekey_request(&mut self, sa: &IkeSa) -> Option<(Chain, Box<OwnIkeRekey>)> {
         if !matches!(sa.state, State::Established) || sa.client.is_none() {
             return None;
         }
@@ -141,7 +141,7 @@ impl Responder {
         chain.push(Kind::Sa, &emit_proposals(&[own_ike_offer(suite, own_spi)]));
         chain.push(Kind::Nonce, &nonce);
         chain.push(Kind::Ke, &Ke { group: suite.group.transform_id(), data: pair.public() }.emit());
-        Some((chain, OwnIkeRekey { nonce, own_spi, suite, pair, rival: None }))
+        Some((chain, Box::new(OwnIkeRekey { nonce, own_spi, suite, pair, rival: None })))
     }
 
     /// The answer to that. A client that refuses keeps its IKE SA until the end of its life.
@@ -149,7 +149,7 @@ impl Responder {
         &mut self,
         now: Now,
         sa: &mut IkeSa,
-        own: OwnIkeRekey,
+        own: Box<OwnIkeRekey>,
         payloads: &[Payload<'_>],
     ) {
         match refusal(payloads) {
@@ -167,10 +167,10 @@ impl Responder {
         &mut self,
         now: Now,
         sa: &mut IkeSa,
-        own: OwnIkeRekey,
+        own: Box<OwnIkeRekey>,
         payloads: &[Payload<'_>],
     ) -> Result<(), Refusal> {
-        let OwnIkeRekey { nonce, own_spi, suite, pair, rival } = own;
+        let OwnIkeRekey { nonce, own_spi, suite, pair, rival } = *own;
         let nr = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
@@ -191,7 +191,7 @@ impl Responder {
             // Redundant; the peer deletes the one that both have replaced.
             new.state = State::Deleting;
             self.request(now, &mut new, OwnRequest::DeleteIke);
-            self.sas.insert(own_spi, Box::new(new));
+            self.keep(Box::new(new));
             return Ok(());
         }
         match theirs {

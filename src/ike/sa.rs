@@ -198,7 +198,7 @@ pub(super) struct Outstanding {
 #[derive(Debug)]
 pub(super) enum Proposed {
     Child(OwnRekey),
-    Ike(OwnIkeRekey),
+    Ike(Box<OwnIkeRekey>),
 }
 
 /// What the peer has made of the SA that we are about to replace: its own replacement (RFC 7296 section 2.8.1).

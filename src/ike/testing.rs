@@ -554,7 +554,8 @@ impl Initiator {
             .collect()
     }
 
-    fn seal_piece(
+    /// Seals payloads as a message, or as a fragment with any numbers.
+    pub(super) fn seal_piece(
         &mut self,
         header: Header,
         first: u8,

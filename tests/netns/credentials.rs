@@ -6,6 +6,7 @@ use crate::pki::*;
 use crate::service::*;
 use crate::strongswan::*;
 use crate::traffic;
+use crate::without_certificates::{connection, make_secret};
 
 /// What charon signs with, and what it says of our signature.
 struct Case {
@@ -63,7 +64,11 @@ fn rsa_and_ecdsa_side_by_side() {
     let server = rsa.issue("server", &format!("DNS:{SERVER_ID}"), Usage::Server);
     // What the service makes for itself is ECDSA.
     let [cert, key] = [&server.cert, &server.key].map(|path| path.display().to_string());
-    let service = Service::start_trusting(&lab, &[&rsa], &["--cert", &cert, "--key", &key]);
+    let secrets = lab.path("secrets");
+    let password = make_secret("user", "alice", &secrets);
+    let users = secrets.join("eap-users").display().to_string();
+    let options = ["--cert", &cert, "--key", &key, "--eap-users", &users];
+    let service = Service::start_trusting(&lab, &[&rsa], &options);
     if service.is_reference() {
         return;
     }
@@ -83,6 +88,19 @@ fn rsa_and_ecdsa_side_by_side() {
         traffic::ping(&lab, CLI, ADDRESS, 2);
         println!("ok: {name}: {says}");
     }
+    // iOS by hand, with a user name: it lists no hashes and does not sign, so RSA with SHA-1 is what it is sure to know.
+    let local = "auth = eap-mschapv2\n   id = phone.example\n   eap_id = alice";
+    let text = format!(
+        "connections {{\n{}}}\nsecrets {{\n eap-alice {{\n  id = alice\n  secret = \"{password}\"\n }}\n}}\n",
+        connection("net", local, "pubkey", "proposals = aes256-sha256-ecp256")
+    );
+    let charon = "signature_authentication = no";
+    let client = Strongswan::start(&lab, CLI, &text, &rsa.cert(), &server, charon);
+    client.connect().unwrap_or_else(|e| panic!("alice cannot connect:\n{e}"));
+    let says = format!("authentication of '{SERVER_ID}' with RSA signature successful");
+    assert!(client.log().contains(&says), "charon does not say {says:?}:\n{}", client.log());
+    traffic::ping(&lab, CLI, ADDRESS, 2);
+
     let log = service.log();
     assert!(
         log.contains("our certificates (ECDSA P-256 valid until 2049-12-31, RSA valid until 2049-12-31)"),

@@ -15,14 +15,14 @@ use crate::traffic;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pterodapter");
 
 /// Makes a secret as people do; what is shown of it.
-fn make_secret(kind: &str, name: &str, dir: &Path) -> String {
+pub fn make_secret(kind: &str, name: &str, dir: &Path) -> String {
     let text = must(Command::new(PROGRAM).args(["setup", kind, name, "--dir"]).arg(dir));
     let shown = text.split_once("shown only now:\n  ").and_then(|(_, rest)| rest.lines().next());
     shown.unwrap_or_else(|| panic!("no secret in {text}")).to_owned()
 }
 
 /// A connection of swanctl.conf, and its child of the same name.
-fn connection(name: &str, local: &str, remote: &str, more: &str) -> String {
+pub fn connection(name: &str, local: &str, remote: &str, more: &str) -> String {
     format!(
         " {name} {{\n  version = 2\n  remote_addrs = {SRV_FROM_CLI}\n  vips = 0.0.0.0\n  {more}\n\
          \x20 local {{\n   {local}\n  }}\n  remote {{\n   auth = {remote}\n   id = {SERVER_ID}\n  }}\n\
@@ -124,8 +124,22 @@ fn passwords_and_pre_shared_keys_let_in_whom_they_should() {
         assert!(said.contains(says), "{name}: {said}\n{}", done.text);
         println!("ok: {name} is not let in");
     }
+    // A user is taken away: the device goes, and does not come again.
+    let done = client.swanctl(25, "--initiate --child ios --timeout 20");
+    assert!(done.ok, "alice cannot connect:\n{}", done.text);
+    must(Command::new(PROGRAM).args(["setup", "user", "alice", "--remove", "--dir"]).arg(&dir));
+    if let Responder::Daemon { daemon, .. } = &mut service.responder {
+        daemon.signal("HUP");
+        daemon.wait_log(
+            "alice is gone: its password or pre-shared key was changed or taken away",
+            Duration::from_secs(5),
+        );
+    }
+    client.wait_gone(Duration::from_secs(3));
+    assert!(!client.swanctl(25, "--initiate --child ios --timeout 20").ok);
+    println!("ok: a user who was taken away");
     let log = service.log();
-    assert_eq!(log.matches("] alice connected from ").count(), 6, "{log}");
+    assert_eq!(log.matches("] alice connected from ").count(), 7, "{log}");
     assert_eq!(log.matches("] laptop connected from ").count(), 2, "{log}");
     for secret in [&password, &other, &key] {
         assert!(!log.contains(secret.as_str()), "a secret is in the log");

@@ -122,6 +122,19 @@ static MODP_2048_FIELD: LazyLock<Field<{ 2048 / 8 / LIMB_LEN }>> = LazyLock::new
 static MODP_3072_FIELD: LazyLock<Field<{ 3072 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_3072));
 static MODP_4096_FIELD: LazyLock<Field<{ 4096 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_4096));
 
+/// The prime of a MODP group, for the tests of what is no public value.
+#[cfg(test)]
+pub(crate) fn prime(group: Group) -> Vec<u8> {
+    let hex = match group {
+        Group::Modp1024 => MODP_1024,
+        Group::Modp2048 => MODP_2048,
+        Group::Modp3072 => MODP_3072,
+        _ => MODP_4096,
+    };
+    let octet = |at: usize| hex.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    (0..hex.len()).step_by(2).filter_map(octet).collect()
+}
+
 /// RFC 2409 section 6.2.
 const MODP_1024: &str = "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
      EF9519B3CD3A431B302B0A6DF25F14374FE1356D6D51C245E485B576625E7EC6F44C42E9A637ED6B0BFF5CB6F406B7ED\

@@ -269,3 +269,71 @@ fn shown(name: &[u8]) -> Result<String, EapError> {
     let printable = |c: char| if c.is_control() { '?' } else { c };
     Ok(String::from_utf8_lossy(name).chars().map(printable).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SystemRandom;
+    use crate::crypto::mschapv2::nt_hash;
+    use crate::ike::testing::{WALL, identity};
+    use crate::provision::Authority;
+
+    fn own() -> Identity {
+        let authority = Authority::new("Test CA", WALL, 365).unwrap();
+        let issued = authority.issue_server(&["vpn.example"], WALL, 300).unwrap();
+        let mut own = identity("vpn.example", &issued, &[&authority]);
+        own.access.users.add("alice", nt_hash("password"));
+        own.access.eap_tls = true;
+        own
+    }
+
+    /// A server that has asked for the password, and the right answer.
+    fn challenged(own: &Identity, rng: &mut SystemRandom) -> (Server, Vec<u8>) {
+        let (mut server, first) = Server::new(rng);
+        let response =
+            |identifier, kind, data| Packet { code: code::RESPONSE, identifier, kind, data }.emit();
+        let identity = response(first[1], kind::IDENTITY, b"alice");
+        let challenge = server.handle(own, WALL, rng, &identity).packet;
+        let peer = [7; 16];
+        let authenticator = challenge[10..26].try_into().unwrap();
+        let attempt =
+            crate::crypto::mschapv2::Attempt { authenticator: &authenticator, peer: &peer, user: b"alice" };
+        let answer = attempt.response(&nt_hash("password"));
+        let data = [&[2, 9, 0, 59, 49][..], &peer, &[0; 8], &answer, &[0], b"alice"].concat();
+        (server, response(challenge[1], kind::MSCHAPV2, &data))
+    }
+
+    fn is_let_on(reply: &Reply) -> bool {
+        reply.end.is_none() && reply.attempt.as_ref().is_some_and(|attempt| attempt.wrong.is_none())
+    }
+
+    /// Every bit of a response counts, but for those that say nothing; and no length is believed.
+    #[test]
+    fn changed_and_truncated_packets_let_nobody_in() {
+        let (own, mut rng) = (own(), SystemRandom::new());
+        let (mut server, good) = challenged(&own, &mut rng);
+        assert!(is_let_on(&server.handle(&own, WALL, &mut rng, &good)));
+        // MS-CHAPv2-ID, reserved, flags.
+        let free = [6..7, 26..34, 58..59];
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let (mut server, mut packet) = challenged(&own, &mut rng);
+                packet[at] ^= 1 << bit;
+                let reply = server.handle(&own, WALL, &mut rng, &packet);
+                assert_eq!(is_let_on(&reply), free.iter().any(|range| range.contains(&at)), "{at} {bit}");
+            }
+            let (mut server, packet) = challenged(&own, &mut rng);
+            assert!(server.handle(&own, WALL, &mut rng, &packet[..at]).end.is_some(), "{at}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_the_end() {
+        let (own, mut rng) = (own(), SystemRandom::new());
+        let (mut server, good) = challenged(&own, &mut rng);
+        let reply = server.handle(&own, WALL, &mut rng, &[]);
+        assert_eq!((reply.packet[0], &reply.packet[1..2]), (code::FAILURE, &good[1..2]));
+        let reply = server.handle(&own, WALL, &mut rng, &good);
+        assert!(matches!(reply.end, Some(Err(EapError::OutOfPlace))));
+    }
+}

@@ -104,7 +104,8 @@ fn the_redundant_child_sa_that_the_peer_does_not_delete() {
 /// The peer did not see our request before it was through with its own rekey.
 #[test]
 fn child_rekeys_that_cross_by_lost_messages() {
-    for answer in [Some(notify_type::CHILD_SA_NOT_FOUND), BUSY, None] {
+    let unknown = Some(notify_type::CHILD_SA_NOT_FOUND);
+    for answer in [unknown, BUSY, Some(notify_type::NO_ADDITIONAL_SAS), None] {
         let (mut world, mut client, request) = rekeying_child();
         let old = client.children[0].clone();
         let theirs = client.rekey_child(&mut world, old.spi, None, &[None]).unwrap();
@@ -248,6 +249,12 @@ fn our_own_ike_sa_serves_like_any_other() {
     let unknown = world.responder.stats().unknown_spi;
     assert!(world.exchange(client.path, &reflected).is_empty());
     assert_eq!(world.responder.stats().unknown_spi, unknown + 1);
+    // Nor what it says as if it had begun that SA.
+    let header = client.header(Exchange::Informational, client.next_id, false);
+    let (spi_i, spi_r) = (header.spi_r, header.spi_i);
+    let turned = client.seal(Header { spi_i, spi_r, initiator: true, ..header }, &Chain::new());
+    assert!(world.exchange(client.path, &[turned]).is_empty());
+    assert_eq!(world.responder.stats().unknown_spi, unknown + 2);
     let child = client.children[0].spi;
     prove_usable(&mut world, &mut client, child);
 }
@@ -365,6 +372,55 @@ fn ike_rekeys_that_cross_by_lost_messages() {
     world.advance(Duration::from_secs(30));
     assert!(world.take_sent().is_empty() && world.take_log().is_empty());
     prove_usable(&mut world, &mut client, child);
+}
+
+/// The peer is two IKE SAs further when it answers: ours comes too late, whatever its nonces.
+#[test]
+fn the_peer_has_rekeyed_its_own_new_ike_sa_meanwhile() {
+    let (mut world, mut client, request) = rekeying_ike();
+    let child = client.children[0].spi;
+    client.nonce = Some(vec![0; 32]);
+    client.rekey_ike(&mut world, 1).unwrap();
+    let mut old = std::mem::take(client.old_slot());
+    client.rekey_ike(&mut world, 1).unwrap();
+    client.swap(&mut old);
+    client.nonce = Some(vec![255; 32]);
+    let mut newest = old;
+    let sent = client.answer_ike_rekey(&mut world, &request);
+    let sent = if sent.is_empty() { world.take_sent() } else { sent };
+    let delete = client.open(&sent);
+    assert_eq!(deleted(&delete), Delete::Ike, "we delete ours");
+    client.answer(&mut world, &delete, &[]);
+    client.swap(&mut newest);
+    assert_eq!(world.take_log(), NOTHING);
+    let device = world.installed[0].device;
+    world.handle(Input::Alive { device });
+    world.advance(Duration::from_secs(90));
+    world.take_sent();
+    prove_usable(&mut world, &mut client, child);
+}
+
+#[test]
+fn a_child_sa_that_the_peer_waits_for_comes_before_our_rekey_of_the_ike_sa() {
+    let day = Policy::default().ike_lifetime;
+    let policy = Policy { child_lifetime: day, liveness_after: day, ..Policy::default() };
+    let mut world = World::with(KeyKind::P256, policy, 24);
+    let mut client = world.connect("alice@example.com", 4500);
+    world.advance(day - Duration::from_secs(601));
+    world.auto_install = false;
+    let mut payloads = client.child_payloads(&[None]);
+    payloads.push((Kind::Nonce, vec![1; 32]));
+    let request = client.protected_request(Exchange::CreateChildSa, &payloads);
+    assert!(world.exchange(client.path, &request).is_empty());
+    world.advance(Duration::from_secs(2));
+    assert!(world.take_sent().is_empty());
+    let spi_in = world.installed.last().unwrap().spi_in;
+    world.handle(Input::Installed { spi_in });
+    assert_eq!(world.take_sent().len(), 1, "the answer");
+    world.advance(ASK_AGAIN);
+    let ours = client.open(&world.take_sent()[..1]);
+    assert_eq!(ours.header.exchange, Exchange::CreateChildSa);
+    assert!(parse_proposals(ours.body(Kind::Sa).unwrap()).unwrap()[0].protocol == protocol::IKE);
 }
 
 #[test]

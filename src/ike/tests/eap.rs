@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::crypto::Secret;
 use crate::crypto::mschapv2::{Attempt, msk, nt_hash};
 use crate::crypto::sign::KeyKind;
 use crate::ike::testing::*;
@@ -251,13 +252,22 @@ fn a_user_whom_we_do_not_know_is_a_wrong_password() {
             let response = eap.response(challenge, name, "wrong");
             let mut packet = eap.send_wrong(&mut world, response, wait);
             packet[1] = 0;
-            packet.get_mut(9 + FAILURE.len()..9 + FAILURE.len() + 32).map(|random| random.fill(0));
+            let challenge = 9 + FAILURE.len()..9 + FAILURE.len() + 32;
+            packet.get_mut(challenge).unwrap_or_default().fill(0);
             packets.push(packet);
         }
         seen.push(packets);
     }
     assert_eq!(seen[0], seen[1]);
     assert_eq!(*why(&world), AuthError::Eap(EapError::UnknownUser("carol".to_owned())));
+    // Not even one who guesses what is hashed in their place.
+    let mut eap = Eap::begin(&mut world, 3);
+    let challenge = eap.identify(&mut world, b"dave");
+    let mut packet = eap.response(challenge, "dave", "");
+    let peer = packet[10..26].try_into().unwrap();
+    let attempt = Attempt { authenticator: &challenge, peer: &peer, user: b"dave" };
+    packet[34..58].copy_from_slice(&attempt.response(&Secret::new(vec![0; 16])));
+    assert_eq!(eap.send_wrong(&mut world, packet, 2)[5], 4);
 }
 
 /// Connections beside each other do not give more attempts in the same time.

@@ -195,12 +195,15 @@ fn a_client_may_prefer_tls() {
     assert_eq!(eap.send(&mut world, eap.packet(kind::NAK, &[26]))[0], code::FAILURE);
 }
 
+/// A name, its certificate, and what is wrong.
+type Case = (&'static str, Option<Issued>, fn(&EapError) -> bool);
+
 #[test]
 fn certificates_are_judged_as_in_ike() {
     let stranger = Authority::new("Other CA", WALL, 365).unwrap();
     for version in [&version::TLS12, &version::TLS13] {
         let mut world = world(false);
-        let cases: [(&str, Option<Issued>, fn(&EapError) -> bool); 5] = [
+        let cases: [Case; 5] = [
             ("laptop", Some(stranger.issue_client("laptop", WALL, 300).unwrap()), |why| {
                 *why == EapError::Chain(ChainError::UnknownIssuer)
             }),

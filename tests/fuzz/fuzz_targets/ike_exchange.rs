@@ -12,7 +12,7 @@ use pterodapter::wire::ike::{
     Chain, Delete, Exchange, FragmentNumber, HEADER_LEN, Header, Kind, Notify, notify_type,
 };
 use pterodapter_fuzz::Events;
-use pterodapter_fuzz::peer::{Beginning, By, Peer, Suite};
+use pterodapter_fuzz::peer::{Beginning, By, Manner, Peer, Suite};
 use pterodapter_fuzz::world::{Sender, World, identity, path};
 
 /// Longest sequence.
@@ -33,14 +33,14 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// What can happen. A new kind goes to the end: the corpus counts from the start.
-const STEPS: [fn(&mut Run, u8, &[u8]); 20] = [
+const STEPS: [fn(&mut Run, u8, &[u8]); 21] = [
     // The first octet of what belongs to a step says how; here, from where.
     |run, from, bytes| run.stranger(bytes, from),
     // IKE_SA_INIT with more payloads behind its own.
     |run, how, bytes| run.begin(how, &payloads(bytes)),
     // The first IKE_AUTH request: by what, honest or not, with more payloads.
     |run, how, bytes| run.authenticate(how, &payloads(bytes)),
-    |run, how, _| run.continue_eap(how % 4 != 0),
+    |run, how, _| run.continue_eap(Manner { right: how % 4 != 0, tls: how & 0x10 != 0 }),
     // A message in plain behind a header that leads to an IKE SA.
     |run, flags, bytes| run.framed(flags, bytes),
     // Any octets inside encryption: what comes first, then they.
@@ -76,7 +76,7 @@ const STEPS: [fn(&mut Run, u8, &[u8]); 20] = [
     },
     |run, which, _| run.delete(which),
     // An answer to our last request.
-    |run, _, _| run.with_peer(Peer::answer),
+    |run, _, _| run.answer(),
     // RFC 4555: a new address, and the words for it.
     |run, from, bytes| {
         let mobike = Notify::new(notify_type::UPDATE_SA_ADDRESSES, bytes).emit();
@@ -104,6 +104,8 @@ const STEPS: [fn(&mut Run, u8, &[u8]); 20] = [
         let sent = run.world.advance(millis);
         run.take(&sent);
     },
+    // EAP of any type with anything in it, as an answer to the question of the server.
+    |run, kind, bytes| run.with_peer(|peer| peer.answer_eap(kind, bytes)),
 ];
 
 #[derive(Default)]
@@ -149,6 +151,16 @@ impl Run {
         if let Some(message) = message(peer) {
             self.say(message, from, Sender::Anyone);
         }
+    }
+
+    fn answer(&mut self) {
+        let mut next = None;
+        self.with_peer(|peer| {
+            let (answer, successor) = peer.answer()?;
+            next = successor;
+            Some(answer)
+        });
+        self.add(next);
     }
 
     fn say(&mut self, message: Vec<u8>, from: u8, sender: Sender) {
@@ -197,10 +209,10 @@ impl Run {
         self.with_peer(|peer| Some(peer.authenticate(by, lie, more)));
     }
 
-    fn continue_eap(&mut self, right: bool) {
+    fn continue_eap(&mut self, manner: Manner) {
         let Some(peer) = self.peers.get_mut(self.current) else { return };
         let from = peer.from;
-        let Some((message, last)) = peer.continue_eap(right) else { return };
+        let Some((message, last)) = peer.continue_eap(manner) else { return };
         self.world.proofs += usize::from(last);
         self.say(message, from, Sender::Anyone);
     }
@@ -355,13 +367,20 @@ fn honest_peers_get_through() {
         run.begin(1 + 4 * how + 0x80 * (how % 2), &[]);
         run.authenticate(how, &[]);
         for _ in 0..4 {
-            run.continue_eap(true);
+            run.continue_eap(Manner { right: true, tls: false });
         }
         assert_eq!(
             (run.world.connected.len(), run.peers.len()),
             (usize::from(how) + 1, usize::from(how) + 1)
         );
     }
+    // The same identity as the first, from another address.
+    run.begin(4 * 3, &[]);
+    run.authenticate(2, &[]);
+    for _ in 0..12 {
+        run.continue_eap(Manner { right: true, tls: true });
+    }
+    assert_eq!(run.world.connected.len(), 4, "by EAP-TLS");
     let installed = run.world.installed.len();
     run.with_peer(|peer| Some(peer.create_child(None, false)));
     assert_eq!(run.world.installed.len(), installed + 1, "a further Child SA");
@@ -370,20 +389,31 @@ fn honest_peers_get_through() {
     assert_eq!(run.world.installed.len(), installed + 1, "a Child SA is replaced");
     let spi = run.next_spi(0);
     run.with_peer(|peer| Some(peer.rekey_ike(spi)));
-    assert_eq!(run.peers.len(), 4, "the IKE SA is replaced");
+    assert_eq!(run.peers.len(), 5, "the IKE SA is replaced");
     run.with_peer(|peer| Some(peer.inform(&[])));
-    assert_eq!(run.peers[3].next_id, 1, "and is answered");
+    assert_eq!(run.peers[4].next_id, 1, "and is answered");
     let spi_in = *run.world.installed.first().expect("a Child SA");
     let sent = run.world.handle(Input::NearlyExhausted { spi_in });
     assert_eq!(sent.len(), 1, "our own rekey");
     run.take(&sent);
-    for current in 0..4 {
+    for current in 0..5 {
         run.current = current;
-        run.with_peer(Peer::answer);
+        run.answer();
     }
     assert_eq!(run.world.installed.len(), installed + 2);
-    run.current = 3;
+    run.current = 4;
     run.delete(0xff);
-    assert_eq!(run.world.connected.len(), 2);
+    assert_eq!(run.world.connected.len(), 3);
+    run.world.finish();
+
+    let mut run = Run::default();
+    run.begin(1, &[]);
+    run.authenticate(0, &[]);
+    let sent = run.world.advance(401_000);
+    run.take(&sent);
+    run.answer();
+    assert_eq!(run.peers.len(), 2, "our own rekey of the IKE SA");
+    run.with_peer(|peer| Some(peer.inform(&[])));
+    assert_eq!(run.peers[1].next_id, 1, "and is answered");
     run.world.finish();
 }

@@ -5,7 +5,6 @@ use super::session::order;
 use super::*;
 use crate::crypto::Group;
 use crate::crypto::dh::KeyPair;
-use crate::crypto::prf::prf;
 use crate::wire::ike::*;
 
 impl Session {
