@@ -333,19 +333,11 @@ pub struct Ikev2Args {
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,
 
-<<<<<<< HEAD
-    /// Only clients of this identity, repeatable; * and ? are any [default: all]
-    #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse, help_heading = CLIENTS)]
-    pub allow_id: Vec<Pattern>,
-
-    /// Users with passwords (EAP-MSCHAPv2), from 'setup user'
-=======
     /// Let in only who fits (* and ?), repeatable
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse, help_heading = CLIENTS)]
     pub allow_id: Vec<Pattern>,
 
     /// Users with passwords (EAP-MSCHAPv2) of 'setup user'
->>>>>>> eap
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub eap_users: Option<Source>,
 
