@@ -57,7 +57,7 @@ impl fmt::Debug for Sha1Signer {
     }
 }
 
-/// A new key of 2048 bits, as PKCS#8 in DER (RFC 5958). It may take seconds.
+/// A new key of 2048 bits, as PKCS#8 in DER (RFC 5958). It takes a tenth of a second, more or less.
 pub fn generate() -> Result<Secret, Error> {
     let internal = |_| Error::Internal;
     let key = PrivateKey::new(&mut Randomness(SystemRandom::new()), NEW_KEY_BITS).map_err(internal)?;

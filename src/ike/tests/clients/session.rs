@@ -54,6 +54,7 @@ impl Session {
         (client.signing, client.id_i, client.id_r) = (who.signing, who.id_i, who.id_r);
         (_, client.cipher, client.prf, _) = choice.ike;
         client.esp = choice.esp.1;
+        client.mobike = script.auth.contains(&Part::Notify(notify_type::MOBIKE_SUPPORTED));
         (client.asked, client.offered) = (script.asked.to_vec(), script.offered.clone());
         client.ni = random::<48>()[..script.nonce_len].to_vec();
         if !script.at_4500 {
