@@ -292,8 +292,6 @@ pub(super) struct Initiator {
     pub(super) prf: Prf,
     /// Cipher of its Child SAs.
     pub(super) esp: Cipher,
-    /// Number of the first proposal of a Child SA.
-    pub(super) first_esp_proposal: u8,
     pub(super) ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
@@ -364,7 +362,6 @@ impl Initiator {
             cipher: Cipher::Aes256Gcm,
             prf: Prf::HmacSha256,
             esp: Cipher::Aes128Gcm,
-            first_esp_proposal: FIRST_ESP_PROPOSAL,
             ca: world.authority.cert_der().to_vec(),
             spi_i,
             spi_r: 0,
@@ -655,7 +652,7 @@ impl Initiator {
     pub(super) fn child_payloads(&mut self, groups: &[Option<Group>]) -> Vec<(Kind, Vec<u8>)> {
         self.next_esp_spi += 1;
         let spi = self.next_esp_spi.to_be_bytes().to_vec();
-        let proposals: Vec<_> = (self.first_esp_proposal..)
+        let proposals: Vec<_> = (FIRST_ESP_PROPOSAL..)
             .zip(groups)
             .map(|(number, group)| {
                 let mut transforms = protection(self.esp);
