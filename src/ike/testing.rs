@@ -292,6 +292,8 @@ pub(super) struct Initiator {
     pub(super) prf: Prf,
     /// Cipher of its Child SAs.
     pub(super) esp: Cipher,
+    /// Number of the first proposal of a Child SA.
+    pub(super) first_esp_proposal: u8,
     pub(super) ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
@@ -362,6 +364,7 @@ impl Initiator {
             cipher: Cipher::Aes256Gcm,
             prf: Prf::HmacSha256,
             esp: Cipher::Aes128Gcm,
+            first_esp_proposal: FIRST_ESP_PROPOSAL,
             ca: world.authority.cert_der().to_vec(),
             spi_i,
             spi_r: 0,
@@ -652,7 +655,7 @@ impl Initiator {
     pub(super) fn child_payloads(&mut self, groups: &[Option<Group>]) -> Vec<(Kind, Vec<u8>)> {
         self.next_esp_spi += 1;
         let spi = self.next_esp_spi.to_be_bytes().to_vec();
-        let proposals: Vec<_> = (FIRST_ESP_PROPOSAL..)
+        let proposals: Vec<_> = (self.first_esp_proposal..)
             .zip(groups)
             .map(|(number, group)| {
                 let mut transforms = protection(self.esp);
@@ -815,7 +818,7 @@ impl Initiator {
         let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
         let [proposal] = proposals.as_slice() else { panic!("one proposal") };
         let peer_spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().unwrap());
-        assert!(proposal.number >= FIRST_ESP_PROPOSAL, "it has the number that it was given");
+        assert!(proposal.number >= self.first_esp_proposal, "it has the number that it was given");
         assert!(protection(self.esp).iter().all(|wanted| proposal.transforms.contains(wanted)));
         let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
         let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));

@@ -74,7 +74,10 @@ fn the_gate_tells_clients_from_strangers_and_both_from_garbage() {
         ("version 1", changed(&|h| h.major = 1)),
         ("version 3, a response", changed(&|h| (h.major, h.response) = (3, true))),
         ("INFORMATIONAL without SPI", changed(&|h| h.spi_r = 0)),
-        ("too long", Header { length: 2049, ..Header::parse(&init).unwrap() }.emit().to_vec()),
+        (
+            "too long",
+            Header { length: MAX_INIT_LEN as u32 + 1, ..Header::parse(&init).unwrap() }.emit().to_vec(),
+        ),
     ];
     for (name, mut bytes) in stopped {
         if name == "too long" {
