@@ -815,7 +815,6 @@ impl Initiator {
         let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
         let [proposal] = proposals.as_slice() else { panic!("one proposal") };
         let peer_spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().unwrap());
-        assert!(proposal.number >= self.first_esp_proposal, "it has the number that it was given");
         assert!(protection(self.esp).iter().all(|wanted| proposal.transforms.contains(wanted)));
         let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
         let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));
