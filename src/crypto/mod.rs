@@ -1,4 +1,4 @@
-//! Cryptography by name: the only place that names ring (and, later, RustCrypto for what ring lacks).
+//! Cryptography by name: the only place that names ring, and RustCrypto for what ring lacks.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 pub mod cipher;
@@ -6,6 +6,7 @@ mod der;
 pub mod dh;
 mod error;
 pub mod hash;
+pub mod kem;
 pub mod method14;
 pub mod pem;
 pub mod pkcs12;
@@ -21,4 +22,4 @@ pub use pki::{Certificate, TrustAnchors};
 pub use rng::SystemRandom;
 pub use secret::Secret;
 pub use sign::PrivateKey;
-pub use suite::{Cipher, Group, Integrity, Prf};
+pub use suite::{Cipher, Group, Integrity, Kem, Prf};

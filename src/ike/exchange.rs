@@ -112,7 +112,7 @@ impl Responder {
             Exchange::IkeAuth => self.handle_auth(now, sa, header.message_id, payloads),
             Exchange::CreateChildSa => self.handle_create_child(now, sa, header.message_id, payloads),
             Exchange::Informational => self.handle_informational(now, sa, header.message_id, payloads),
-            Exchange::IkeSaInit | Exchange::Other(_) => {}
+            Exchange::IkeSaInit | Exchange::IkeIntermediate | Exchange::IkeFollowupKe | Exchange::Other(_) => {}
         }
     }
 
