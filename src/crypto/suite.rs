@@ -314,6 +314,11 @@ impl Kem {
             Self::MlKem1024 => 37,
         }
     }
+
+    /// The mechanism with this transform ID, if we have it.
+    pub fn from_transform_id(id: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kem| kem.transform_id() == id)
+    }
 }
 
 impl fmt::Display for Kem {

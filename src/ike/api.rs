@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Event, GoneReason};
 use super::plan::ClientPlan;
+use super::ppk::Ppk;
 use super::system::System;
 use crate::base::{ChildSa, DeviceId, Path};
 use crate::crypto::pki::{Certificate, TrustAnchors};
@@ -29,7 +30,7 @@ impl Identity {
         Self {
             hostname: hostname.to_owned(),
             credentials: vec![Credential { chain, key }],
-            access: Access { anchors },
+            access: Access { anchors, ppks: vec![] },
         }
     }
 }
@@ -48,6 +49,8 @@ pub struct Credential {
 pub struct Access {
     /// Authorities of client certificates.
     pub anchors: TrustAnchors,
+    /// Post-quantum preshared keys, for clients that have one as well.
+    pub ppks: Vec<Ppk>,
 }
 
 /// Who we are, and what we give.

@@ -30,6 +30,8 @@ pub enum AuthError {
     NoCommonSignature,
     /// The client cannot verify RFC 7427 signatures, and our key is RSA.
     RsaSha1Wanted,
+    /// The client insists on a post-quantum preshared key that we do not have.
+    UnknownPpk,
     /// The message breaks the rules.
     Syntax(Malformed),
     /// The message has an unknown critical payload.
@@ -56,6 +58,9 @@ impl fmt::Display for AuthError {
             Self::RsaSha1Wanted => f.write_str(
                 "the client accepts from an RSA server certificate only a SHA-1 signature, which we do not make; \
                  use an ECDSA server certificate",
+            ),
+            Self::UnknownPpk => f.write_str(
+                "the client insists on a post-quantum preshared key whose PPK_ID is not in the file of '--ppk-file'",
             ),
             Self::Syntax(why) => write!(f, "{why}"),
             Self::Critical(kind) => write!(f, "unknown critical payload {kind}"),
@@ -107,6 +112,8 @@ pub enum Refusal {
     ChildNotFound(u32),
     /// Not now: another exchange is under way.
     Busy,
+    /// This exchange follows none that we know.
+    StateNotFound,
     /// Cryptography failed on our side, or by an impossible key exchange value.
     Crypto(crypto::Error),
 }
@@ -128,6 +135,7 @@ impl fmt::Display for Refusal {
             Self::TooManyChildren => f.write_str("too many Child SAs"),
             Self::ChildNotFound(spi) => write!(f, "no Child SA {spi:08x} to rekey"),
             Self::Busy => f.write_str("another exchange is under way"),
+            Self::StateNotFound => f.write_str("a key exchange that follows none"),
             Self::Crypto(why) => write!(f, "{why}"),
         }
     }
@@ -185,6 +193,7 @@ impl Refusal {
                 Notify { protocol, spi: &spi.to_be_bytes(), kind, data: &[] }.emit()
             }
             Self::Busy => plain(notify_type::TEMPORARY_FAILURE),
+            Self::StateNotFound => plain(notify_type::STATE_NOT_FOUND),
         }
     }
 }

@@ -66,6 +66,10 @@ impl Responder {
 
     pub(super) fn start_request(&mut self, now: Now, sa: &mut IkeSa) {
         while sa.outstanding.is_none() {
+            // Child SAs stay as they are while the peer exchanges keys for a rekey.
+            if sa.follow_up.is_some() && sa.queued.front().is_some_and(|own| own.is_of_child()) {
+                return;
+            }
             let Some(request) = sa.queued.pop_front() else { return };
             let mut chain = Chain::new();
             let mut rekey = None;
@@ -242,6 +246,10 @@ impl Responder {
             Timer::ChildLifetime(spi_in) => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
+            Timer::FollowUp(spi_r) => self.with_sa(spi_r, |this, sa| {
+                sa.follow_up = None;
+                this.start_request(now, sa);
+            }),
             Timer::Refresh(spi_r) => self.with_sa(spi_r, |this, sa| this.refresh(now, sa)),
             Timer::Shutdown => {
                 let all: Vec<u64> = self.sas.keys().copied().collect();

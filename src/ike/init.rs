@@ -7,6 +7,7 @@ use super::error::{Event, Refusal};
 use super::exchange::{notifies, required};
 use super::fragment::Channel;
 use super::half_open::Verdict;
+use super::intermediate::Intermediate;
 use super::keymat::{IkeKeys, Nonces};
 use super::proposal::{Chosen, IkeSuite, choose_ike, groups};
 use super::sa::{Admitted, IkeSa, Init, State};
@@ -15,7 +16,7 @@ use super::{Responder, Timer};
 use crate::base::{Now, Path};
 use crate::crypto::dh::KeyPair;
 use crate::crypto::hash::{sha1, sha256};
-use crate::crypto::{Error, Group};
+use crate::crypto::{Error, Group, Kem};
 use crate::wire::ike::{
     Chain, Exchange, HEADER_LEN, Header, Ke, Kind, Notify, Payload, emit_cert_request, emit_proposals,
     notify_type, parse_chain, parse_nonce, parse_proposals,
@@ -30,6 +31,7 @@ struct Hello<'a> {
     public: &'a [u8],
     ni: &'a [u8],
     fragmentation: bool,
+    use_ppk: bool,
     hashes: Option<Vec<u16>>,
     hints: Hints,
 }
@@ -129,6 +131,14 @@ impl Responder {
             let notify = Notify::new(notify_type::SIGNATURE_HASH_ALGORITHMS, hashes.as_flattened());
             chain.push(Kind::Notify, &notify.emit());
         }
+        let intermediate = Intermediate::new(suite.kems);
+        if intermediate.is_awaited() {
+            chain.push(Kind::Notify, &Notify::new(notify_type::INTERMEDIATE_EXCHANGE_SUPPORTED, &[]).emit());
+        }
+        let use_ppk = hello.use_ppk && !self.config.identity.access.ppks.is_empty();
+        if use_ppk {
+            chain.push(Kind::Notify, &Notify::new(notify_type::USE_PPK, &[]).emit());
+        }
         let response = chain.emit_message(Header { spi_r, initiator: false, response: true, ..header });
 
         let init = Init {
@@ -138,6 +148,8 @@ impl Responder {
             nr,
             sk_pi: keys.sk_pi,
             sk_pr: keys.sk_pr,
+            intermediate,
+            use_ppk,
             hashes: hello.hashes,
             hints: hello.hints,
             admitted: Admitted { request_hash, remote: path.remote.ip() },
@@ -201,15 +213,17 @@ impl<'a> Hello<'a> {
     fn parse(payloads: &[Payload<'a>], ni: &'a [u8], groups: &[Group]) -> Result<Self, Refusal> {
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
-        let chosen = choose_ike(&proposals, 0, Some(ke.group), groups).ok_or(Refusal::NoProposal)?;
-        let public = check_group(chosen.suite.group, &ke)?;
         let has = |kind| notifies(payloads).any(|notify| notify.kind == kind);
+        let kems = if has(notify_type::INTERMEDIATE_EXCHANGE_SUPPORTED) { &Kem::ALL[..] } else { &[] };
+        let chosen = choose_ike(&proposals, 0, Some(ke.group), groups, kems).ok_or(Refusal::NoProposal)?;
+        let public = check_group(chosen.suite.group, &ke)?;
         let hashes = notifies(payloads).find(|notify| notify.kind == notify_type::SIGNATURE_HASH_ALGORITHMS);
         let hashes =
             hashes.map(|n| n.data.as_chunks().0.iter().map(|hash| u16::from_be_bytes(*hash)).collect());
         let hints = Hints::new(payloads, &proposals);
         let fragmentation = has(notify_type::FRAGMENTATION_SUPPORTED);
-        Ok(Self { chosen, public, ni, fragmentation, hashes, hints })
+        let use_ppk = has(notify_type::USE_PPK);
+        Ok(Self { chosen, public, ni, fragmentation, use_ppk, hashes, hints })
     }
 }
 

@@ -1,13 +1,14 @@
 //! The IKEv2 responder (RFC 7296), without I/O: datagrams, notices and the time go in, effects and the next timeout
 //! come out.
 //!
-//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `auth`: IKE_AUTH. `child`: Child SAs
-//!   and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
+//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `intermediate`: key exchanges before IKE_AUTH. `auth`:
+//!   IKE_AUTH, with `ppk`. `child`: Child SAs and their rekey by the peer, with `additional` (more key exchanges). `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
 //!   INFORMATIONAL, our requests, timers.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
 //!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `system`, `timer`: what they say.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+mod additional;
 mod api;
 mod auth;
 mod child;
@@ -17,9 +18,11 @@ mod fragment;
 mod half_open;
 mod info;
 mod init;
+mod intermediate;
 mod keymat;
 mod lease;
 mod plan;
+mod ppk;
 mod proposal;
 mod rekey;
 mod sa;
@@ -35,6 +38,7 @@ mod tests;
 pub use api::{Access, Config, Credential, Identity, Input, Output, Policy, Stats};
 pub use error::{AuthError, Event, GoneReason, Refusal};
 pub use plan::{ClientPlan, Nat64Plan};
+pub use ppk::Ppk;
 pub use system::System;
 
 use std::collections::{HashMap, VecDeque};
@@ -98,6 +102,8 @@ enum Timer {
     ChildLinger(u32),
     /// The Child SA is too old.
     ChildLifetime(u32),
+    /// The peer does not go on with the key exchanges of its rekey.
+    FollowUp(u64),
     /// The client was too busy to take a changed plan.
     Refresh(u64),
     /// The shutdown has waited enough.
@@ -260,7 +266,8 @@ impl Responder {
     }
 
     fn forget(&mut self, sa: &IkeSa) {
-        for timer in [Timer::Expire, Timer::Retransmit, Timer::Liveness, Timer::Lifetime, Timer::Refresh] {
+        let of_ike = [Timer::Expire, Timer::Retransmit, Timer::Liveness, Timer::Lifetime];
+        for timer in of_ike.into_iter().chain([Timer::FollowUp, Timer::Refresh]) {
             self.timers.cancel(timer(sa.spi_r));
         }
     }

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use super::additional::{FollowUp, Outcome};
 use super::child::{Agreed, InitiatedBy};
 use super::error::{Event, Refusal};
 use super::exchange::{notifies, required};
 use super::fragment::Channel;
 use super::init::check_group;
-use super::keymat::{IkeKeys, Nonces};
-use super::proposal::{choose_esp, choose_ike, groups, own_esp_offer};
+use super::keymat::{IkeKeys, Nonces, Shared};
+use super::proposal::{IkeSuite, choose_esp, choose_ike, groups, own_esp_offer};
 use super::sa::{IkeSa, OwnRekey, OwnRequest, State};
 use super::selector::{keep_common_families, narrow};
 use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
+use crate::crypto::Kem;
 use crate::crypto::dh::KeyPair;
 use crate::wire::Malformed;
 use crate::wire::ike::{
@@ -30,15 +32,12 @@ impl Responder {
         payloads: &[Payload<'_>],
         proposals: &[Proposal],
     ) -> Result<(), Refusal> {
-        let child_exchange =
-            |own: OwnRequest| matches!(own, OwnRequest::DeleteChild(_)) || own.rekeys().is_some();
-        if sa.outstanding.as_ref().is_some_and(|own| child_exchange(own.request)) {
-            return Err(Refusal::Busy);
-        }
+        sa.may_be_replaced()?;
         let ni = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
         let groups = groups(self.config.policy.weak_groups);
-        let chosen = choose_ike(proposals, 8, Some(ke.group), groups).ok_or(Refusal::NoProposal)?;
+        let chosen = choose_ike(proposals, 8, Some(ke.group), groups, &Kem::ALL);
+        let chosen = chosen.ok_or(Refusal::NoProposal)?;
         let suite = chosen.suite;
         let peer_public = check_group(suite.group, &ke)?;
         let spi_i = chosen.peer_spi.as_slice().try_into().map_or(0, u64::from_be_bytes);
@@ -47,26 +46,46 @@ impl Responder {
         }
         let pair = KeyPair::generate(suite.group)?;
         let public = Ke { group: suite.group.transform_id(), data: pair.public() }.emit();
-        let shared = pair.agree(peer_public)?;
+        let shared = Shared::from(pair.agree(peer_public)?);
         let (spi_r, nr) = (self.new_ike_spi(), self.new_nonce());
-        let nonces = Nonces { ni, nr: &nr };
-        let keys = IkeKeys::rekeyed(suite, (sa.suite.prf, &sa.sk_d), &shared, nonces, (spi_i, spi_r))?;
-        let channel = Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?;
+        let (nonces, spis) = (Nonces { ni, nr: &nr }, (spi_i, spi_r));
 
         let mut chain = Chain::new();
         chain.push(Kind::Sa, &emit_proposals(&[chosen.answer(&spi_r.to_be_bytes())]));
         chain.push(Kind::Nonce, &nr);
         chain.push(Kind::Ke, &public);
-        self.answer(sa, Exchange::CreateChildSa, message_id, &chain);
+        let exchange = Exchange::CreateChildSa;
+        if suite.kems.iter().any(Option::is_some) {
+            let follow_up = FollowUp::new(suite.kems, shared, nonces, Outcome::Ike(suite, spis));
+            self.await_follow_up(now, sa, (exchange, message_id), chain, follow_up);
+            return Ok(());
+        }
+        let new = self.successor_of_ike(now, sa, suite, &shared, nonces, spis)?;
+        self.answer(sa, exchange, message_id, &chain);
         if matches!(sa.state, State::Established) {
-            let new = IkeSa::new((spi_i, spi_r), suite, keys.sk_d, channel, sa.path, now.mono);
             self.hand_over(now, sa, new);
         }
         Ok(())
     }
 
-    fn hand_over(&mut self, now: Now, old: &mut IkeSa, mut new: IkeSa) {
+    /// The IKE SA that takes over, not in force yet.
+    pub(super) fn successor_of_ike(
+        &self,
+        now: Now,
+        sa: &IkeSa,
+        suite: IkeSuite,
+        shared: &Shared,
+        nonces: Nonces<'_>,
+        spis: (u64, u64),
+    ) -> Result<IkeSa, Refusal> {
+        let keys = IkeKeys::rekeyed(suite, (sa.suite.prf, &sa.sk_d), shared, nonces, spis)?;
+        let channel = Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?;
+        Ok(IkeSa::new(spis, suite, keys.sk_d, channel, sa.path, now.mono))
+    }
+
+    pub(super) fn hand_over(&mut self, now: Now, old: &mut IkeSa, mut new: IkeSa) {
         new.fragmentation = old.fragmentation;
+        new.has_ppk = old.has_ppk;
         new.children = std::mem::take(&mut old.children);
         new.client = old.client.take();
         new.queued = std::mem::take(&mut old.queued);
@@ -147,7 +166,7 @@ impl Responder {
         let old = sa.child(spi_in).ok_or(Refusal::ChildNotFound(spi_in))?;
         let nr = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
-        let chosen = choose_esp(&proposals, true, None, &[]).filter(|chosen| {
+        let chosen = choose_esp(&proposals, true, None, &[], &[]).filter(|chosen| {
             proposals.len() == 1 && chosen.suite.cipher == old.cipher && chosen.suite.group.is_none()
         });
         let chosen = chosen.ok_or(Refusal::NoProposal)?;
@@ -161,6 +180,6 @@ impl Responder {
         let suite = chosen.suite;
         let (offer, replaces) = (own.offer, Some(spi_in));
         let agreed = Agreed { spi_in: own.spi_in, spi_out, suite, ts_local, ts_remote, offer, replaces };
-        self.install(now, sa, agreed, None, Nonces { ni: &own.nonce, nr }, InitiatedBy::Us)
+        self.install(now, sa, agreed, &Shared::default(), Nonces { ni: &own.nonce, nr }, InitiatedBy::Us)
     }
 }

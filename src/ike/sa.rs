@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::additional::FollowUp;
+use super::error::Refusal;
 use super::fragment::{Channel, Reassembly};
+use super::intermediate::Intermediate;
 use super::proposal::IkeSuite;
 use super::system::{Hints, System};
 use crate::base::{DeviceId, Path, TrafficSelector};
@@ -30,6 +33,10 @@ pub(super) struct IkeSa {
     pub(super) suite: IkeSuite,
     pub(super) sk_d: Secret,
     pub(super) channel: Channel,
+    /// The one of our last answer, where that changed the keys.
+    pub(super) previous: Option<Channel>,
+    /// A PPK is mixed into the keys.
+    pub(super) has_ppk: bool,
     pub(super) path: Path,
     pub(super) state: State,
     /// Both sides announced FRAGMENTATION_SUPPORTED.
@@ -40,6 +47,8 @@ pub(super) struct IkeSa {
     pub(super) answer: Vec<Vec<u8>>,
     /// An answer that waits for the data path.
     pub(super) pending: Option<Pending>,
+    /// A rekey of the peer whose additional key exchanges are under way.
+    pub(super) follow_up: Option<FollowUp>,
     pub(super) reassembly: Option<Reassembly>,
     /// Message ID of our next request.
     pub(super) next_request_id: u32,
@@ -78,7 +87,7 @@ pub(super) struct Client {
 /// Life of an IKE SA.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Nobody is authenticated: only IKE_AUTH is taken.
+    /// Nobody is authenticated: only IKE_AUTH is taken, or the IKE_INTERMEDIATE that comes before it.
     HalfOpen(Box<Init>),
     /// Authenticated.
     Established,
@@ -103,6 +112,10 @@ pub(super) struct Init {
     pub(super) nr: Vec<u8>,
     pub(super) sk_pi: Secret,
     pub(super) sk_pr: Secret,
+    /// The exchanges between IKE_SA_INIT and IKE_AUTH.
+    pub(super) intermediate: Intermediate,
+    /// Both sides have a PPK.
+    pub(super) use_ppk: bool,
     /// SIGNATURE_HASH_ALGORITHMS of the peer.
     pub(super) hashes: Option<Vec<u16>>,
     /// What it shows of the peer's system.
@@ -188,6 +201,11 @@ impl OwnRequest {
             Self::Liveness | Self::DeleteIke | Self::DeleteChild(_) => None,
         }
     }
+
+    /// Whether this is about a Child SA, which must not change its IKE SA meanwhile.
+    pub(super) const fn is_of_child(self) -> bool {
+        matches!(self, Self::DeleteChild(_)) || self.rekeys().is_some()
+    }
 }
 
 impl Client {
@@ -231,12 +249,15 @@ impl IkeSa {
             suite,
             sk_d,
             channel,
+            previous: None,
+            has_ppk: false,
             path,
             state: State::Established,
             fragmentation: false,
             expected_id: 0,
             answer: Vec::new(),
             pending: None,
+            follow_up: None,
             reassembly: None,
             next_request_id: 0,
             outstanding: None,
@@ -265,8 +286,14 @@ impl IkeSa {
     /// Whether a request of this exchange has its place in the present state.
     pub(super) fn takes(&self, exchange: Exchange) -> bool {
         match self.state {
+            State::HalfOpen(ref init) if init.intermediate.is_awaited() => {
+                exchange == Exchange::IkeIntermediate
+            }
             State::HalfOpen(_) => exchange == Exchange::IkeAuth,
-            State::Established => matches!(exchange, Exchange::CreateChildSa | Exchange::Informational),
+            State::Established => matches!(
+                exchange,
+                Exchange::CreateChildSa | Exchange::IkeFollowupKe | Exchange::Informational
+            ),
             State::Rekeyed | State::Deleting => exchange == Exchange::Informational,
             State::Closed(_) | State::Dead => false,
         }
@@ -279,6 +306,20 @@ impl IkeSa {
 
     pub(super) fn child(&self, spi_in: u32) -> Option<&Child> {
         self.children.iter().find(|child| child.spi_in == spi_in)
+    }
+
+    /// Whether the peer may replace this IKE SA now.
+    pub(super) fn may_be_replaced(&self) -> Result<(), Refusal> {
+        let busy = self.outstanding.as_ref().is_some_and(|own| own.request.is_of_child());
+        if busy { Err(Refusal::Busy) } else { Ok(()) }
+    }
+
+    /// Whether the peer may replace this Child SA now.
+    pub(super) fn child_may_be_replaced(&self, child: &Child) -> Result<(), Refusal> {
+        let rekeying =
+            self.outstanding.as_ref().is_some_and(|own| own.request.rekeys() == Some(child.spi_in));
+        let busy = child.deleting || child.replaced_by.is_some() || rekeying;
+        if busy { Err(Refusal::Busy) } else { Ok(()) }
     }
 
     pub(super) fn child_mut(&mut self, spi_in: u32) -> Option<&mut Child> {

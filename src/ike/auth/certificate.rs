@@ -1,7 +1,7 @@
 //! A peer that authenticates itself by a certificate and a signature.
 
 use super::signature::{belongs, display_id, verify};
-use super::{Claim, Peer, signed_octets};
+use super::{Claim, Peer, Side, signed_octets};
 use crate::base::Now;
 use crate::crypto::Prf;
 use crate::crypto::pki::Certificate;
@@ -34,7 +34,7 @@ impl Responder {
         if !belongs(&claim.id, certificate) {
             return Err(AuthError::NotTheCertificates);
         }
-        let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, claim.id_body);
+        let octets = signed_octets(alg, init, Side::Peer, claim.id_body);
         let scheme = verify(auth, certificate, &octets)?;
         let identity = display_id(&claim.id, Some(certificate));
         let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));

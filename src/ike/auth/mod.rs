@@ -16,10 +16,10 @@ use super::sa::{IkeSa, Init, OwnRequest, Pending, State};
 use super::system::Hints;
 use super::{GoneReason, Output, Responder, Timer};
 use crate::base::Now;
+use crate::crypto::Prf;
 use crate::crypto::pki::Certificate;
 use crate::crypto::prf::prf;
-use crate::crypto::{Prf, Secret};
-use crate::wire::ike::{Auth, Chain, Exchange, Id, Kind, Payload, notify_type};
+use crate::wire::ike::{Auth, Chain, Exchange, Id, Kind, Notify, Payload, notify_type};
 
 pub(super) use signature::HASHES;
 use signature::display_id;
@@ -65,9 +65,16 @@ impl Responder {
         message_id: u32,
         payloads: &[Payload<'_>],
     ) {
+        let without_ppk = self.mix_ppk(sa, payloads);
         let State::HalfOpen(init) = &sa.state else { return };
-        match self.authenticate(now, sa.suite.prf, init, payloads) {
-            Ok((peer, own)) => self.admit(now, sa, message_id, payloads, peer, own),
+        let result = without_ppk.and_then(|auth| self.authenticate(now, sa.suite.prf, init, payloads, auth));
+        match result {
+            Ok((peer, mut own)) => {
+                if sa.has_ppk {
+                    own.push(Kind::Notify, &Notify::new(notify_type::PPK_IDENTITY, &[]).emit());
+                }
+                self.admit(now, sa, message_id, payloads, peer, own);
+            }
             Err(why) => {
                 self.stats.auth_failed += 1;
                 let mut chain = Chain::new();
@@ -82,17 +89,20 @@ impl Responder {
         }
     }
 
-    /// Who the peer is, and our half of the authentication: the first payloads of the answer.
+    /// Who the peer is, and our half of the authentication: the first payloads of the answer. `data`, if any, is to be
+    /// verified in place of the data in AUTH.
     fn authenticate(
         &self,
         now: Now,
         alg: Prf,
         init: &Init,
         payloads: &[Payload<'_>],
+        data: Option<&[u8]>,
     ) -> Result<(Peer, Chain), AuthError> {
         let claim = Claim::parse(payloads)?;
-        let auth = claim.auth.as_ref().ok_or(AuthError::EapWanted)?;
-        let (peer, scheme) = self.verify_certificate(now, alg, init, payloads, &claim, auth)?;
+        let Auth { method, data: as_sent } = claim.auth.ok_or(AuthError::EapWanted)?;
+        let auth = Auth { method, data: data.unwrap_or(as_sent) };
+        let (peer, scheme) = self.verify_certificate(now, alg, init, payloads, &claim, &auth)?;
         let own = self.prove(alg, init, claim.asked.as_ref(), scheme)?;
         Ok((peer, own))
     }
@@ -157,8 +167,20 @@ impl Responder {
     }
 }
 
-/// What a side signs: its first message, the other's nonce, and a MAC of its identity (RFC 7296 section 2.15).
-fn signed_octets(alg: Prf, message: &[u8], nonce: &[u8], sk_p: &Secret, id_body: &[u8]) -> Vec<u8> {
+/// Who signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Peer,
+    Us,
+}
+
+/// What a side signs: its first message, the other's nonce, a MAC of its identity (RFC 7296 section 2.15), and the
+/// exchanges between (RFC 9242 section 3.3.2).
+fn signed_octets(alg: Prf, init: &Init, by: Side, id_body: &[u8]) -> Vec<u8> {
+    let (message, nonce, sk_p) = match by {
+        Side::Peer => (&init.request, &init.nr, &init.sk_pi),
+        Side::Us => (&init.response, &init.ni, &init.sk_pr),
+    };
     let mac = prf(alg, sk_p.expose(), &[id_body]);
-    [message, nonce, mac.expose()].concat()
+    [message, nonce, mac.expose(), &init.intermediate.signed()].concat()
 }

@@ -1,7 +1,7 @@
 //! Our half of the authentication.
 
 use super::signature::{own_id, sign};
-use super::signed_octets;
+use super::{Side, signed_octets};
 use crate::crypto::Prf;
 use crate::crypto::sign::SignatureScheme;
 use crate::ike::Responder;
@@ -21,7 +21,7 @@ impl Responder {
         let identity = &self.config.identity;
         let own = identity.credentials.first().ok_or(AuthError::NoCommonSignature)?;
         let id_r = own_id(asked, &identity.hostname, own.chain.first());
-        let octets = signed_octets(alg, &init.response, &init.ni, &init.sk_pr, &id_r);
+        let octets = signed_octets(alg, init, Side::Us, &id_r);
         let auth = sign(&own.key, init.hashes.as_deref(), scheme, &octets)?;
         let mut chain = Chain::new();
         chain.push(Kind::IdR, &id_r);

@@ -4,4 +4,5 @@ mod connect;
 mod hostile;
 mod life;
 mod plan;
+mod post_quantum;
 mod rekey;
