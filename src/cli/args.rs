@@ -325,6 +325,10 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS)]
     pub client_pool: Pool,
 
+    /// Post-quantum preshared keys: a PPK_ID and a key on each line
+    #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
+    pub ppk_file: Option<Source>,
+
     /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,
@@ -361,7 +365,15 @@ pub struct Ikev2Args {
 impl Ikev2Args {
     /// The option that reads standard input; there is one at most.
     pub fn reader_of_stdin(&self) -> Option<&'static str> {
-        if self.key == Source::Stdin { Some("--key") } else { self.uplink.reader_of_stdin() }
+        let own = self.secrets().find(|(_, source)| **source == Source::Stdin);
+        own.map(|(option, _)| option).or_else(|| self.uplink.reader_of_stdin())
+    }
+
+    /// Everything secret of ours, with its option.
+    fn secrets(&self) -> impl Iterator<Item = (&'static str, &Source)> {
+        [("--key", Some(&self.key)), ("--ppk-file", self.ppk_file.as_ref())]
+            .into_iter()
+            .filter_map(|(option, source)| Some((option, source?)))
     }
 
     /// Refuses what clap cannot see.
@@ -380,7 +392,7 @@ impl Ikev2Args {
         if self.tunnel_domain.len() > MAX_TUNNEL_DOMAINS {
             return Err(format!("--tunnel-domain can be given {MAX_TUNNEL_DOMAINS} times, not more"));
         }
-        self.uplink.check_contradictions(&self.key)
+        self.uplink.check_contradictions(self.secrets())
     }
 }
 

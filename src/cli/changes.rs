@@ -38,6 +38,7 @@ fn effect(option: &str) -> Effect {
         | "cert"
         | "key"
         | "crl"
+        | "ppk-file"
         | "id-hostname"
         | "gateway-routes"
         | "tunnel-domain"

@@ -1,6 +1,7 @@
 //! What was meant: files read, keys parsed, certificates checked. No socket is opened here.
 
 mod files;
+mod ppk;
 mod uplink;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,8 @@ pub enum Error {
     Expired { path: PathBuf, ago: Duration },
     /// Our certificate becomes valid after so long.
     NotYetValid { path: PathBuf, after: Duration },
+    /// A file of post-quantum preshared keys cannot be used.
+    BadPpk { path: PathBuf, line: usize, why: &'static str },
     /// Where a secret of one line should be, there is none.
     NoLine { option: &'static str, path: PathBuf },
     /// There is no session cookie.
@@ -87,6 +90,9 @@ impl fmt::Display for Error {
             }
             Self::NotYetValid { path, after } => {
                 write!(f, "--cert: {} is valid only in {}; is the clock right?", path.display(), Days(*after))
+            }
+            Self::BadPpk { path, line, why } => {
+                write!(f, "--ppk-file: {} line {line}: {why}", path.display())
             }
             Self::NoLine { option, path } => {
                 write!(f, "{option}: the first line of {} is empty or not text", path.display())
@@ -332,8 +338,12 @@ fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>)
     {
         files.warnings.push(Warning::OtherIssuer(why));
     }
+    let ppks = args.ppk_file.as_ref().map(|source| ppk::read(source, files));
+    let ppks = files.keep(ppks.unwrap_or_else(|| Ok(vec![])));
     let (key, _) = key?;
-    Some(Identity::new(&args.id_hostname, chain?, key, anchors))
+    let mut identity = Identity::new(&args.id_hostname, chain?, key, anchors);
+    identity.access.ppks = ppks?;
+    Some(identity)
 }
 
 /// The clients' authorities, with what they took back.
@@ -645,6 +655,8 @@ mod tests {
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
         );
         files.write("garbage", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n");
+        files.write("ppk", &format!("# for carol\ncarol {}\ndave 00ff\n", "ab".repeat(32)));
+        files.write("twice", &format!("carol {0}\ncarol {0}\n", "ab".repeat(32)));
         for (more, says) in [
             (&["--cert=@missing"][..], "--cert: cannot read"),
             (&["--cert=@garbage"], "--cert: "),
@@ -659,6 +671,10 @@ mod tests {
             (&["--username=a", "--password-file=@nowhere"], "--password-file: cannot read"),
             (&["--key=/dev/zero"], "larger than"),
             (&["--username=a", "--otp=@empty"], "--otp: the first line"),
+            (&["--ppk-file=@nowhere"], "--ppk-file: cannot read"),
+            (&["--ppk-file=@ppk"], "ppk line 3: the key is shorter than 256 bits"),
+            (&["--ppk-file=@twice"], "twice line 2: this PPK_ID"),
+            (&["--ppk-file=@empty"], "there is no key"),
             (&["--cookie-file=-"], "--cookie-file: standard input: this is no session cookie"),
             (&["--user-cert=@server.pem", "--user-key=@other.key"], "--user-key: "),
             (&["--user-cert=@empty", "--user-key=@other.key"], "no certificate"),

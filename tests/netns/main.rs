@@ -8,6 +8,7 @@ mod lab;
 mod matrix;
 mod nat64;
 mod pki;
+mod post_quantum;
 mod profile;
 mod routes;
 mod service;

@@ -124,8 +124,11 @@ pub struct UplinkArgs {
 
 impl UplinkArgs {
     /// Refuses what clap cannot see.
-    pub(super) fn check_contradictions(&self, key: &Source) -> Result<(), String> {
-        let secrets = self.secrets().chain([("--key", key)]);
+    pub(super) fn check_contradictions<'a>(
+        &'a self,
+        others: impl Iterator<Item = (&'static str, &'a Source)>,
+    ) -> Result<(), String> {
+        let secrets = self.secrets().chain(others);
         let on_stdin: Vec<&str> = secrets.filter(|(_, s)| **s == Source::Stdin).map(|(o, _)| o).collect();
         if let [first, second, ..] = *on_stdin {
             return Err(format!(
