@@ -1,25 +1,30 @@
 //! Single steps of the packet path against what they are made of. `cargo bench --bench micro`.
 
+#[allow(dead_code, reason = "made for all benches")]
 mod support;
 
 use std::hint::black_box;
 use std::io::{self, IoSlice, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aes::Aes256;
+use aes::cipher::{Array, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use crossbeam_queue::ArrayQueue;
 use pterodapter::crypto::cipher::CipherKey;
-use pterodapter::crypto::{Cipher, SystemRandom};
+use pterodapter::crypto::{Cipher, Integrity, SystemRandom};
 use pterodapter::dns::{Dns64, Forwarder, Output, Suffix, Transport};
 use pterodapter::engine::Pool;
-use pterodapter::engine::job::{self, Origin, Slot, Tunnel, Verdict};
+use pterodapter::engine::job::{self, Batch, Direction, Origin, Slot, Tunnel, Verdict};
 use pterodapter::esp::{self, ReplayWindow};
 use pterodapter::nat::Flows;
 use pterodapter::nat::nat64::{Limits, Translated, translate_v4_to_v6, translate_v6_to_v4};
 use pterodapter::wire::ip::{self, Ipv4};
 use pterodapter::wire::ipv6::{self, Ipv6};
 use pterodapter::wire::{checksum, dns, forti, ppp, tcp};
+use ring::hmac;
 
 use support::packets::{self, child_sa};
 use support::{Run, Target, tls};
@@ -46,6 +51,7 @@ fn main() -> ExitCode {
         arms.extend(esp_and_jobs(len));
         arms.extend(nat(len));
     }
+    arms.extend(cbc(1354));
     arms.extend(nat64());
     arms.extend(dns64());
     arms.extend(tls_records());
@@ -65,18 +71,35 @@ fn main() -> ExitCode {
     support::exit(verdict)
 }
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 13] = [
     at_most("esp open / ring, 1354 B", "esp open 1354", "ring open 1354", 1.15),
     at_most("esp seal / ring, 1354 B", "esp seal 1354", "ring seal 1354", 1.15),
     at_most("esp open / ring, 64 B", "esp open 64", "ring open 64", 1.6),
     at_most("esp seal / ring, 64 B", "esp seal 64", "ring seal 64", 1.6),
     at_most("whole open job / ring, 1354 B", "open job 1354", "ring open 1354", 1.3),
     at_most("whole seal job / ring, 1354 B", "seal job 1354", "ring seal 1354", 1.3),
+    at_least("AES-CBC: raw / seal jobs, 1354 B", "AES-CBC raw seal 1354", "AES-CBC seal jobs 1354", 0.85),
+    at_least("AES-CBC: raw / open jobs, 1354 B", "AES-CBC raw open 1354", "AES-CBC open jobs 1354", 0.85),
+    at_least(
+        "AES-CBC: seal one by one / jobs",
+        "AES-CBC seal job of one 1354",
+        "AES-CBC seal jobs 1354",
+        1.5,
+    ),
     at_most("NAT64 6 to 4 / header and checksum, 1400 B", "NAT64 6 to 4", "IPv4 header", 2.5),
     at_most("NAT64 4 to 6 / header and checksum, 1400 B", "NAT64 4 to 6", "IPv6 header", 2.5),
     at_most("TLS: 32 frames at once / one by one", "TLS 32 frames at once", "TLS one by one", 0.62),
     at_most("hand-off: 32 at once / one by one", "hand-off 32 at once", "hand-off one by one", 0.3),
 ];
+
+const fn at_least(
+    what: &'static str,
+    numerator: &'static str,
+    denominator: &'static str,
+    limit: f64,
+) -> Target {
+    Target { what, numerator, denominator, at_least: true, limit }
+}
 
 const fn at_most(
     what: &'static str,
@@ -191,7 +214,7 @@ fn esp_and_jobs(len: usize) -> [Arm; 4] {
             let first = job_numbers.reserve(PACKETS as u32).expect("numbers left");
             for (seq, buffer) in (first..).zip(buffers) {
                 let mut slot = slot(packets::ESP_HEAD..packets::ESP_HEAD + len, seq);
-                job::seal(&seal_tunnel, buffer, &mut slot, 1354, None);
+                job::seal(&seal_tunnel, buffer, std::slice::from_mut(&mut slot), 1354, None);
                 assert_eq!(slot.verdict, Verdict::Forward);
             }
         }),
@@ -206,6 +229,74 @@ fn esp_and_jobs(len: usize) -> [Arm; 4] {
             }
         }),
     ]
+}
+
+/// AES-256-CBC with HMAC-SHA2-256 in whole batches, and what they are made of, as cheap as it can be: AES on as many
+/// octets without waiting for a chain, and the MAC.
+fn cbc(len: usize) -> [Arm; 5] {
+    let cipher = Cipher::Aes256Cbc(Integrity::HmacSha256);
+    let text_len = (len + 2).next_multiple_of(16);
+    let total = 8 + cipher.iv_len() + text_len + cipher.tag_len();
+    let aes = || Aes256::new(&[0x17; 32].into());
+    let mac = || hmac::Key::new(hmac::HMAC_SHA256, &[0x17; 32]);
+    let (seal_aes, open_aes, seal_mac, open_mac) = (aes(), aes(), mac(), mac());
+    let sa = esp::Sa::new(&child_sa(cipher)).expect("an SA");
+    let mut sealed = vec![0; total];
+    sealed[24..24 + len].copy_from_slice(&packets::outbound(packets::DEVICE, len, 0));
+    esp::seal(&sa, 1, &mut sealed, len).expect("sealed");
+    let plain = packets::udp((packets::SERVER, 1), (packets::DEVICE, 1), len, 0);
+    let up = move |batch: &mut Batch| batch.push_sealed(&sealed, 1);
+    let down = move |batch: &mut Batch| batch.push_plain(&plain, Origin::Company);
+    let alone = down.clone();
+    [
+        arm(format!("AES-CBC raw seal {len}"), total, fill(vec![0x5a; total]), move |buffers| {
+            for buffer in buffers {
+                let (blocks, _) = Array::slice_as_chunks_mut(&mut buffer[8..24 + text_len]);
+                seal_aes.encrypt_blocks(blocks);
+                black_box(hmac::sign(&seal_mac, &buffer[..24 + text_len]));
+            }
+        }),
+        arm(format!("AES-CBC raw open {len}"), total, fill(vec![0x5a; total]), move |buffers| {
+            for buffer in buffers {
+                black_box(hmac::sign(&open_mac, &buffer[..24 + text_len]));
+                let (blocks, _) = Array::slice_as_chunks_mut(&mut buffer[24..24 + text_len]);
+                open_aes.decrypt_blocks(blocks);
+            }
+        }),
+        batches(format!("AES-CBC seal jobs {len}"), cipher, Direction::Down, BATCH, down),
+        batches(format!("AES-CBC seal job of one {len}"), cipher, Direction::Down, 1, alone),
+        batches(format!("AES-CBC open jobs {len}"), cipher, Direction::Up, BATCH, up),
+    ]
+}
+
+/// An arm that works on a batch of `count` packets, which `push` appends one by one; that is not timed.
+fn batches(
+    name: String,
+    cipher: Cipher,
+    direction: Direction,
+    count: usize,
+    push: impl Fn(&mut Batch) -> bool + 'static,
+) -> Arm {
+    let tunnel = Arc::new(Tunnel::new(&child_sa(cipher), Pool::DEFAULT, None).expect("a tunnel"));
+    let mut batch = Batch { direction, mtu: 1354, ..Batch::default() };
+    let mut number = 0;
+    let mut go = move || {
+        batch.clear();
+        batch.tunnel = Some(Arc::clone(&tunnel));
+        for _ in 0..count {
+            assert!(push(&mut batch), "room for a packet");
+        }
+        for slot in &mut batch.slots {
+            number += 1;
+            slot.seq = number;
+        }
+        let start = support::now();
+        batch.run();
+        let elapsed = start.elapsed().as_nanos() as f64 / count as f64;
+        assert!(batch.slots.iter().all(|slot| slot.verdict == Verdict::Forward));
+        elapsed
+    };
+    (name, Box::new(move || median(REPEATS, &mut go)))
 }
 
 /// NAT44 in both directions, of an existing flow.

@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 #[path = "../benches/e2e/gateway.rs"]
-#[allow(dead_code, reason = "shared with the bench")]
 mod gateway;
 #[path = "../benches/support/mod.rs"]
 #[allow(dead_code, reason = "shared with the benches")]
@@ -199,6 +198,7 @@ fn run_engine(workers: usize, cipher: Cipher, nat64: bool) {
         pcap: None,
         split: Split { nat64: nat64.then(packets::prefix), ..Split::default() },
         reload: None,
+        unique: false,
         weak_groups: false,
     };
     let daemon = engine::start(config).unwrap();

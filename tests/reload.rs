@@ -69,7 +69,7 @@ fn new_certificates_are_served_and_only_who_is_not_trusted_any_more_must_go() {
     let (code, said) = reload(&program);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.starts_with("new: 2 authorities, certificate (valid until 20"), "{said}");
-    assert!(said.contains("warning: our certificate expires in"), "{said}");
+    assert!(said.contains("server.pem expires in"), "{said}");
     assert!(!said.contains("key") && !said.contains("restart"), "{said}");
 
     // Who trusts only the new authority sees the new certificate.
@@ -95,6 +95,38 @@ fn new_certificates_are_served_and_only_who_is_not_trusted_any_more_must_go() {
     config.ca_pem = new.cert_pem().to_owned();
     assert!(Client::connect(config).is_err(), "the old authority is not trusted any more");
     assert_eq!(program.tunnels(), 1, "the tunnel has stayed");
+}
+
+#[test]
+fn every_certificate_and_key_is_read_again() {
+    use pterodapter::crypto::sign::KeyKind;
+    use pterodapter::provision::{Role, Validity};
+    let other = Authority::new("Other authority", wall(), 50).unwrap();
+    let rsa = |days| {
+        other.issue(Role::Server, &["vpn.example"], Validity::days(wall(), days), KeyKind::Rsa).unwrap()
+    };
+    let first = rsa(40);
+    let users = vec![User::new("alice", PASSWORD)];
+    let files = [("password", PASSWORD), ("rsa.pem", &first.cert_pem), ("rsa.key", &first.key_pem)];
+    let options =
+        ["--username=alice", "--password-file={}/password", "--cert={}/rsa.pem", "--key={}/rsa.key"];
+    let program = Program::start(Scenario::default(), users, &files, &options);
+    assert!(says(&program, "[INFO] our certificates (ECDSA P-256 valid until 20"), "{}", program.printed());
+    let (code, said) = reload(&program);
+    assert!(code == Some(0) && said.starts_with("nothing has changed\n"), "{said}");
+
+    let second = rsa(45);
+    write(&program, "rsa.pem", &second.cert_pem);
+    let (code, said) = reload(&program);
+    assert!(
+        code == Some(78) && said.contains("rsa.key is not the key of the first certificate in "),
+        "{said}"
+    );
+    write(&program, "rsa.key", &second.key_pem);
+    let (code, said) = reload(&program);
+    assert!(code == Some(0) && said.starts_with("new: certificates (ECDSA P-256 valid until 20"), "{said}");
+    assert!(said.contains(", RSA valid until 20"), "{said}");
+    Client::connect(program.client_config("alice.example")).unwrap();
 }
 
 #[test]

@@ -240,8 +240,10 @@ fn keys_are_for_their_owner_and_nothing_is_overwritten_unasked() {
     for (file, expected) in [
         ("ca.key", 0o600),
         ("server.key", 0o600),
+        ("server-rsa.key", 0o600),
         ("ca.pem", 0o644),
         ("server.pem", 0o644),
+        ("server-rsa.pem", 0o644),
         ("crl.pem", 0o644),
         ("pterodapter.toml", 0o644),
     ] {
@@ -363,13 +365,17 @@ fn openssl_takes_the_list_and_refuses_who_is_on_it() {
 #[test]
 fn a_certificate_is_renewed_with_key_and_names_when_it_is_time() {
     let place = Place::set_up(&[]);
-    let files =
-        ["ca.pem", "ca.key", "server.key", "pterodapter.toml", "crl.pem"].map(|name| format!("etc/{name}"));
+    let files = ["ca.pem", "ca.key", "server.key", "server-rsa.key", "pterodapter.toml", "crl.pem"]
+        .map(|name| format!("etc/{name}"));
     let texts = || files.each_ref().map(|name| place.read(name));
     let (before, certificate) = (texts(), place.read("etc/server.pem"));
     let printed = place.setup(&["renew"]);
-    assert!(printed.contains("server.pem: valid for 82") && printed.contains("nothing to do"), "{printed}");
+    for name in ["server.pem", "server-rsa.pem"] {
+        assert!(printed.contains(&format!("{name}: valid for 82")), "{printed}");
+    }
+    assert_eq!(printed.matches("nothing to do").count(), 2, "{printed}");
     assert_eq!(place.read("etc/server.pem"), certificate);
+    let rsa = place.read("etc/server-rsa.pem");
     let details = || {
         place.tool(
             "openssl",
@@ -392,8 +398,9 @@ fn a_certificate_is_renewed_with_key_and_names_when_it_is_time() {
         printed.contains("renewed the certificate of vpn.example.com, 192.0.2.1: valid for 82"),
         "{printed}"
     );
-    assert!(printed.contains("pterodapter reload"), "{printed}");
+    assert_eq!(printed.matches("pterodapter reload").count(), 1, "{printed}");
     assert_ne!(place.read("etc/server.pem"), certificate);
+    assert_ne!(place.read("etc/server-rsa.pem"), rsa);
     assert_eq!((details(), texts()), (described, before));
     assert_eq!(mode(&place.path("etc/server.pem")), 0o640);
     place.tool("openssl", &["verify", "-CAfile", "etc/ca.pem", "-purpose", "sslserver", "etc/server.pem"]);
@@ -410,7 +417,7 @@ fn a_certificate_is_renewed_with_key_and_names_when_it_is_time() {
     let phone = ca.issue_client("phone", common::wall(), 5).unwrap();
     fs::write(place.path("etc/devices/phone.pem"), format!("system: ios\n{}", phone.cert_pem)).unwrap();
     let (code, text) = check(&place, free_ports(), &[]);
-    assert!(code == 0 && text.contains("our certificate expires in 19 days"), "{text}");
+    assert!(code == 0 && text.contains("server.pem expires in 19 days"), "{text}");
     assert!(
         place.setup(&["list"]).contains("for a new one: pterodapter setup device phone --os ios --force")
     );
@@ -421,6 +428,10 @@ fn a_certificate_is_renewed_with_key_and_names_when_it_is_time() {
         "{printed}"
     );
     assert!(place.setup(&["renew"]).contains("nothing to do"));
+    // Where there is no RSA certificate, none is missed.
+    fs::remove_file(place.path("etc/server-rsa.pem")).unwrap();
+    assert_eq!(place.setup(&["renew"]).matches("nothing to do").count(), 1);
+    assert!(!place.path("etc/server-rsa.pem").exists());
 
     // Of another CA, and with another key.
     let other = pterodapter::provision::Authority::new("other", common::wall(), 50).unwrap();
@@ -520,18 +531,36 @@ fn a_profile_is_offered_by_a_link_that_works_once() {
 }
 
 #[test]
-fn openssl_takes_the_certificates_and_an_rsa_key_that_was_given() {
+fn openssl_takes_both_certificates_and_keys_that_were_given() {
     let place = Place::set_up(&[]);
-    place.tool("openssl", &["verify", "-CAfile", "etc/ca.pem", "-purpose", "sslserver", "etc/server.pem"]);
-    let text = place.tool("openssl", &["x509", "-in", "etc/server.pem", "-noout", "-ext", "subjectAltName"]);
-    assert!(text.contains("DNS:vpn.example.com") && text.contains("IP Address:192.0.2.1"), "{text}");
+    let openssl = |args: &[&str]| place.tool("openssl", args);
+    for (name, algorithm) in [("server", "id-ecPublicKey"), ("server-rsa", "rsaEncryption")] {
+        let [cert, key] = [".pem", ".key"].map(|end| format!("etc/{name}{end}"));
+        openssl(&["verify", "-CAfile", "etc/ca.pem", "-purpose", "sslserver", &cert]);
+        let text = openssl(&["x509", "-in", &cert, "-noout", "-text"]);
+        assert!(text.contains("DNS:vpn.example.com") && text.contains("IP Address:192.0.2.1"), "{text}");
+        assert!(text.contains(algorithm), "{text}");
+        openssl(&["pkey", "-in", &key, "-check", "-noout"]);
+        assert_eq!(
+            openssl(&["pkey", "-in", &key, "-pubout"]),
+            openssl(&["x509", "-in", &cert, "-noout", "-pubkey"])
+        );
+    }
 
-    place.tool("openssl", &["genrsa", "-out", "rsa.key", "2048"]);
-    let options = ["--destination=127.0.0.1:1", "--name=vpn.example.com", "--server-key=rsa.key", "--force"];
-    assert!(place.setup(&options).contains("macOS, iOS and Windows will not take it"));
-    let text = place.tool("openssl", &["x509", "-in", "etc/server.pem", "-noout", "-text"]);
-    assert!(text.contains("rsaEncryption"), "{text}");
-    place.tool("openssl", &["verify", "-CAfile", "etc/ca.pem", "etc/server.pem"]);
+    openssl(&["genrsa", "-out", "rsa.key", "3072"]);
+    openssl(&["ecparam", "-genkey", "-name", "secp384r1", "-noout", "-out", "ec.key"]);
+    for (given, cert) in [("rsa.key", "server-rsa"), ("ec.key", "server")] {
+        let given_key = format!("--server-key={given}");
+        place.setup(&["--destination=127.0.0.1:1", "--name=vpn.example.com", &given_key, "--force"]);
+        let cert = format!("etc/{cert}.pem");
+        assert_eq!(
+            openssl(&["pkey", "-in", given, "-pubout"]),
+            openssl(&["x509", "-in", &cert, "-noout", "-pubkey"])
+        );
+        openssl(&["verify", "-CAfile", "etc/ca.pem", &cert]);
+        let (code, text) = check(&place, free_ports(), &[]);
+        assert_eq!((code, text.lines().count()), (0, 1), "{text}");
+    }
 }
 
 #[test]
@@ -759,6 +788,7 @@ fn check_names_every_fault_with_a_way_to_mend_it() {
     fs::set_permissions(place.path("etc/password"), fs::Permissions::from_mode(0o644)).unwrap();
     let more = [
         "--key=credential:server.key",
+        "--key=credential:server-rsa.key",
         "--gateway-ca=/nowhere",
         "--username=a",
         &format!("--password-file={}", place.path("etc/password").display()),
@@ -766,7 +796,7 @@ fn check_names_every_fault_with_a_way_to_mend_it() {
         "--destination=no.such.name.invalid",
     ];
     let (code, text) = check(&place, free_ports(), &more);
-    assert_eq!((code, text.lines().count()), (78, 5), "{text}");
+    assert_eq!((code, text.lines().count()), (78, 6), "{text}");
     for says in [
         "error: --crl: ",
         "error: --gateway-ca: cannot read /nowhere",
@@ -779,8 +809,11 @@ fn check_names_every_fault_with_a_way_to_mend_it() {
     // The key itself is all that is left to the service.
     fs::remove_file(place.path("etc/crl.pem")).unwrap();
     place.setup(&["--destination=127.0.0.1:1", "--name=vpn.example.com", "--force"]);
-    let (code, text) = check(&place, free_ports(), &["--key=credential:server.key"]);
-    assert_eq!((code, text.lines().count()), (0, 2), "{text}");
+    let keys = ["--key=credential:server.key", "--key=credential:server-rsa.key"];
+    let (code, text) = check(&place, free_ports(), &keys);
+    assert_eq!((code, text.lines().count()), (0, 3), "{text}");
+    let (code, text) = check(&place, free_ports(), &keys[..1]);
+    assert!(code == 2 && text.is_empty(), "{text}");
 }
 
 #[test]

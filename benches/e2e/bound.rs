@@ -10,9 +10,10 @@ use pterodapter::crypto::{Cipher, SystemRandom};
 use pterodapter::engine::Pool;
 use pterodapter::nat::Flows;
 
-use crate::sockets::{self, Batched, Segmented, TRAIN, thread_cpu};
+use crate::sockets::{self, Batched, Segmented, TRAIN};
 use crate::support::Run;
 use crate::support::packets::{self, DEVICE, ESP_HEAD, EXTERNAL, TAG, sealed_len};
+use crate::support::thread_cpu;
 use crate::{BURST, FRAME, LEN, TLS_PIECE};
 
 const NOW: Duration = Duration::from_secs(1000);

@@ -1,4 +1,5 @@
 //! The real program as a child, with a gateway behind it and a client in front.
+#![allow(dead_code, reason = "each bench uses its part")]
 
 use std::fs::File;
 use std::io;
@@ -23,6 +24,8 @@ const CLIENT: &str = "laptop@bench.example";
 /// A running daemon with one client connected.
 pub struct Daemon {
     child: Child,
+    authority: Authority,
+    ports: [u16; 2],
     pub tunnel: Tunnel,
     pub client: RawTunnel,
     /// Numbers of the next packets, up and down.
@@ -47,7 +50,8 @@ impl Daemon {
             std::fs::write(&path, text).map(|()| path)
         };
         let listener = gateway::listen()?;
-        let [ike_port, nat_port] = free_ports()?;
+        let ports = free_ports()?;
+        let [ike_port, nat_port] = ports;
         let mut child = Command::new(env!("CARGO_BIN_EXE_pterodapter"))
             .arg(format!("--destination={}", listener.local_addr()?))
             .arg("--cacert")
@@ -71,7 +75,7 @@ impl Daemon {
             .stderr(File::create(directory.join("log"))?)
             .spawn()?;
         let connected = Tunnel::accept(&listener, &tls::server_config(&issued))
-            .and_then(|tunnel| Ok((tunnel, connect(&authority, [ike_port, nat_port], cipher, nat64)?)));
+            .and_then(|tunnel| Ok((tunnel, connect(&authority, ports, CLIENT, cipher, nat64)?)));
         let (tunnel, client) = connected.inspect_err(|_| {
             let _ = child.kill();
             let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
@@ -80,7 +84,17 @@ impl Daemon {
         SockRef::from(&client.socket).set_recv_buffer_size(SOCKET_BUFFER)?;
         SockRef::from(&client.socket).set_send_buffer_size(SOCKET_BUFFER)?;
         client.socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        Ok(Self { child, tunnel, client, next: [1, 1] })
+        Ok(Self { child, authority, ports, tunnel, client, next: [1, 1] })
+    }
+
+    /// Connects another client.
+    pub fn connect(&self, name: &str) -> io::Result<RawTunnel> {
+        connect(&self.authority, self.ports, name, Cipher::Aes256Gcm, false)
+    }
+
+    /// The address for IKE with marker and ESP.
+    pub fn nat_address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.ports[1]).into()
     }
 
     /// Process number.
@@ -164,16 +178,17 @@ fn signal(pid: u32, signal: Signal) -> io::Result<()> {
 fn connect(
     authority: &Authority,
     [ike_port, nat_port]: [u16; 2],
+    name: &str,
     cipher: Cipher,
     ipv6: bool,
 ) -> io::Result<RawTunnel> {
-    let issued = authority.issue_client(CLIENT, tls::wall(), 1).map_err(io::Error::other)?;
+    let issued = authority.issue_client(name, tls::wall(), 1).map_err(io::Error::other)?;
     let server = SocketAddr::from(([127, 0, 0, 1], ike_port));
     let mut config = ClientConfig::new(server, nat_port, NAME);
     config.ca_pem = authority.cert_pem().to_owned();
     config.cert_pem = issued.cert_pem;
     config.key_pem = issued.key_pem;
-    config.identity = Some(CLIENT.to_owned());
+    config.identity = Some(name.to_owned());
     config.esp = vec![cipher];
     config.ipv6 = ipv6;
     RawTunnel::connect(&config).map_err(io::Error::other)

@@ -1,4 +1,5 @@
 //! A FortiVPN gateway that signs anyone in and then is a source and sink of frames.
+#![allow(dead_code, reason = "each bench uses its part")]
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -212,6 +213,16 @@ impl Tunnel {
         }
     }
 
+    /// Reads once, waiting at most as long as `wait`, and gives the numbers of the packets that came.
+    pub fn receive(&mut self, wait: Duration, mut sink: impl FnMut(u32)) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(wait))?;
+        match self.read() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => self.take_frames(|packet| sink(number(packet))),
+        }
+    }
+
     /// Reads until `count` packets came, or nothing comes any more. The first has number `first`.
     pub fn drain(&mut self, first: u32, count: usize) -> io::Result<Seen> {
         let mut seen = Seen { packets: 0, records: 0, in_order: true, last: support::now() };
@@ -223,8 +234,7 @@ impl Tunnel {
                 result => result?,
             };
             self.take_frames(|packet| {
-                let number = packet.get(NUMBER_AT..).and_then(|rest| rest.first_chunk::<4>());
-                let number = number.map_or(0, |number| u32::from_be_bytes(*number));
+                let number = number(packet);
                 seen.in_order &= number >= next && packet.get(12..16) == Some(&EXTERNAL.octets());
                 next = number.wrapping_add(1);
                 seen.packets += 1;
@@ -234,6 +244,12 @@ impl Tunnel {
         seen.records = self.records.count - before;
         Ok(seen)
     }
+}
+
+/// The number that a packet carries.
+fn number(packet: &[u8]) -> u32 {
+    let number = packet.get(NUMBER_AT..).and_then(|rest| rest.first_chunk());
+    number.map_or(0, |number| u32::from_be_bytes(*number))
 }
 
 /// Packets as frames, back to back.

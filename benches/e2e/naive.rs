@@ -14,8 +14,9 @@ use pterodapter::wire::ppp::protocol;
 use rustls::ClientConnection;
 
 use crate::gateway::{Tunnel, frames};
-use crate::sockets::{self, thread_cpu};
+use crate::sockets;
 use crate::support::packets::{self, DEVICE, EXTERNAL, child_sa};
+use crate::support::thread_cpu;
 use crate::support::{self, tls};
 use crate::{BURST, LEN, Measured};
 

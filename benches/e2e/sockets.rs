@@ -1,4 +1,4 @@
-//! Loopback sockets with large buffers, and the clock of a thread.
+//! Loopback sockets with large buffers.
 
 use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -12,12 +12,6 @@ use crate::support;
 
 /// Datagrams of one GSO send that is to arrive as one train.
 pub const TRAIN: usize = 16;
-
-/// CPU time of the calling thread.
-pub fn thread_cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
 
 /// A UDP socket on loopback.
 pub fn udp() -> io::Result<UdpSocket> {

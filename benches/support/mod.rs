@@ -5,7 +5,7 @@ pub mod packets;
 pub mod tls;
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Rounds at the start that do not count: caches, page faults, window growth.
 const WARM_UP: usize = 2;
@@ -22,6 +22,12 @@ pub fn rounds() -> usize {
 #[expect(clippy::disallowed_methods, reason = "benches measure real time")]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// CPU time of the calling thread.
+pub fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// The measurements of one run, by arm.

@@ -14,7 +14,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pool, Prefix96, Suffix};
+use crate::engine::{self, MAX_TUNNEL_DOMAINS, Pattern, Pool, Prefix96, Suffix};
 
 use super::capture::CaptureArgs;
 use super::changes::Options;
@@ -25,7 +25,7 @@ use super::status::StatusArgs;
 
 pub use uplink::{Source, UplinkArgs};
 
-const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
+const USAGE: &str = "pterodapter [OPTIONS] ikev2 | check\n       pterodapter setup [OPTIONS] [device | list | revoke | user | psk | renew]\n       pterodapter login [TEXT | -] [--control <FILE>]\n       pterodapter status [--json] [--watch] | disconnect <ID> | reload\n       \
                      pterodapter capture <FILE> [--device <ID>] [--seconds <N>]\n       \
                      pterodapter [--log-level <LEVEL>] demo [--stay]";
 
@@ -293,13 +293,13 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "FILE")]
     pub crl: Vec<PathBuf>,
 
-    /// Our certificate, then its intermediates (PEM)
+    /// Our certificate, then its intermediates (PEM), repeatable
     #[arg(long, required = true, value_name = "FILE")]
-    pub cert: PathBuf,
+    pub cert: Vec<PathBuf>,
 
-    /// Private key of our certificate (PEM: PKCS#8, PKCS#1 or SEC1)
+    /// Its private key (PEM: PKCS#8, PKCS#1 or SEC1), repeatable
     #[arg(long, required = true, value_name = "FILE")]
-    pub key: Source,
+    pub key: Vec<Source>,
 
     /// Append log lines to this file, too
     #[arg(long, value_name = "FILE", display_order = 91)]
@@ -329,9 +329,29 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub ppk_file: Option<Source>,
 
+    /// A person has one device: a new connection ends the others
+    #[arg(long, help_heading = CLIENTS)]
+    pub unique: bool,
+
     /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,
+
+    /// Only clients of this identity, repeatable; * and ? stand for anything [default: all]
+    #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse, help_heading = CLIENTS)]
+    pub allow_id: Vec<Pattern>,
+
+    /// Users who come with a password (EAP-MSCHAPv2), lines of name:hash as 'setup user' makes them
+    #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
+    pub eap_users: Option<Source>,
+
+    /// Take certificates by EAP-TLS, too
+    #[arg(long, help_heading = CLIENTS)]
+    pub eap_tls: bool,
+
+    /// Pre-shared keys, one per identity, lines of identity: key as 'setup psk' makes them
+    #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
+    pub psk_file: Option<Source>,
 
     /// Worker threads for ESP; 0 uses none [default: cores - 1]
     #[arg(long, value_name = "N", help_heading = CLIENTS)]
@@ -365,15 +385,16 @@ pub struct Ikev2Args {
 impl Ikev2Args {
     /// The option that reads standard input; there is one at most.
     pub fn reader_of_stdin(&self) -> Option<&'static str> {
-        let own = self.secrets().find(|(_, source)| **source == Source::Stdin);
-        own.map(|(option, _)| option).or_else(|| self.uplink.reader_of_stdin())
+        let ours = self.secrets().find(|(_, source)| **source == Source::Stdin).map(|(option, _)| option);
+        ours.or_else(|| self.uplink.reader_of_stdin())
     }
 
-    /// Everything secret of ours, with its option.
+    /// Everything secret towards clients, with its option.
     fn secrets(&self) -> impl Iterator<Item = (&'static str, &Source)> {
-        [("--key", Some(&self.key)), ("--ppk-file", self.ppk_file.as_ref())]
-            .into_iter()
-            .filter_map(|(option, source)| Some((option, source?)))
+        let keys = self.key.iter().map(|key| ("--key", key));
+        let users = self.eap_users.iter().map(|users| ("--eap-users", users));
+        let psks = self.psk_file.iter().map(|psks| ("--psk-file", psks));
+        keys.chain(users).chain(psks).chain(self.ppk_file.iter().map(|ppks| ("--ppk-file", ppks)))
     }
 
     /// Refuses what clap cannot see.
@@ -391,6 +412,12 @@ impl Ikev2Args {
         }
         if self.tunnel_domain.len() > MAX_TUNNEL_DOMAINS {
             return Err(format!("--tunnel-domain can be given {MAX_TUNNEL_DOMAINS} times, not more"));
+        }
+        let (certs, keys) = (self.cert.len(), self.key.len());
+        if certs != keys {
+            return Err(format!(
+                "there are {certs} of --cert and {keys} of --key: each certificate needs its key, in the same order"
+            ));
         }
         self.uplink.check_contradictions(self.secrets())
     }
@@ -620,6 +647,11 @@ mod tests {
         }
         let twice = refused(&REQUIRED[..3], &["--key=-", "--otp=-", "--username=a"]);
         assert!(twice.contains("--otp and --key cannot both read standard input"), "{twice}");
+        let alone = refused(&REQUIRED, &["--cert=rsa"]);
+        assert!(
+            alone.contains("there are 2 of --cert and 1 of --key: each certificate needs its key"),
+            "{alone}"
+        );
         let stray = parse(["pterodapter", "--key=k", "demo"]).unwrap_err();
         assert!(stray.to_string().contains("'key' belongs to ikev2"), "{stray}");
         assert_eq!(parse(["pterodapter", "ikev3"]).unwrap_err().exit_code(), 2);

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 
-use crate::base::Date;
 use crate::engine::Config;
 
-use super::settings::Contents;
+use super::settings::{Contents, in_words};
 
 /// Options by their long names, with the values that hold: given or default.
 pub type Options = BTreeMap<String, Vec<OsString>>;
@@ -40,6 +39,10 @@ fn effect(option: &str) -> Effect {
         | "crl"
         | "ppk-file"
         | "id-hostname"
+        | "allow-id"
+        | "eap-users"
+        | "eap-tls"
+        | "psk-file"
         | "gateway-routes"
         | "tunnel-domain"
         | "dns64-tunnel-suffix"
@@ -141,7 +144,7 @@ impl Changes {
         };
         let option = |option: &str| Some(format!("--{option}"));
         let in_words = |option: &str| match option {
-            "cert" => Some(certificate(config)),
+            "cert" => Some(in_words(&config.identity.credentials)),
             // With a new certificate it goes without saying.
             "key" if self.of("cert") => None,
             "key" => Some("key".to_owned()),
@@ -178,16 +181,6 @@ fn put<V: Clone>(map: &mut BTreeMap<String, V>, option: &str, value: Option<&V>)
     }
 }
 
-fn certificate(config: &Config) -> String {
-    let until = config
-        .identity
-        .credentials
-        .first()
-        .and_then(|own| own.chain.first())
-        .map(|own| Date::of(own.not_after()));
-    until.map_or_else(|| "certificate".to_owned(), |until| format!("certificate (valid until {until})"))
-}
-
 struct Authorities(usize);
 
 impl fmt::Display for Authorities {
@@ -218,7 +211,17 @@ mod tests {
     fn the_table_names_options_that_there_are() {
         let definition = args::definition();
         let exists = |option: &str| definition.get_arguments().any(|arg| arg.get_long() == Some(option));
-        for option in ["cert", "key", "id-hostname", "log-file", "log-level", "gateway-routes"] {
+        for option in [
+            "cert",
+            "key",
+            "id-hostname",
+            "allow-id",
+            "eap-users",
+            "psk-file",
+            "log-file",
+            "log-level",
+            "gateway-routes",
+        ] {
             assert!(exists(option) && effect(option) == Effect::AtOnce, "{option}");
         }
         for option in CREDENTIALS {

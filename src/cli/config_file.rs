@@ -146,6 +146,8 @@ impl Source<'_> {
             (ArgAction::Append, DeValue::Array(items)) => {
                 items.iter().map(|item| self.word(arg, key, item.get_ref())).collect()
             }
+            // One of them needs no brackets.
+            (ArgAction::Append, DeValue::String(_)) => self.word(arg, key, value).map(|word| vec![word]),
             (ArgAction::Append, _) => Err(format!("'{key}' is a list: {key} = [{}]", example(arg))),
             _ => self.word(arg, key, value).map(|word| vec![word]),
         }
@@ -286,8 +288,8 @@ log-level = "debug"
     fn a_file_says_what_options_say() {
         let args = parsed(WHOLE, &["ikev2"]);
         assert_eq!((args.destination.host.as_str(), args.destination.port), ("gw.example", 4443));
-        assert_eq!((args.cacert, args.cert), ("DIR/ca.pem".into(), "/abs/server.pem".into()));
-        assert_eq!(args.key, args::Source::File("DIR/server.key".into()));
+        assert_eq!((args.cacert, args.cert), ("DIR/ca.pem".into(), vec!["/abs/server.pem".into()]));
+        assert_eq!(args.key, [args::Source::File("DIR/server.key".into())]);
         assert_eq!((args.ike_port.get(), args.nat_port.get(), args.workers), (5500, 4500, Some(0)));
         assert_eq!(args.uplink.password_file, Some(args::Source::Stdin));
         assert!(args.gateway_routes && args.listen_ip.len() == 2);
@@ -296,17 +298,28 @@ log-level = "debug"
     }
 
     #[test]
+    fn what_is_repeatable_is_a_list_and_one_needs_no_brackets() {
+        let text = WHOLE
+            .replace("\"/abs/server.pem\"", "[\"/abs/server.pem\", \"rsa.pem\"]")
+            .replace("\"server.key\"", "[\"server.key\", \"credential:rsa\"]");
+        let args = parsed(&text.replace("[\"192.0.2.1\", \"2001:db8::1\"]", "\"::1\""), &["ikev2"]);
+        assert_eq!(args.cert, [PathBuf::from("/abs/server.pem"), "DIR/rsa.pem".into()]);
+        let keys = [args::Source::File("DIR/server.key".into()), args::Source::Credential("rsa".into())];
+        assert_eq!((args.key, args.listen_ip.len()), (keys.to_vec(), 1));
+    }
+
+    #[test]
     fn words_in_place_of_a_file_stay_what_they_are() {
         let text = WHOLE.replace("\"server.key\"", "\"credential:key\"") + "control = \"none\"\n";
         let args = parsed(&text, &["ikev2"]);
-        assert_eq!(args.key, args::Source::Credential("key".into()));
+        assert_eq!(args.key, [args::Source::Credential("key".into())]);
         assert_eq!(args.uplink.control, Some("none".into()));
     }
 
     #[test]
     fn what_was_typed_wins() {
         let args = parsed(WHOLE, &["--ike-port=1", "ikev2", "--listen-ip", "::1", "--key", "here"]);
-        assert_eq!((args.ike_port.get(), args.key), (1, args::Source::File("here".into())));
+        assert_eq!((args.ike_port.get(), args.key), (1, vec![args::Source::File("here".into())]));
         assert_eq!(args.listen_ip, [std::net::IpAddr::from(std::net::Ipv6Addr::LOCALHOST)]);
         assert!(!parsed(&WHOLE.replace("true", "false"), &["ikev2"]).gateway_routes);
     }
@@ -324,10 +337,11 @@ log-level = "debug"
             ("ike-port = \"500\"", "1: 'ike-port' is a number, without quotes"),
             ("ike-port = 70000", "1: invalid value '70000' for '--ike-port"),
             ("ike-port = 1.5", "'ike-port' is a number"),
-            ("key = 5", "'key' is a text: key = \"FILE\""),
+            ("key = 5", "'key' is a list: key = [\"FILE\"]"),
+            ("cacert = 5", "'cacert' is a text: cacert = \"FILE\""),
             ("key = \"\"", "1: "),
             ("destination = [\"a\"]", "'destination' is a text"),
-            ("listen-ip = \"::\"", "'listen-ip' is a list: listen-ip = [\"IP\"]"),
+            ("listen-ip = 5", "'listen-ip' is a list: listen-ip = [\"IP\"]"),
             ("listen-ip = [\"::\",\n  7]", "invalid value '7'"),
             ("gateway-routes = \"yes\"", "'gateway-routes' is true or false"),
             ("log-level = \"loud\"", "invalid value 'loud'"),

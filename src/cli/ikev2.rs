@@ -42,10 +42,12 @@ pub(super) fn run(args: &Ikev2Args, typed: Vec<OsString>, options: Options) -> R
     config.sign_in.console = Some(requests);
     let (reloads, to_reload) = crossbeam_channel::bounded(REQUESTS);
     config.reload = Some(reloads);
+    let certificates = settings::in_words(&config.identity.credentials);
     let daemon = engine::start_under(config, manager).map_err(start_failure)?;
     // Nobody has set them before.
     let _ = handles.set((daemon.stopper(), daemon.reloader()));
     log::info!("listening on UDP {} and {}", list(daemon.ike_addresses()), list(daemon.nat_addresses()));
+    log::info!("our {certificates}");
     let console = Console {
         requests: to_console,
         submitter: daemon.submitter(),

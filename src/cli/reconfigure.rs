@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Receiver;
 
 use crate::engine::{NewSignIn, ReloadRequest, Reloader, Update};
 
-use super::args::{Command, Ikev2Args, Invocation, Source};
+use super::args::{Command, Invocation};
 use super::changes::{Changes, Known};
 use super::ikev2;
 use super::logging;
@@ -48,9 +49,9 @@ impl Reconfigurer {
             return Err("the configuration is not one of ikev2 any more".to_owned());
         };
         self.stdin.check(&args)?;
-        let Loaded { config, contents, warnings } =
-            settings::load(&args, &ikev2::system(), self.stdin.content())
-                .map_err(|faults| format!("{faults}{}", hint(&args, &faults)))?;
+        let system = ikev2::system();
+        let Loaded { config, contents, warnings } = settings::load(&args, &system, self.stdin.content())
+            .map_err(|faults| format!("{faults}{}", hint(system.credentials.as_deref(), &faults)))?;
         let known = Known { options, contents };
         let changes = Changes::between(&self.known, &known);
         let mut update = Update {
@@ -78,12 +79,19 @@ impl Reconfigurer {
 }
 
 /// systemd hands over a new key only to a new process, and the certificate is there already.
-fn hint(args: &Ikev2Args, faults: &Faults) -> &'static str {
-    match (faults.faults.first(), &args.key) {
-        (Some(Error::KeyMismatch { option: "--key", .. }), Source::Credential(_)) => {
-            "; systemd hands over a new key only at a restart: systemctl restart pterodapter"
-        }
-        _ => "",
+fn hint(credentials: Option<&Path>, faults: &Faults) -> &'static str {
+    let key = match faults.faults.first() {
+        Some(
+            Error::KeyMismatch { option: "--key", key: path, .. }
+            | Error::Unusable { option: "--key", path, .. }
+            | Error::Unreadable { option: "--key", path, .. },
+        ) => path,
+        _ => return "",
+    };
+    if credentials.is_some_and(|directory| key.starts_with(directory)) {
+        "; systemd hands over a new key only at a restart: systemctl restart pterodapter"
+    } else {
+        ""
     }
 }
 
@@ -93,23 +101,19 @@ mod tests {
 
     #[test]
     fn a_key_that_only_a_restart_brings_is_explained() {
-        let args = |key: &str| {
-            let argv = ["pterodapter", "ikev2", "--destination=a", "--cacert=a", "--cert=a", key];
-            match super::super::args::parse(argv).unwrap().command {
-                Command::Ikev2(args) => args,
-                other => panic!("{other:?}"),
-            }
+        let fault = |option, key: &str| {
+            let (key, cert) = (key.into(), "c".into());
+            let mismatch = Error::KeyMismatch { option, key, cert, fits: None };
+            Faults { faults: vec![mismatch], warnings: Vec::new() }
         };
-        let faults = |option| {
-            let (key, cert) = ("k".into(), "c".into());
-            Faults { faults: vec![Error::KeyMismatch { option, key, cert }], warnings: Vec::new() }
-        };
-        for (key, option, expected) in [
-            ("--key=credential:server.key", "--key", true),
-            ("--key=server.key", "--key", false),
-            ("--key=credential:server.key", "--user-key", false),
+        let run = Some(Path::new("/run/credentials/x"));
+        for (credentials, option, key, expected) in [
+            (run, "--key", "/run/credentials/x/server.key", true),
+            (run, "--key", "/etc/server.key", false),
+            (None, "--key", "/run/credentials/x/server.key", false),
+            (run, "--user-key", "/run/credentials/x/user.key", false),
         ] {
-            let hint = hint(&args(key), &faults(option));
+            let hint = hint(credentials, &fault(option, key));
             assert_eq!(hint.contains("systemctl restart"), expected, "{key} {option}");
         }
     }

@@ -1,8 +1,10 @@
 //! What was meant: files read, keys parsed, certificates checked. No socket is opened here.
 
+mod credentials;
 mod files;
 mod ppk;
 mod uplink;
+mod users;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +13,15 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::crypto::pki::{ChainError, CrlError, SubjectAltName};
+use crate::crypto::pki::{ChainError, CrlError};
 use crate::crypto::{self, Certificate, TrustAnchors};
-use crate::engine::{Config, Identity, Split};
+use crate::engine::{Access, Config, Identity, Split};
 use crate::fortivpn::cookie;
 
 use super::args::Ikev2Args;
 use files::Files;
 
+pub use credentials::in_words;
 pub use uplink::{control_of_daemon, controls_to_try, page};
 
 const DAY: u64 = 24 * 60 * 60;
@@ -36,8 +39,8 @@ pub enum Error {
     NotAnAuthority { path: PathBuf, why: ChainError },
     /// A revocation list cannot be used.
     BadList { path: PathBuf, why: CrlError },
-    /// The key belongs to another certificate.
-    KeyMismatch { option: &'static str, key: PathBuf, cert: PathBuf },
+    /// The key belongs to another certificate: to `fits`, if that is one of ours.
+    KeyMismatch { option: &'static str, key: PathBuf, cert: PathBuf, fits: Option<PathBuf> },
     /// The key needs a passphrase.
     Encrypted { path: PathBuf },
     /// Our certificate was valid until so long ago.
@@ -48,6 +51,8 @@ pub enum Error {
     BadPpk { path: PathBuf, line: usize, why: &'static str },
     /// Where a secret of one line should be, there is none.
     NoLine { option: &'static str, path: PathBuf },
+    /// A line of a file does not say what it should.
+    BadLine { option: &'static str, path: PathBuf, line: usize, why: &'static str },
     /// There is no session cookie.
     NoCookie { path: PathBuf, why: cookie::Error },
     /// There is no directory of credentials.
@@ -71,13 +76,12 @@ impl fmt::Display for Error {
                 )
             }
             Self::BadList { path, why } => write!(f, "--crl: {}: {why}", path.display()),
-            Self::KeyMismatch { option, key, cert } => {
-                write!(
-                    f,
-                    "{option}: {} is not the key of the first certificate in {}",
-                    key.display(),
-                    cert.display()
-                )
+            Self::KeyMismatch { option, key, cert, fits } => {
+                let (key, cert) = (key.display(), cert.display());
+                write!(f, "{option}: {key} is not the key of the first certificate in {cert}")?;
+                fits.as_ref().map_or(Ok(()), |fits| {
+                    write!(f, ", but of that in {}: give keys in the order of --cert", fits.display())
+                })
             }
             Self::Encrypted { path } => write!(
                 f,
@@ -97,6 +101,9 @@ impl fmt::Display for Error {
             Self::NoLine { option, path } => {
                 write!(f, "{option}: the first line of {} is empty or not text", path.display())
             }
+            Self::BadLine { option, path, line, why } => {
+                write!(f, "{option}: {}:{line}: {why}", path.display())
+            }
             Self::NoCookie { path, why } => write!(f, "--cookie-file: {}: {why}", path.display()),
             Self::NoCredentials { option, name } => write!(
                 f,
@@ -110,11 +117,11 @@ impl fmt::Display for Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// Our certificate is not from the clients' authority.
-    OtherIssuer(ChainError),
+    OtherIssuer { cert: PathBuf, why: ChainError },
     /// Clients compare our name with the certificate.
-    NameNotInCertificate(String),
+    NameNotInCertificate { cert: PathBuf, name: String },
     /// Our certificate ends soon.
-    ExpiresSoon(Duration),
+    ExpiresSoon { cert: PathBuf, left: Duration },
     /// The certificate of an authority ended so long ago.
     AuthorityExpired { name: String, ago: Duration },
     /// The certificate of an authority ends soon.
@@ -136,22 +143,25 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OtherIssuer(ChainError::Revoked) => {
-                f.write_str("our certificate is on a revocation list of --crl: clients may refuse it; issue a new one")
-            }
-            Self::OtherIssuer(why) => write!(
+            Self::OtherIssuer { cert, why: ChainError::Revoked } => write!(
                 f,
-                "our certificate does not chain to --cacert ({why}): clients must trust its issuer by other means"
+                "--cert: {} is on a revocation list of --crl: clients may refuse it; issue a new one",
+                cert.display()
             ),
-            Self::NameNotInCertificate(name) => {
-                write!(
-                    f,
-                    "--id-hostname {name} is not among the names of our certificate: most clients will refuse it"
-                )
-            }
-            Self::ExpiresSoon(left) => write!(
+            Self::OtherIssuer { cert, why } => write!(
                 f,
-                "our certificate expires in {}; if 'pterodapter setup' made it: sudo pterodapter setup renew",
+                "--cert: {} does not chain to --cacert ({why}): clients must trust its issuer by other means",
+                cert.display()
+            ),
+            Self::NameNotInCertificate { cert, name } => write!(
+                f,
+                "--id-hostname {name} is not among the names in {}: most clients will refuse it",
+                cert.display()
+            ),
+            Self::ExpiresSoon { cert, left } => write!(
+                f,
+                "--cert: {} expires in {}; if 'pterodapter setup' made it: sudo pterodapter setup renew",
+                cert.display(),
                 Days(*left)
             ),
             Self::AuthorityExpired { name, ago } => write!(
@@ -284,6 +294,7 @@ pub fn load(args: &Ikev2Args, system: &System, stdin: impl Read) -> Result<Loade
                 metrics: args.uplink.metrics,
                 sign_in,
                 split,
+                unique: args.unique,
                 weak_groups,
                 reload: None,
                 pcap: args.pcap.clone(),
@@ -313,37 +324,19 @@ fn split(args: &Ikev2Args, warnings: &mut Vec<Warning>) -> Split {
 
 fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>) -> Option<Identity> {
     let anchors = anchors(args, system, files);
-    let chain = files.certificates("--cert", &args.cert);
-    let chain = files.keep(chain);
-    let key = files.private_key("--key", &args.key);
-    let key = files.keep(key);
-    let (own, intermediates) = chain.as_deref()?.split_first()?;
-    if let Some((_, path)) = key.as_ref().filter(|(key, _)| !key.public_matches(own)) {
-        let fault = Error::KeyMismatch { option: "--key", key: path.clone(), cert: args.cert.clone() };
-        files.faults.push(fault);
-    }
-    match Lifetime::of(own, system.wall) {
-        Lifetime::Over(ago) => files.faults.push(Error::Expired { path: args.cert.clone(), ago }),
-        Lifetime::Ahead(after) => files.faults.push(Error::NotYetValid { path: args.cert.clone(), after }),
-        Lifetime::EndsSoon(left) => files.warnings.push(Warning::ExpiresSoon(left)),
-        Lifetime::Long => {}
-    }
-    if !names(own, &args.id_hostname) {
-        files.warnings.push(Warning::NameNotInCertificate(args.id_hostname.clone()));
-    }
-    let anchors = anchors?;
-    // Of one that is over the chain says nothing else.
-    if files.faults.is_empty()
-        && let Err(why) = anchors.verify_server(own, intermediates, system.wall)
-    {
-        files.warnings.push(Warning::OtherIssuer(why));
-    }
+    let users = args.eap_users.as_ref().map(|source| users::users(files, source));
+    let users = users.and_then(|users| files.keep(users)).unwrap_or_default();
+    let psks = args.psk_file.as_ref().map(|source| users::psks(files, source));
+    let psks = psks.and_then(|psks| files.keep(psks)).unwrap_or_default();
     let ppks = args.ppk_file.as_ref().map(|source| ppk::read(source, files));
-    let ppks = files.keep(ppks.unwrap_or_else(|| Ok(vec![])));
-    let (key, _) = key?;
-    let mut identity = Identity::new(&args.id_hostname, chain?, key, anchors);
-    identity.access.ppks = ppks?;
-    Some(identity)
+    let ppks = ppks.and_then(|ppks| files.keep(ppks)).unwrap_or_default();
+    let credentials = credentials::credentials(args, system, anchors.as_ref(), files);
+    let (allowed, eap_tls) = (args.allow_id.clone(), args.eap_tls);
+    Some(Identity {
+        hostname: args.id_hostname.clone(),
+        credentials: credentials?,
+        access: Access { users, psks, ppks, eap_tls, allowed, ..Access::by_certificate(anchors?) },
+    })
 }
 
 /// The clients' authorities, with what they took back.
@@ -399,16 +392,6 @@ impl Lifetime {
     }
 }
 
-/// Whether `name` is one of the certificate's subject alternative names.
-fn names(certificate: &Certificate, name: &str) -> bool {
-    certificate.sans().iter().any(|san| match san {
-        SubjectAltName::Dns(dns) => dns.eq_ignore_ascii_case(name),
-        SubjectAltName::Ip(ip) => name.parse() == Ok(*ip),
-        SubjectAltName::Email(mail) => mail == name,
-        SubjectAltName::Other => false,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
@@ -419,8 +402,9 @@ mod tests {
 
     use super::super::args::{self, Command};
     use super::*;
+    use crate::crypto::sign::KeyKind;
     use crate::fortivpn::Credentials;
-    use crate::provision::{Authority, Issued};
+    use crate::provision::{Authority, Issued, Role, Validity};
 
     const WALL: Duration = Duration::from_secs(1_800_000_000);
 
@@ -437,6 +421,7 @@ mod tests {
             let files = Self(TempDir::new().unwrap());
             let ca = Authority::new("test CA", WALL, 100).unwrap();
             files.write("ca.pem", ca.cert_pem());
+            files.write("ca.key", &ca.key_pem());
             files.put("server", &ca.issue_server(&["gw.example", "192.0.2.1"], WALL, 50).unwrap());
             files.write("password", "s3cret\nsecond line\n");
             files
@@ -507,6 +492,44 @@ mod tests {
         assert_eq!(config.pcap, None);
         let (config, _) = files.load(&["--pcap=@new.pcapng"]).unwrap();
         assert_eq!(config.pcap, Some(files.path("new.pcapng")));
+    }
+
+    #[test]
+    fn certificates_and_keys_go_in_pairs() {
+        let files = Files::new();
+        let ca = Authority::load(
+            &fs::read_to_string(files.path("ca.pem")).unwrap(),
+            &fs::read_to_string(files.path("ca.key")).unwrap(),
+        );
+        let rsa = ca.unwrap().issue(Role::Server, &["gw.example"], Validity::days(WALL, 60), KeyKind::Rsa);
+        files.put("rsa", &rsa.unwrap());
+        let pairs = ["--cert=@server.pem", "--cert=@rsa.pem"];
+        let load = |more: &[&str]| files.load(&[&pairs[..], more].concat());
+        let (config, warnings) = load(&["--key=@server.key", "--key=@rsa.key"]).unwrap();
+        let kinds: Vec<_> = config.identity.credentials.iter().map(|own| own.key.kind()).collect();
+        assert_eq!((kinds, warnings), (vec![KeyKind::P256, KeyKind::Rsa], vec![]));
+        let words = in_words(&config.identity.credentials);
+        assert_eq!(words, "certificates (ECDSA P-256 valid until 2027-03-06, RSA valid until 2027-03-16)");
+
+        let swapped = load(&["--key=@rsa.key", "--key=@server.key"]).unwrap_err();
+        assert_eq!(swapped.faults.len(), 2);
+        let text = swapped.to_string();
+        assert!(text.contains("rsa.key is not the key of the first certificate in "), "{text}");
+        assert!(text.ends_with("rsa.pem: give keys in the order of --cert"), "{text}");
+        let broken = load(&["--key=@server.key", "--key=@missing"]).unwrap_err();
+        assert!(broken.to_string().starts_with("--key: cannot read "), "{broken}");
+        let (_, warnings) = load(&["--key=@server.key", "--key=@rsa.key", "--id-hostname=other"]).unwrap();
+        assert_eq!(warnings.len(), 2, "each certificate: {warnings:?}");
+    }
+
+    #[test]
+    fn what_systemd_hands_over_stands_for_the_file_of_its_name() {
+        let files = Files::new();
+        // The directory of credentials is that of the files; this name is elsewhere.
+        let (config, _) = files.load(&["--key=/root/only/server.key"]).unwrap();
+        assert_eq!(config.identity.credentials.len(), 1);
+        let missing = files.load(&["--key=/root/only/other.key"]).unwrap_err().to_string();
+        assert!(missing.contains("cannot read /root/only/other.key"), "{missing}");
     }
 
     #[test]
@@ -619,8 +642,10 @@ mod tests {
         let warnings = |more: &[&str]| files.load(more).unwrap().1;
         let stranger = Authority::new("public CA", WALL, 100).unwrap();
         files.put("public", &stranger.issue_server(&["gw.example"], WALL, 50).unwrap());
+        let other_issuer =
+            |cert| Warning::OtherIssuer { cert: files.path(cert), why: ChainError::UnknownIssuer };
         let found = warnings(&["--cert=@public.pem", "--key=@public.key"]);
-        assert_eq!(found, [Warning::OtherIssuer(ChainError::UnknownIssuer)]);
+        assert_eq!(found, [other_issuer("public.pem")]);
 
         files.put("short", &stranger.issue_server(&["gw.example"], WALL, 3).unwrap());
         files.write(
@@ -628,11 +653,16 @@ mod tests {
             &[&*fs::read_to_string(files.path("ca.pem")).unwrap(), stranger.cert_pem()].concat(),
         );
         let found = warnings(&["--cert=@short.pem", "--key=@short.key", "--cacert=@both.pem"]);
-        assert_eq!(found, [Warning::ExpiresSoon(Duration::from_secs(3 * DAY))]);
+        assert_eq!(
+            found,
+            [Warning::ExpiresSoon { cert: files.path("short.pem"), left: Duration::from_secs(3 * DAY) }]
+        );
 
         assert_eq!(warnings(&["--allow-weak-windows-defaults"]), [Warning::WeakGroups]);
         assert_eq!(warnings(&["--id-hostname=192.0.2.1"]), []);
-        assert_eq!(warnings(&["--id-hostname=other"]), [Warning::NameNotInCertificate("other".into())]);
+        let not_in =
+            |cert: &str| Warning::NameNotInCertificate { cert: files.path(cert), name: "other".into() };
+        assert_eq!(warnings(&["--id-hostname=other"]), [not_in("server.pem")]);
         assert_eq!(
             warnings(&["--saml-listen=192.0.2.1:80"]),
             [Warning::SamlListenPublic([192, 0, 2, 1].into())]
@@ -738,12 +768,14 @@ mod tests {
         files.write("old.pem", &list(&ours, WALL - 30 * day()));
         files.write("stranger.pem", &list(&other, WALL));
         let load = |crl: &str| files.load(&["--cacert=@both.pem", crl]);
+        let other_issuer =
+            Warning::OtherIssuer { cert: files.path("server.pem"), why: ChainError::UnknownIssuer };
         for (crl, warnings) in [
             ("--crl=@crl.pem", vec![]),
             ("--crl=@old.pem", vec![Warning::OldList { path: files.path("old.pem"), ago: 20 * day() }]),
         ] {
             let (config, found) = load(crl).unwrap();
-            let expected = [warnings, vec![Warning::OtherIssuer(ChainError::UnknownIssuer)]].concat();
+            let expected = [warnings, vec![other_issuer.clone()]].concat();
             assert_eq!(found, expected, "{crl}");
             let anchors = &config.identity.access.anchors;
             assert_eq!(anchors.verify_client(&alice_cert, &[], WALL), Err(ChainError::Revoked));

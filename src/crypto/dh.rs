@@ -11,6 +11,9 @@ use ring::rand::SystemRandom;
 
 use super::{Error, Group, Secret};
 
+#[cfg(test)]
+pub(crate) use modp::prime;
+
 /// First octet of an uncompressed point; on the IKE wire it is left out.
 const UNCOMPRESSED: u8 = 4;
 /// The longest point that we handle: P-384 with its first octet.
@@ -80,6 +83,18 @@ impl KeyPair {
 
         let peer = UnparsedPublicKey::new(private.algorithm(), &*point);
         agree_ephemeral(private, &peer, |shared| Secret::from(shared)).map_err(|_| Error::BadPublicValue)
+    }
+}
+
+/// Refuses what is seen to be no public value without any work, so that none is done for it: a wrong length, and
+/// numbers out of range for MODP groups.
+pub fn check_public_value(group: Group, value: &[u8]) -> Result<(), Error> {
+    match group {
+        _ if value.len() != group.public_len() => Err(Error::BadPublicValue),
+        Group::P256 | Group::P384 | Group::X25519 => Ok(()),
+        Group::Modp1024 | Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
+            modp::check_public_value(group, value)
+        }
     }
 }
 

@@ -1,13 +1,16 @@
 //! Signatures: our private key, and verification by a certificate's key.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ring::rand::SystemRandom;
-use ring::rsa;
-use ring::signature::{self as rs, EcdsaKeyPair, KeyPair as _, UnparsedPublicKey, VerificationAlgorithm};
+use ring::signature::{
+    self as rs, EcdsaKeyPair, KeyPair as _, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+};
 
 use super::der::{self, Der};
 use super::pki::{Certificate, PublicKeyKind};
+use super::rsa::Sha1Signer;
 use super::{Error, pem};
 
 /// What kind a key is; it decides which schemes it can do.
@@ -21,6 +24,16 @@ pub enum KeyKind {
     Rsa,
 }
 
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::P256 => "ECDSA P-256",
+            Self::P384 => "ECDSA P-384",
+            Self::Rsa => "RSA",
+        })
+    }
+}
+
 /// A signature algorithm with its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SignatureScheme {
@@ -32,7 +45,7 @@ pub enum SignatureScheme {
     EcdsaP384Sha256,
     /// ECDSA on P-384 with SHA-384.
     EcdsaP384Sha384,
-    /// RSASSA-PKCS1-v1_5 with SHA-1; verified only.
+    /// RSASSA-PKCS1-v1_5 with SHA-1.
     RsaPkcs1Sha1,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     RsaPkcs1Sha256,
@@ -59,12 +72,13 @@ pub enum EcdsaForm {
     Fixed,
 }
 
-/// A private key for signing.
-pub struct PrivateKey(Signer);
+/// A private key for signing. A copy is the same key in the same place.
+#[derive(Clone)]
+pub struct PrivateKey(Arc<Signer>);
 
 enum Signer {
     Ecdsa { kind: KeyKind, pair: Box<EcdsaKeyPair> },
-    Rsa(Box<rsa::KeyPair>),
+    Rsa { pair: Box<RsaKeyPair>, sha1: Box<Sha1Signer> },
 }
 
 impl PrivateKey {
@@ -89,9 +103,10 @@ impl PrivateKey {
 
     /// From a PKCS#1 RSAPrivateKey (RFC 8017 appendix A.1.2).
     pub fn from_pkcs1(pkcs1: &[u8]) -> Result<Self, Error> {
-        let pair = rsa::KeyPair::from_der(pkcs1)
+        let pair = RsaKeyPair::from_der(pkcs1)
             .map_err(|_| Error::BadKey("RSA keys must be valid and have 2048 to 4096 bits"))?;
-        Ok(Self(Signer::Rsa(Box::new(pair))))
+        let sha1 = Sha1Signer::from_pkcs1(pkcs1)?;
+        Ok(Self(Arc::new(Signer::Rsa { pair: Box::new(pair), sha1: Box::new(sha1) })))
     }
 
     /// From a SEC1 ECPrivateKey (RFC 5915) that names its curve.
@@ -114,22 +129,22 @@ impl PrivateKey {
         let pair =
             EcdsaKeyPair::from_private_key_and_public_key(alg, key.private, public, &SystemRandom::new())
                 .map_err(|_| Error::BadKey("the private and public part do not fit"))?;
-        Ok(Self(Signer::Ecdsa { kind, pair: Box::new(pair) }))
+        Ok(Self(Arc::new(Signer::Ecdsa { kind, pair: Box::new(pair) })))
     }
 
     /// The kind of key.
     pub fn kind(&self) -> KeyKind {
-        match &self.0 {
+        match &*self.0 {
             Signer::Ecdsa { kind, .. } => *kind,
-            Signer::Rsa(_) => KeyKind::Rsa,
+            Signer::Rsa { .. } => KeyKind::Rsa,
         }
     }
 
     /// The public key as in the BIT STRING of a SubjectPublicKeyInfo: an uncompressed point, or an RSAPublicKey.
     pub fn public_key(&self) -> &[u8] {
-        match &self.0 {
+        match &*self.0 {
             Signer::Ecdsa { pair, .. } => pair.public_key().as_ref(),
-            Signer::Rsa(pair) => pair.public_key().as_ref(),
+            Signer::Rsa { pair, .. } => pair.public_key().as_ref(),
         }
     }
 
@@ -141,7 +156,7 @@ impl PrivateKey {
     /// Signs `message`. ECDSA signatures are in DER; [`ecdsa_der_to_fixed`] converts.
     pub fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, Error> {
         let rng = SystemRandom::new();
-        match &self.0 {
+        match &*self.0 {
             Signer::Ecdsa { kind, pair } => {
                 let fits = matches!(
                     (kind, scheme),
@@ -154,8 +169,11 @@ impl PrivateKey {
                 let signature = pair.sign(&rng, message).map_err(|_| Error::Internal)?;
                 Ok(signature.as_ref().to_vec())
             }
-            Signer::Rsa(pair) => {
+            Signer::Rsa { pair, sha1 } => {
                 let padding: &'static dyn rs::RsaEncoding = match scheme {
+                    SignatureScheme::RsaPkcs1Sha1 => {
+                        return sha1.sign(pair.public_key().as_ref(), message);
+                    }
                     SignatureScheme::RsaPkcs1Sha256 => &rs::RSA_PKCS1_SHA256,
                     SignatureScheme::RsaPkcs1Sha384 => &rs::RSA_PKCS1_SHA384,
                     SignatureScheme::RsaPkcs1Sha512 => &rs::RSA_PKCS1_SHA512,

@@ -193,6 +193,7 @@ fn start_daemon(
     let config = Config {
         split: Split::default(),
         reload: None,
+        unique: false,
         weak_groups: false,
         listen: vec![IpAddr::V4(listen)],
         ike_port,

@@ -46,6 +46,8 @@ pub struct Config {
     pub pcap: Option<PathBuf>,
     /// Gets the wish to have the configuration read again, and answers with `Reloader::finish`.
     pub reload: Option<Sender<ReloadRequest>>,
+    /// An identity has one device: a new connection ends the others.
+    pub unique: bool,
     /// Take 1024-bit MODP for IKE: all that Windows has by default.
     pub weak_groups: bool,
 }

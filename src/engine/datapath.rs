@@ -197,7 +197,7 @@ impl DataPath {
         socket: usize,
         receiver: &mut Receiver,
         uplink: &mut Uplink,
-        ike: &IkeThread,
+        ike: &mut IkeThread,
     ) -> bool {
         let Some(udp) = self.udp.get_mut(socket) else { return false };
         // An error here is an ICMP error for an earlier send; the socket goes on.
@@ -227,7 +227,7 @@ impl DataPath {
         buffer: &mut [u8],
         range: Range<usize>,
         index: usize,
-        ike: &IkeThread,
+        ike: &mut IkeThread,
     ) {
         let Some(datagram) = buffer.get(range.clone()) else { return };
         let message = if is_ike(datagram) {
@@ -240,8 +240,10 @@ impl DataPath {
         };
         if let Some(message) = message {
             add(&self.counters.ike_datagrams, 1);
-            if let Err(reason) = ike.datagram(path, message) {
-                self.counters.count_drop(reason);
+            match ike.datagram(now, path, message) {
+                Ok(None) => {}
+                Ok(Some(answer)) => self.send_ike(&path, &answer),
+                Err(reason) => self.counters.count_drop(reason),
             }
         } else if path.marker {
             self.counters.count_drop(Reason::UdpGarbage);
@@ -579,6 +581,11 @@ impl DataPath {
     /// True if the workers have so much to do that nothing more should be taken in.
     pub fn is_congested(&self) -> bool {
         self.under_way > self.workers.len() * WORKER_BATCHES
+    }
+
+    /// True if a worker ended by itself.
+    pub fn has_lost_a_worker(&self) -> bool {
+        self.workers.has_ended()
     }
 
     /// True if something waits that needs no event.

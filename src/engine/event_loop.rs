@@ -207,13 +207,17 @@ impl EventLoop {
         for socket in 0..self.data.udp.len() {
             for _ in 0..RECEIVES_PER_TURN {
                 if self.data.is_congested()
-                    || !self.data.receive(now, socket, receiver, &mut self.uplink, &self.ike)
+                    || !self.data.receive(now, socket, receiver, &mut self.uplink, &mut self.ike)
                 {
                     break;
                 }
             }
         }
         self.data.finish_jobs(now, &mut self.uplink, &self.ike);
+        if self.data.has_lost_a_worker() && !matches!(self.phase, Phase::Failed) {
+            log::error!("a worker thread has ended: the packets of its devices would go nowhere");
+            self.phase = Phase::Failed;
+        }
         if !self.data.is_congested() {
             let data = &mut self.data;
             self.uplink.read(now, &mut |packet| data.handle_inbound(now, packet));
@@ -310,7 +314,10 @@ impl EventLoop {
             },
             ike::Output::Remove { spi_in } => self.data.remove(spi_in),
             ike::Output::UseOutbound { spi_in } => self.data.table.use_outbound(spi_in),
-            ike::Output::Moved { device, path } => self.data.moved(device, path),
+            ike::Output::Moved { device, identity, path } => {
+                log::info!("{identity} is at {} now", path.remote);
+                self.data.moved(device, path);
+            }
             ike::Output::Connected { identity, system, address, path, suite, .. } => {
                 self.manager.device_came();
                 let system = system.map(|system| format!(" ({system})")).unwrap_or_default();

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select, unbounded};
 
-use crate::base::{DeviceId, Path, Reason};
-use crate::ike::{ClientPlan, Identity, Input, Output, Responder, Stats};
+use crate::base::{DeviceId, Now, Path, Reason};
+use crate::ike::{ClientPlan, Gate, Identity, Input, Output, Passage, Responder, Stats};
 
 use super::Clock;
 use super::status::Level;
 use super::worker::LoopWaker;
 
-/// Datagrams that may wait; more are dropped, and the peer retransmits.
+/// Datagrams of clients that may wait, and as many of strangers; more are dropped, and the peer retransmits.
 const DATAGRAMS: usize = 256;
 /// The loop hears of changed figures at most this often.
 const STATS_EVERY: Duration = Duration::from_secs(1);
@@ -55,10 +55,15 @@ pub enum Report {
     Ended,
 }
 
+/// Where it came from, and an IKE message without its marker.
+type Datagram = (Path, Vec<u8>);
+
 /// The thread as the event loop sees it. Ends when this is dropped.
 #[derive(Debug)]
 pub struct IkeThread {
-    datagrams: Sender<(Path, Vec<u8>)>,
+    gate: Gate,
+    clients: Sender<Datagram>,
+    strangers: Sender<Datagram>,
     notices: Sender<Notice>,
     reports: Receiver<Report>,
     stats: Stats,
@@ -68,20 +73,34 @@ pub struct IkeThread {
 impl IkeThread {
     /// Starts the thread.
     pub fn start(responder: Responder, clock: Clock, waker: Arc<LoopWaker>) -> io::Result<Self> {
-        let (datagrams, datagrams_in) = bounded(DATAGRAMS);
+        let gate = responder.gate();
+        let (clients, clients_in) = bounded(DATAGRAMS);
+        let (strangers, strangers_in) = bounded(DATAGRAMS);
         let (notices, notices_in) = unbounded();
         let (reports_out, reports) = unbounded();
         let thread = thread::Builder::new().name("ike".into()).spawn(move || {
-            Mailbox { datagrams: datagrams_in, notices: notices_in, reports: reports_out, waker }
-                .run(responder, clock);
+            Mailbox {
+                clients: clients_in,
+                strangers: strangers_in,
+                notices: notices_in,
+                reports: reports_out,
+                waker,
+            }
+            .run(responder, clock);
         })?;
-        Ok(Self { datagrams, notices, reports, stats: Stats::default(), thread: Some(thread) })
+        Ok(Self { gate, clients, strangers, notices, reports, stats: Stats::default(), thread: Some(thread) })
     }
 
-    /// Hands over a datagram without its marker.
-    pub fn datagram(&self, path: Path, bytes: &[u8]) -> Result<(), Reason> {
-        match self.datagrams.try_send((path, bytes.to_vec())) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+    /// Hands over a datagram without its marker, if it is worth that. Gives an answer that needs no more.
+    pub fn datagram(&mut self, now: Now, path: Path, bytes: &[u8]) -> Result<Option<Vec<u8>>, Reason> {
+        let lane = match self.gate.judge(now, path.remote.ip(), bytes) {
+            Passage::Client => &self.clients,
+            Passage::Stranger => &self.strangers,
+            Passage::Answer(answer) => return Ok(Some(answer)),
+            Passage::Stop => return Ok(None),
+        };
+        match lane.try_send((path, bytes.to_vec())) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(None),
             Err(TrySendError::Full(_)) => Err(Reason::IkeFull),
         }
     }
@@ -101,14 +120,22 @@ impl IkeThread {
         Some(report)
     }
 
-    /// The responder's figures, as they were within the last second.
+    /// The responder's figures, as they were within the last second, with what the gate kept from it.
     pub fn stats(&self) -> Stats {
-        self.stats
+        let gate = self.gate.stats();
+        Stats {
+            malformed: self.stats.malformed + gate.malformed,
+            unknown_spi: self.stats.unknown_spi + gate.unknown_spi,
+            out_of_place: self.stats.out_of_place + gate.out_of_place,
+            cookies: self.stats.cookies + gate.cookies,
+            refused: self.stats.refused + gate.refused,
+            ..self.stats
+        }
     }
 
     /// Datagrams that wait.
     pub fn mailbox(&self) -> Level {
-        Level { used: self.datagrams.len(), limit: DATAGRAMS }
+        Level { used: self.clients.len() + self.strangers.len(), limit: 2 * DATAGRAMS }
     }
 
     /// True if a report waits.
@@ -119,8 +146,9 @@ impl IkeThread {
 
 impl Drop for IkeThread {
     fn drop(&mut self) {
-        // Closing both lanes ends the thread.
-        self.datagrams = bounded(0).0;
+        // Closing the lanes ends the thread.
+        self.clients = bounded(0).0;
+        self.strangers = bounded(0).0;
         self.notices = bounded(0).0;
         if let Some(thread) = self.thread.take() {
             // A thread that panicked has printed why.
@@ -131,7 +159,8 @@ impl Drop for IkeThread {
 
 /// The thread's own side.
 struct Mailbox {
-    datagrams: Receiver<(Path, Vec<u8>)>,
+    clients: Receiver<Datagram>,
+    strangers: Receiver<Datagram>,
     notices: Receiver<Notice>,
     reports: Sender<Report>,
     waker: Arc<LoopWaker>,
@@ -147,6 +176,23 @@ impl Drop for Mailbox {
 }
 
 impl Mailbox {
+    /// Waits for something, at most as long as `wait`. Notices first: they are few, and an answer may wait for one; then
+    /// clients, then strangers. `None` at the end.
+    fn next(&self, wait: Duration) -> Option<Mail> {
+        if let Ok(notice) = self.notices.try_recv() {
+            return Some(Mail { notice: Some(notice), datagram: None });
+        }
+        if let Ok(datagram) = self.clients.try_recv() {
+            return Some(Mail { notice: None, datagram: Some(datagram) });
+        }
+        select! {
+            recv(self.notices) -> notice => Some(Mail { notice: Some(notice.ok()?), datagram: None }),
+            recv(self.clients) -> datagram => Some(Mail { notice: None, datagram: Some(datagram.ok()?) }),
+            recv(self.strangers) -> datagram => Some(Mail { notice: None, datagram: Some(datagram.ok()?) }),
+            default(wait) => Some(Mail::default()),
+        }
+    }
+
     fn run(self, mut responder: Responder, clock: Clock) {
         let mut stopping = false;
         let (mut told, mut told_at) = (Stats::default(), Duration::ZERO);
@@ -155,22 +201,7 @@ impl Mailbox {
             let stats_due = (responder.stats() != told).then_some(told_at + STATS_EVERY);
             let due = responder.poll_timeout().into_iter().chain(stats_due).min();
             let wait = due.map_or(LONGEST_WAIT, |at| at.saturating_sub(now.mono).min(LONGEST_WAIT));
-            // Notices first: they are few, and an answer may wait for one.
-            let notice = self.notices.try_recv().ok();
-            let (notice, datagram) = match notice {
-                Some(notice) => (Some(notice), None),
-                None => select! {
-                    recv(self.notices) -> notice => match notice {
-                        Ok(notice) => (Some(notice), None),
-                        Err(_) => return,
-                    },
-                    recv(self.datagrams) -> datagram => match datagram {
-                        Ok(datagram) => (None, Some(datagram)),
-                        Err(_) => return,
-                    },
-                    default(wait) => (None, None),
-                },
-            };
+            let Some(Mail { notice, datagram }) = self.next(wait) else { return };
             let now = clock.now();
             if let Some(notice) = notice {
                 stopping |= matches!(notice, Notice::Shutdown);
@@ -206,6 +237,13 @@ impl Mailbox {
     }
 }
 
+/// What comes next, if anything came.
+#[derive(Default)]
+struct Mail {
+    notice: Option<Notice>,
+    datagram: Option<Datagram>,
+}
+
 fn input(notice: Notice) -> Input<'static> {
     match notice {
         Notice::Installed(spi_in) => Input::Installed { spi_in },
@@ -227,9 +265,10 @@ mod tests {
     fn a_thread_that_panics_is_noticed() {
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(LoopWaker::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap()));
-        let ((_datagrams, datagrams), (_notices, notices)) = (bounded(1), unbounded());
+        let ((_clients, clients), (_strangers, strangers)) = (bounded(1), bounded(1));
+        let (_notices, notices) = unbounded();
         let (reports, received) = unbounded();
-        let mailbox = Mailbox { datagrams, notices, reports, waker };
+        let mailbox = Mailbox { clients, strangers, notices, reports, waker };
         let thread = thread::spawn(move || {
             let _mailbox = mailbox;
             panic!("as if a rule had been broken");

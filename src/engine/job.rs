@@ -220,11 +220,11 @@ impl Batch {
     pub fn run(&mut self) {
         let Some(tunnel) = self.tunnel.as_deref() else { return };
         let tap = self.tap.as_deref();
-        for slot in &mut self.slots {
-            match self.direction {
-                Direction::Up => open(tunnel, &mut self.buf, slot, self.mtu, tap),
-                Direction::Down => seal(tunnel, &mut self.buf, slot, self.mtu, tap),
+        match self.direction {
+            Direction::Up => {
+                self.slots.iter_mut().for_each(|slot| open(tunnel, &mut self.buf, slot, self.mtu, tap));
             }
+            Direction::Down => seal(tunnel, &mut self.buf, &mut self.slots, self.mtu, tap),
         }
     }
 }
@@ -374,13 +374,54 @@ pub fn is_simple(packet: &[u8]) -> bool {
     })
 }
 
-/// Seals the inner packet at `slot.range` in place, with the headroom of `push_plain` in front of it. Afterwards
-/// `slot.range` is the ESP packet. `mtu` is the largest inner packet that the uplink carries, for the MSS.
-pub fn seal(tunnel: &Tunnel, buf: &mut [u8], slot: &mut Slot, mtu: u16, tap: Option<&Tap>) {
-    slot.verdict = seal_checked(tunnel, buf, slot, mtu, tap).unwrap_or_else(Verdict::Drop);
+/// Seals the inner packets at the slots' ranges in place, each with the headroom of `push_plain` in front of it; the
+/// slots are in the order of the buffer. Afterwards the ranges are ESP packets. `mtu` is the largest inner packet that
+/// the uplink carries, for the MSS.
+pub fn seal(tunnel: &Tunnel, buf: &mut [u8], slots: &mut [Slot], mtu: u16, tap: Option<&Tap>) {
+    for slots in slots.chunks_mut(esp::LANES) {
+        for slot in &mut *slots {
+            slot.verdict = lay_out(tunnel, buf, slot, mtu, tap).unwrap_or_else(Verdict::Drop);
+        }
+        let laid_out = || slots.iter().filter(|slot| slot.verdict == Verdict::Forward);
+        let packets = Disjoint::new(buf, laid_out().map(|slot| slot.range.clone()));
+        if let Err(reason) = esp::seal_all(&tunnel.esp, packets) {
+            slots.iter_mut().for_each(|slot| slot.verdict = Verdict::Drop(reason));
+        }
+    }
 }
 
-fn seal_checked(
+/// The pieces of a buffer at ranges that ascend.
+struct Disjoint<'a, R> {
+    rest: &'a mut [u8],
+    /// Where `rest` begins.
+    start: usize,
+    ranges: R,
+}
+
+impl<'a, R: Iterator<Item = Range<usize>>> Disjoint<'a, R> {
+    fn new(buf: &'a mut [u8], ranges: R) -> Self {
+        Self { rest: buf, start: 0, ranges }
+    }
+}
+
+impl<'a, R: Iterator<Item = Range<usize>>> Iterator for Disjoint<'a, R> {
+    type Item = &'a mut [u8];
+
+    /// Empty where the ranges do not ascend: nothing can be sealed there.
+    fn next(&mut self) -> Option<&'a mut [u8]> {
+        let range = self.ranges.next()?;
+        let piece = range.start.checked_sub(self.start).and_then(|skip| {
+            let (_, rest) = std::mem::take(&mut self.rest).split_at_mut_checked(skip)?;
+            let (piece, rest) = rest.split_at_mut_checked(range.len())?;
+            (self.rest, self.start) = (rest, range.end);
+            Some(piece)
+        });
+        Some(piece.unwrap_or_default())
+    }
+}
+
+/// Checks or translates the packet, and writes ESP header and trailer around it.
+fn lay_out(
     tunnel: &Tunnel,
     buf: &mut [u8],
     slot: &mut Slot,
@@ -402,8 +443,8 @@ fn seal_checked(
     let start = slot.range.start.checked_sub(tunnel.esp.headroom()).ok_or(Reason::InnerMalformed)?;
     let room = buf.get_mut(start..).ok_or(Reason::InnerMalformed)?;
     slot.inner = slot.range.len() as u32;
-    let sealed = esp::seal(&tunnel.esp, slot.seq, room, slot.range.len())?;
-    slot.range = start..start + sealed;
+    let total = esp::lay_out(&tunnel.esp, slot.seq, room, slot.range.len())?;
+    slot.range = start..start + total;
     Ok(Verdict::Forward)
 }
 

@@ -168,7 +168,7 @@ impl State {
                 });
             }
             ike::Output::Gone { device, .. } => self.devices.retain(|known| known.id != *device),
-            ike::Output::Moved { device, path } => self.moved(*device, *path),
+            ike::Output::Moved { device, path, .. } => self.moved(*device, *path),
             _ => return false,
         }
         true

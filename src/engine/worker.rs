@@ -50,6 +50,8 @@ struct Shared {
     done: Arc<ArrayQueue<Box<Batch>>>,
     sleeping: AtomicBool,
     stop: AtomicBool,
+    /// The thread has ended.
+    ended: AtomicBool,
     waker: Arc<LoopWaker>,
 }
 
@@ -79,10 +81,12 @@ impl Pool {
                 done: Arc::clone(&done),
                 sleeping: AtomicBool::new(false),
                 stop: AtomicBool::new(false),
+                ended: AtomicBool::new(false),
                 waker: Arc::clone(waker),
             });
             let own = Arc::clone(&shared);
-            let handle = thread::Builder::new().name(format!("worker-{index}")).spawn(move || work(&own))?;
+            let handle =
+                thread::Builder::new().name(format!("worker-{index}")).spawn(move || OnThread(own).work())?;
             pool.workers.push(Worker { shared, thread: handle.thread().clone(), handle: Some(handle) });
         }
         Ok(pool)
@@ -113,6 +117,11 @@ impl Pool {
         !self.done.is_empty()
     }
 
+    /// True if a worker has ended, though nobody wanted it: what it had in hand is lost, and its devices wait for ever.
+    pub fn has_ended(&self) -> bool {
+        self.workers.iter().any(|worker| worker.shared.ended.load(Ordering::Relaxed))
+    }
+
     fn worker(&self, device: usize) -> Option<&Worker> {
         self.workers.get(device.checked_rem(self.workers.len())?)
     }
@@ -133,12 +142,26 @@ impl Drop for Pool {
     }
 }
 
-fn work(shared: &Shared) {
-    while let Some(mut batch) = next_job(shared) {
-        batch.run();
-        // The queue holds all batches that there are, so this cannot fail.
-        let _ = shared.done.push(batch);
-        shared.waker.wake();
+/// The thread's own side.
+struct OnThread(Arc<Shared>);
+
+/// Also where the thread panics: the loop must not go on as if nothing had happened.
+impl Drop for OnThread {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+        self.0.waker.wake();
+    }
+}
+
+impl OnThread {
+    fn work(self) {
+        let shared = &self.0;
+        while let Some(mut batch) = next_job(shared) {
+            batch.run();
+            // The queue holds all batches that there are, so this cannot fail.
+            let _ = shared.done.push(batch);
+            shared.waker.wake();
+        }
     }
 }
 
@@ -159,5 +182,24 @@ fn next_job(shared: &Shared) -> Option<Box<Batch>> {
             thread::park();
         }
         shared.sleeping.store(false, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_is_noticed() {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(LoopWaker::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap()));
+        let pool = Pool::start(1, 1, &waker).unwrap();
+        assert!(!pool.has_ended());
+        let shared = Arc::clone(&pool.workers[0].shared);
+        let thread = thread::spawn(move || {
+            let _worker = OnThread(shared);
+            panic!("as if a rule had been broken");
+        });
+        assert!(thread.join().is_err() && pool.has_ended());
     }
 }

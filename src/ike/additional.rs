@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::child::{Agreed, InitiatedBy};
+use super::child::Agreed;
 use super::error::Refusal;
 use super::exchange::notifies;
 use super::keymat::{Nonces, Shared};
@@ -57,7 +57,7 @@ impl Responder {
         let link = Notify::new(notify_type::ADDITIONAL_KEY_EXCHANGE, &follow_up.link).emit();
         chain.push(Kind::Notify, &link);
         sa.follow_up = Some(follow_up);
-        self.timers.set(Timer::FollowUp(sa.spi_r), now.mono + self.config.policy.linger);
+        self.timers.set(Timer::FollowUp(sa.own_spi), now.mono + self.config.policy.linger);
         self.answer(sa, exchange, message_id, &chain);
     }
 
@@ -70,6 +70,7 @@ impl Responder {
     ) {
         let link = notifies(payloads).find(|notify| notify.kind == notify_type::ADDITIONAL_KEY_EXCHANGE);
         let known = sa.follow_up.take_if(|known| link.is_some_and(|link| link.data == known.link));
+        let known = known.filter(|_| matches!(sa.state, State::Established));
         let result = known.ok_or(Refusal::StateNotFound);
         let result = result.and_then(|known| self.follow_up(now, sa, message_id, payloads, known));
         if let Err(why) = result {
@@ -100,7 +101,7 @@ impl Responder {
             self.await_follow_up(now, sa, (exchange, message_id), chain, known);
             return Ok(());
         }
-        self.timers.cancel(Timer::FollowUp(sa.spi_r));
+        self.timers.cancel(Timer::FollowUp(sa.own_spi));
         let FollowUp { shared, ni, nr, outcome, .. } = known;
         let nonces = Nonces { ni: &ni, nr: &nr };
         match outcome {
@@ -108,19 +109,16 @@ impl Responder {
                 sa.may_be_replaced()?;
                 let new = self.successor_of_ike(now, sa, suite, &shared, nonces, spis)?;
                 self.answer(sa, exchange, message_id, &chain);
-                if matches!(sa.state, State::Established) {
-                    self.hand_over(now, sa, new);
-                }
+                self.replace_for_peer(now, sa, new, nonces);
             }
             Outcome::Child(agreed) => {
                 if let Some(spi_in) = agreed.replaces {
-                    let old = sa.child(spi_in).ok_or(Refusal::ChildNotFound(spi_in))?;
-                    sa.child_may_be_replaced(old)?;
+                    let old = sa.child(spi_in).ok_or(Refusal::ChildNotFound(agreed.spi_out))?;
+                    old.may_be_replaced()?;
                 }
                 let spi_in = agreed.spi_in;
-                self.install(now, sa, agreed, &shared, nonces, InitiatedBy::Peer)?;
-                self.timers.cancel(Timer::Expire(sa.spi_r));
-                sa.pending = Some(Pending { spi_in, message_id, exchange, chain });
+                self.install_for_peer(now, sa, agreed, &shared, nonces)?;
+                sa.pending = Some(Pending { spi_in: Some(spi_in), message_id, exchange, chain });
             }
         }
         Ok(())

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Access;
 use super::error::{Event, GoneReason};
 use super::plan::ClientPlan;
-use super::ppk::Ppk;
 use super::system::System;
 use crate::base::{ChildSa, DeviceId, Path};
 use crate::crypto::pki::{Certificate, TrustAnchors};
@@ -18,7 +18,7 @@ use crate::crypto::sign::PrivateKey;
 pub struct Identity {
     /// Our default identity: the host name (or address) that users type into their client.
     pub hostname: String,
-    /// With what we prove it; the first one is the default, and there must be one.
+    /// With what we prove it: at least one. Each client gets the one that it can verify, as far as that shows.
     pub credentials: Vec<Credential>,
     /// Whom we let in.
     pub access: Access,
@@ -30,7 +30,7 @@ impl Identity {
         Self {
             hostname: hostname.to_owned(),
             credentials: vec![Credential { chain, key }],
-            access: Access { anchors, ppks: vec![] },
+            access: Access::by_certificate(anchors),
         }
     }
 }
@@ -42,15 +42,6 @@ pub struct Credential {
     pub chain: Vec<Certificate>,
     /// The private key of the first certificate.
     pub key: PrivateKey,
-}
-
-/// Whom we let in, and by what.
-#[derive(Debug)]
-pub struct Access {
-    /// Authorities of client certificates.
-    pub anchors: TrustAnchors,
-    /// Post-quantum preshared keys, for clients that have one as well.
-    pub ppks: Vec<Ppk>,
 }
 
 /// Who we are, and what we give.
@@ -77,8 +68,14 @@ pub struct Policy {
     pub half_open_limit: usize,
     /// Most half-open IKE SAs per source.
     pub half_open_limit_per_source: usize,
+    /// The same, per network (an IPv4 /24 or an IPv6 /48).
+    pub half_open_limit_per_network: usize,
     /// How long a half-open IKE SA lives.
     pub half_open_lifetime: Duration,
+    /// How long EAP may take.
+    pub eap_lifetime: Duration,
+    /// An identity has one device: a new connection ends the others.
+    pub unique: bool,
     /// Most Child SAs per IKE SA, those being replaced included.
     pub children_per_ike_sa: usize,
     /// A device that was silent for this long is asked whether it lives.
@@ -89,7 +86,7 @@ pub struct Policy {
     pub childless_lifetime: Duration,
     /// Our own rekey of Child SAs, a backstop behind the client's.
     pub child_lifetime: Duration,
-    /// An IKE SA that the client never rekeyed is deleted after this time.
+    /// An IKE SA that the client never rekeyed, nor let us rekey shortly before, is deleted after this time.
     pub ike_lifetime: Duration,
     /// How long a shutdown may wait for answers.
     pub shutdown_wait: Duration,
@@ -104,7 +101,10 @@ impl Default for Policy {
             cookie_threshold_per_source: 3,
             half_open_limit: 512,
             half_open_limit_per_source: 16,
+            half_open_limit_per_network: 128,
             half_open_lifetime: Duration::from_secs(30),
+            eap_lifetime: Duration::from_secs(60),
+            unique: false,
             children_per_ike_sa: 4,
             liveness_after: Duration::from_secs(600),
             linger: Duration::from_secs(30),
@@ -152,8 +152,8 @@ pub enum Input<'a> {
     /// What clients get from now on; connected ones at the next rekey of their Child SA, which we begin at once where
     /// the client takes it. Until then they keep what they have.
     Plan(ClientPlan),
-    /// Who we are and whom we let in from now on. Connected clients whose certificate will not do any more are sent a
-    /// Delete; the others notice nothing.
+    /// Who we are and whom we let in from now on. Connected clients whom we would not let in any more are sent a Delete;
+    /// the others notice nothing.
     Identity(Box<Identity>),
     /// End this device's connection.
     Disconnect(DeviceId),
@@ -214,7 +214,7 @@ pub enum Output {
         /// Its number.
         device: DeviceId,
     },
-    /// A client has replaced its IKE SA.
+    /// A client has a new IKE SA, by a rekey or by reauthentication.
     IkeRekeyed {
         /// Its number.
         device: DeviceId,
@@ -223,6 +223,8 @@ pub enum Output {
     Moved {
         /// Its number.
         device: DeviceId,
+        /// Its authenticated identity.
+        identity: String,
         /// Where it is now.
         path: Path,
     },
@@ -251,7 +253,7 @@ pub struct Stats {
     pub out_of_place: u64,
     /// Cookies asked for.
     pub cookies: u64,
-    /// Initial requests refused for want of room.
+    /// Messages of strangers refused: as many half-open IKE SAs as there may be, or too many messages of one source.
     pub refused: u64,
     /// Answers sent again.
     pub answered_again: u64,

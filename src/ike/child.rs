@@ -1,5 +1,6 @@
 //! Child SAs: the first one, further ones, and their rekey by the peer (RFC 7296 sections 1.3, 2.8, 2.9, 3.15).
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::additional::{FollowUp, Outcome};
@@ -9,7 +10,7 @@ use super::exchange::{notifies, required, single};
 use super::init::check_group;
 use super::keymat::{Nonces, Shared, child_keys};
 use super::proposal::{Chosen, EspSuite, choose_esp, groups};
-use super::sa::{Child, Client, IkeSa, OwnRequest, Pending, State};
+use super::sa::{Child, Client, IkeSa, InitiatedBy, OwnRequest, Pending, Proposed, Rival, State};
 use super::selector::{any_between, keep_common_families, narrow};
 use super::system::System;
 use super::{Output, Responder, Timer};
@@ -36,13 +37,6 @@ pub(super) struct Agreed {
     pub(super) replaces: Option<u32>,
 }
 
-/// Whether the peer or we began the exchange: it decides which keys are for which direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum InitiatedBy {
-    Peer,
-    Us,
-}
-
 impl Responder {
     /// Address, configuration and Child SA of IKE_AUTH. Appends the payloads of the answer to `chain`.
     pub(super) fn create_first_child(
@@ -64,33 +58,48 @@ impl Responder {
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
         let chosen = choose_esp(&proposals, false, None, &[], &[]).ok_or(Refusal::NoProposal)?;
 
-        let device = DeviceId(self.next_device);
-        let address = self.leases.acquire(&peer.identity, device)?;
+        let inheritance = self.inheritance(sa, |old| {
+            old.has_ipv4() == ipv4 && old.address6 == nat64.map(|nat64| nat64.device(old.address))
+        });
+        let (device, address) = match &inheritance {
+            Some(old) => (old.client.device, old.client.address),
+            None => {
+                let device = DeviceId(self.next_device);
+                self.next_device = self.next_device.wrapping_add(1);
+                (device, self.leases.acquire(&peer.identity, device, wanted_address(&request))?)
+            }
+        };
         let address6 = nat64.map(|nat64| nat64.device(address));
         let mut selectors: Vec<_> = ipv4.then(|| any_between(address, address)).into_iter().collect();
         selectors.extend(address6.map(|address6| any_between(address6, address6)));
         let mine = self.offer.clone();
-        let agreed = self.agree(&chosen, payloads, &mine, &selectors, None);
-        let agreed = agreed.inspect_err(|_| self.leases.release(device))?;
-        self.next_device = self.next_device.wrapping_add(1);
-        self.devices.insert(device, sa.spi_r);
+        let replaces = inheritance.as_ref().map(|old| old.spi_in);
+        let agreed = self.agree(&chosen, payloads, &mine, &selectors, replaces);
+        let agreed = agreed.inspect_err(|_| {
+            if inheritance.is_none() {
+                self.leases.release(device);
+            }
+        })?;
+        self.devices.insert(device, sa.own_spi);
         let system = peer.hints.guess(payloads, &request);
         let client = Client {
             device,
             identity: peer.identity.clone(),
-            chain: Arc::clone(&peer.chain),
+            proof: peer.proof.clone(),
             system,
             address,
             address6,
             selectors,
             takes_rekey: system != Some(System::Windows),
             valid_until: peer.valid_until,
-            announced: false,
+            announced: inheritance.is_some(),
         };
         chain.push(Kind::Cp, &self.plan.configuration(self.leases.host(), &request, &client));
         sa.client = Some(client);
         push_agreement(chain, &chosen, &agreed);
+        Self::agree_on_mobike(sa, payloads, chain);
         let spi_in = agreed.spi_in;
+        inheritance.into_iter().for_each(|old| self.take_over(now, old, spi_in));
         self.install(now, sa, agreed, &Shared::default(), nonces, InitiatedBy::Peer)
             .inspect_err(|_| self.end_client(sa, None))?;
         Ok(spi_in)
@@ -103,7 +112,8 @@ impl Responder {
         message_id: u32,
         payloads: &[Payload<'_>],
     ) {
-        let result = required(payloads, Kind::Sa).and_then(parse_proposals).map_err(Refusal::from);
+        let open = if matches!(sa.state, State::Established) { Ok(()) } else { Err(Refusal::Busy) };
+        let result = open.and_then(|()| Ok(parse_proposals(required(payloads, Kind::Sa)?)?));
         let result = result.and_then(|proposals| {
             if proposals.iter().any(|proposal| proposal.protocol == protocol::IKE) {
                 self.rekey_ike(now, sa, message_id, payloads, &proposals)
@@ -128,6 +138,9 @@ impl Responder {
         payloads: &[Payload<'_>],
         proposals: &[Proposal],
     ) -> Result<(), Refusal> {
+        if sa.outstanding.as_ref().is_some_and(|own| own.request == OwnRequest::RekeyIke) {
+            return Err(Refusal::Busy);
+        }
         let client = sa.client.as_ref().ok_or(Refusal::TooManyChildren)?;
         let replaces = find_replaced(sa, payloads)?;
         if sa.children.len() >= self.config.policy.children_per_ike_sa {
@@ -150,6 +163,9 @@ impl Responder {
             agreed.offer = old.offer.clone();
         }
 
+        if !sa.creations.allow(now.mono) {
+            return Err(Refusal::Busy);
+        }
         let (shared, public) = match chosen.suite.group {
             Some(group) => {
                 let peer = check_group(group, &ke.ok_or(Refusal::InvalidKe(group))?)?;
@@ -175,9 +191,28 @@ impl Responder {
             self.await_follow_up(now, sa, (exchange, message_id), chain, follow_up);
             return Ok(());
         }
-        self.install(now, sa, agreed, &shared, nonces, InitiatedBy::Peer)?;
-        self.timers.cancel(Timer::Expire(sa.spi_r));
-        sa.pending = Some(Pending { spi_in, message_id, exchange, chain });
+        self.install_for_peer(now, sa, agreed, &shared, nonces)?;
+        sa.pending = Some(Pending { spi_in: Some(spi_in), message_id, exchange, chain });
+        Ok(())
+    }
+
+    /// A Child SA that the peer has begun. Where we are about to replace the same one, that has a rival now.
+    pub(super) fn install_for_peer(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        agreed: Agreed,
+        shared: &Shared,
+        nonces: Nonces<'_>,
+    ) -> Result<(), Refusal> {
+        let (spi_in, replaces) = (agreed.spi_in, agreed.replaces);
+        self.install(now, sa, agreed, shared, nonces, InitiatedBy::Peer)?;
+        if let Some(own) = sa.outstanding.as_mut().filter(|own| own.request.rekeys() == replaces)
+            && let Some(Proposed::Child(own)) = own.proposed.as_mut()
+        {
+            own.rival = Some(Rival::new(spi_in, nonces));
+        }
+        self.timers.cancel(Timer::Expire(sa.own_spi));
         Ok(())
     }
 
@@ -237,6 +272,7 @@ impl Responder {
             self.stats.child_rekeys += 1;
         }
         let (replaced_by, deleting) = (None, false);
+        let replaces = replaces.filter(|old| sa.child(*old).is_some());
         sa.children.push(Child {
             spi_in,
             spi_out,
@@ -244,10 +280,11 @@ impl Responder {
             ts_local,
             ts_remote,
             offer,
+            replaces,
             replaced_by,
             deleting,
         });
-        self.children.insert(spi_in, sa.spi_r);
+        self.children.insert(spi_in, sa.own_spi);
         self.timers.set(Timer::ChildLifetime(spi_in), now.mono + self.config.policy.child_lifetime);
         Ok(())
     }
@@ -256,7 +293,7 @@ impl Responder {
     pub(super) fn handle_installed(&mut self, now: Now, sa: &mut IkeSa, spi_in: u32) {
         let old =
             sa.children.iter().find(|child| child.replaced_by == Some(spi_in)).map(|child| child.spi_in);
-        match sa.pending.take_if(|pending| pending.spi_in == spi_in) {
+        match sa.pending.take_if(|pending| pending.spi_in == Some(spi_in)) {
             Some(pending) => {
                 self.announce(sa, spi_in);
                 self.answer_pending(sa, pending);
@@ -264,10 +301,13 @@ impl Responder {
                     self.timers.set(Timer::ChildLinger(old), now.mono + self.config.policy.linger);
                 }
             }
-            // Our own rekey: the peer has the new SA already.
+            // Our own rekey: the peer has the new SA already. Where the peer's prevails, it deletes the old one, and we
+            // delete ours.
             None => {
-                if let Some(old) = old {
-                    self.request(now, sa, OwnRequest::DeleteChild(old));
+                let new = sa.child(spi_in);
+                let redundant = new.filter(|new| !new.is_in_charge()).map(|new| new.spi_in);
+                if let Some(superfluous) = redundant.or(new.and_then(|new| new.replaces)) {
+                    self.request(now, sa, OwnRequest::DeleteChild(superfluous));
                 }
             }
         }
@@ -296,11 +336,11 @@ impl Responder {
     pub(super) fn remove_child(&mut self, sa: &mut IkeSa, spi_in: u32) {
         let Some(index) = sa.children.iter().position(|child| child.spi_in == spi_in) else { return };
         let child = sa.children.swap_remove(index);
-        if let Some(new) = child.replaced_by.filter(|new| sa.child(*new).is_some()) {
+        if let Some(new) = child.replaced_by.filter(|new| self.children.contains_key(new)) {
             self.outputs.push_back(Output::UseOutbound { spi_in: new });
         }
         // The one it replaced, if still there, is in charge again.
-        if let Some(old) = sa.children.iter_mut().find(|old| old.replaced_by == Some(spi_in)) {
+        for old in sa.children.iter_mut().filter(|old| old.replaced_by == Some(spi_in)) {
             old.replaced_by = None;
             self.timers.cancel(Timer::ChildLinger(old.spi_in));
             self.outputs.push_back(Output::UseOutbound { spi_in: old.spi_in });
@@ -314,9 +354,15 @@ impl Responder {
     /// An established IKE SA without Child SA does not stay long.
     pub(super) fn watch_childless(&mut self, now: Now, sa: &IkeSa) {
         if matches!(sa.state, State::Established) && sa.children.is_empty() {
-            self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.childless_lifetime);
+            self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.childless_lifetime);
         }
     }
+}
+
+/// The IPv4 address that the client would like to have.
+fn wanted_address(request: &Configuration<'_>) -> Option<Ipv4Addr> {
+    let mut wanted = request.attributes.iter().filter(|a| a.kind == attribute::INTERNAL_IP4_ADDRESS);
+    wanted.find_map(|a| <[u8; 4]>::try_from(a.value).ok()).map(Ipv4Addr::from)
 }
 
 /// The Child SA that REKEY_SA names, by the SPI on which the peer receives.
@@ -327,7 +373,7 @@ fn find_replaced<'s>(sa: &'s IkeSa, payloads: &[Payload<'_>]) -> Result<Option<&
     let spi = <[u8; 4]>::try_from(rekey.spi).ok().filter(|_| rekey.protocol == protocol::ESP);
     let spi = u32::from_be_bytes(spi.ok_or(Refusal::Syntax(Malformed("REKEY_SA notify")))?);
     let child = sa.children.iter().find(|child| child.spi_out == spi).ok_or(Refusal::ChildNotFound(spi))?;
-    sa.child_may_be_replaced(child)?;
+    child.may_be_replaced()?;
     Ok(Some(child))
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::eap::EapError;
 use super::lease::NoAddress;
 use crate::crypto::pki::ChainError;
 use crate::crypto::{self, Group};
@@ -14,6 +15,14 @@ use crate::wire::ike::{ChainError as PayloadError, Notify, notify_type, protocol
 pub enum AuthError {
     /// No AUTH payload: the client wants EAP (user name and password).
     EapWanted,
+    /// EAP failed.
+    Eap(EapError),
+    /// The AUTH payload is not of the key that EAP has made.
+    NotByEap,
+    /// The identity has no pre-shared key here, or another one.
+    PreShared,
+    /// The identity is proven, but not one of those that are let in.
+    NotAllowed(String),
     /// No usable CERT payload.
     NoCertificate,
     /// A certificate that cannot be read.
@@ -26,10 +35,8 @@ pub enum AuthError {
     Signature(crypto::Error),
     /// An AUTH method that we do not have.
     Method(u8),
-    /// The client cannot verify any signature that our key can make.
+    /// The client cannot verify any signature that our keys can make.
     NoCommonSignature,
-    /// The client cannot verify RFC 7427 signatures, and our key is RSA.
-    RsaSha1Wanted,
     /// The client insists on a post-quantum preshared key that we do not have.
     UnknownPpk,
     /// The message breaks the rules.
@@ -42,8 +49,13 @@ impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EapWanted => f.write_str(
-                "the client asks for a user name and password (EAP); set it to authenticate by certificate",
+                "the client asks for a user name and password (EAP), which --eap-users would allow; else set it to \
+                 authenticate by certificate",
             ),
+            Self::Eap(why) => write!(f, "{why}"),
+            Self::NotByEap => f.write_str("the client's AUTH payload is not of the key that EAP has made"),
+            Self::PreShared => f.write_str("the identity has no pre-shared key in --psk-file, or another one"),
+            Self::NotAllowed(identity) => write!(f, "{identity:?} is proven, but no --allow-id fits it"),
             Self::NoCertificate => f.write_str("the client sent no certificate"),
             Self::Certificate(why) => write!(f, "the client's certificate cannot be read: {why}"),
             Self::Chain(why) => write!(f, "the client's certificate is not trusted: {why}"),
@@ -53,12 +65,8 @@ impl fmt::Display for AuthError {
             Self::Signature(why) => write!(f, "the client's signature was refused: {why}"),
             Self::Method(method) => write!(f, "authentication method {method} is not supported"),
             Self::NoCommonSignature => {
-                f.write_str("the client lists no signature hash that our server certificate's key can use")
+                f.write_str("the client lists no signature hash that a key of our server certificates can use")
             }
-            Self::RsaSha1Wanted => f.write_str(
-                "the client accepts from an RSA server certificate only a SHA-1 signature, which we do not make; \
-                 use an ECDSA server certificate",
-            ),
             Self::UnknownPpk => f.write_str(
                 "the client insists on a post-quantum preshared key whose PPK_ID is not in the file of '--ppk-file'",
             ),
@@ -110,10 +118,12 @@ pub enum Refusal {
     TooManyChildren,
     /// The Child SA to rekey does not exist; the peer's SPI.
     ChildNotFound(u32),
-    /// Not now: another exchange is under way.
+    /// Not now: another exchange is under way, or there were too many.
     Busy,
     /// This exchange follows none that we know.
     StateNotFound,
+    /// The client allows no NAT, and there is one.
+    UnexpectedNat,
     /// Cryptography failed on our side, or by an impossible key exchange value.
     Crypto(crypto::Error),
 }
@@ -136,6 +146,7 @@ impl fmt::Display for Refusal {
             Self::ChildNotFound(spi) => write!(f, "no Child SA {spi:08x} to rekey"),
             Self::Busy => f.write_str("another exchange is under way"),
             Self::StateNotFound => f.write_str("a key exchange that follows none"),
+            Self::UnexpectedNat => f.write_str("the client allows no NAT, and there is one"),
             Self::Crypto(why) => write!(f, "{why}"),
         }
     }
@@ -194,6 +205,7 @@ impl Refusal {
             }
             Self::Busy => plain(notify_type::TEMPORARY_FAILURE),
             Self::StateNotFound => plain(notify_type::STATE_NOT_FOUND),
+            Self::UnexpectedNat => plain(notify_type::UNEXPECTED_NAT_DETECTED),
         }
     }
 }
@@ -224,7 +236,12 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
-    /// Our own rekey of a Child SA came to nothing; the connection is ended and the client may connect again.
+    /// A client has connected anew from the same address and port, and keeps what it had.
+    Reauthenticated {
+        /// Who.
+        identity: String,
+    },
+    /// Our own rekey came to nothing; the connection is ended and the client may connect again.
     RekeyFailed {
         /// Who.
         identity: String,
@@ -251,6 +268,9 @@ impl fmt::Display for Event {
             }
             Self::InitRefused { remote, why } => write!(f, "{remote} cannot connect: {why}"),
             Self::ChildRefused { identity, why } => write!(f, "{identity}: request refused: {why}"),
+            Self::Reauthenticated { identity } => {
+                write!(f, "{identity}: authenticated anew, takes over its old connection")
+            }
             Self::RekeyFailed { identity } => write!(f, "{identity}: rekeying failed, connection ended"),
             Self::PlanRefused { identity } => {
                 write!(f, "{identity}: takes no rekey from us; changed routes wait for its own")
@@ -283,6 +303,10 @@ pub enum GoneReason {
     CertificateExpired,
     /// Its certificate will not do under the authorities that we have now.
     Untrusted(ChainError),
+    /// Its password or pre-shared key is not the one that we have now.
+    SecretGone,
+    /// It is none of the identities that are let in now.
+    NotAllowed,
     /// It has no Child SA any more.
     Childless,
     /// We shut down.
@@ -300,6 +324,8 @@ impl fmt::Display for GoneReason {
             Self::Expired => "not rekeyed in time",
             Self::CertificateExpired => "its certificate has expired",
             Self::Untrusted(why) => return write!(f, "its certificate is not trusted any more: {why}"),
+            Self::SecretGone => "its password or pre-shared key was changed or taken away",
+            Self::NotAllowed => "its identity is not allowed any more",
             Self::Childless => "no Child SA left",
             Self::Shutdown => "shutting down",
         })

@@ -1,7 +1,8 @@
 //! Requests in, answers out: message IDs, retransmissions, and which exchange has its place when.
 
 use super::error::Refusal;
-use super::fragment::{OpenError, Reassembly};
+use super::fragment::{MAX_MESSAGE, OpenError, Piece, Reassembly};
+use super::gate::MAX_UNAUTHENTICATED;
 use super::sa::{IkeSa, Pending, State};
 use super::{Output, Responder, Timer};
 use crate::base::{Now, Path};
@@ -37,8 +38,12 @@ impl Responder {
             return;
         };
         self.hear(now, sa);
+        let parsed = parse_chain(first, &payloads);
+        if parsed.as_ref().is_ok_and(|payloads| self.refuse_nat(now, sa, &header, payloads, path)) {
+            return;
+        }
         self.follow(sa, path);
-        match parse_chain(first, &payloads) {
+        match parsed {
             Ok(parsed) => self.handle_request(now, sa, &header, (first, &payloads), &parsed),
             Err(why) => self.refuse_request(now, sa, &header, why.into()),
         }
@@ -65,7 +70,9 @@ impl Responder {
         };
         match protected.fragment {
             Some(fragment) => {
-                Reassembly::add(&mut sa.reassembly, now.mono, message, fragment, protected.first, payloads)
+                let limit = if sa.is_strangers() { MAX_UNAUTHENTICATED } else { MAX_MESSAGE };
+                let piece = Piece { fragment, first: protected.first, payloads };
+                Reassembly::add(&mut sa.reassembly, now.mono, message, piece, limit)
             }
             None => {
                 sa.reassembly = None;
@@ -103,7 +110,8 @@ impl Responder {
         }
         sa.path = path;
         if let Some(client) = sa.client.as_ref().filter(|client| client.announced) {
-            self.outputs.push_back(Output::Moved { device: client.device, path });
+            let identity = client.identity.clone();
+            self.outputs.push_back(Output::Moved { device: client.device, identity, path });
         }
     }
 
@@ -151,7 +159,7 @@ impl Responder {
         }
     }
 
-    /// Sends the answer that waited for the data path.
+    /// Sends the answer that waited.
     pub(super) fn answer_pending(&mut self, sa: &mut IkeSa, pending: Pending) {
         self.answer(sa, pending.exchange, pending.message_id, &pending.chain);
     }
@@ -166,34 +174,30 @@ impl Responder {
         if !matches!(sa.state, State::Dead) {
             sa.state =
                 State::Closed(if let State::HalfOpen(init) = &sa.state { Some(init.admitted) } else { None });
-            self.timers.set(Timer::Expire(sa.spi_r), now.mono + self.config.policy.half_open_lifetime);
+            self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.half_open_lifetime);
         }
-        self.timers.cancel(Timer::Retransmit(sa.spi_r));
-        self.timers.cancel(Timer::Liveness(sa.spi_r));
-        self.timers.cancel(Timer::Lifetime(sa.spi_r));
+        self.timers.cancel(Timer::Answer(sa.own_spi));
+        self.timers.cancel(Timer::Retransmit(sa.own_spi));
+        self.cancel_renewal(sa);
     }
 
     /// Tells a peer of another major version which one we speak.
     pub(super) fn answer_other_version(&mut self, now: Now, path: Path, request: Header) {
         let notify = Notify::new(notify_type::INVALID_MAJOR_VERSION, &[]).emit();
-        self.answer_stranger(now, path, request, &[(Kind::Notify, &notify)]);
+        if self.errors.allow(now.mono) {
+            self.answer_stranger(path, request, &[(Kind::Notify, &notify)]);
+        }
     }
 
-    /// An unprotected answer to an initial request, without state, within a budget.
-    pub(super) fn answer_stranger(
-        &mut self,
-        now: Now,
-        path: Path,
-        request: Header,
-        payloads: &[(Kind, &[u8])],
-    ) {
-        if !self.errors.allow(now.mono) {
-            return;
-        }
+    /// An unprotected answer to an initial request, without state. None is longer than its request.
+    pub(super) fn answer_stranger(&mut self, path: Path, request: Header, payloads: &[(Kind, &[u8])]) {
         let mut chain = Chain::new();
         payloads.iter().for_each(|(kind, body)| chain.push(*kind, body));
         let header = Header { major: 2, initiator: false, response: true, ..request };
-        self.outputs.push_back(Output::Send { path, bytes: chain.emit_message(header) });
+        let bytes = chain.emit_message(header);
+        if bytes.len() <= request.length as usize {
+            self.outputs.push_back(Output::Send { path, bytes });
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 //! Sealing and opening of messages, whole or in fragments (RFC 7296 section 3.14, RFC 5282, RFC 7383).
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ const LONGEST_DATAGRAM: usize = 1280 - 40 - 8 - 4;
 /// Most fragments of one message; Windows was seen to send 29.
 const MAX_FRAGMENTS: u16 = 64;
 
-/// Most octets of one reassembled message.
-const MAX_MESSAGE: usize = 64 * 1024;
+/// Most octets of one reassembled message of an authenticated peer.
+pub(super) const MAX_MESSAGE: usize = 64 * 1024;
 
 /// Octets of the Pad Length field.
 const PAD_LENGTH: usize = 1;
@@ -22,7 +23,7 @@ const PAD_LENGTH: usize = 1;
 /// How long the pieces of one message may take.
 const REASSEMBLY_TIME: Duration = Duration::from_secs(30);
 
-/// The protection of one IKE SA, seen from the responder.
+/// The protection of one IKE SA, seen from our side.
 #[derive(Debug)]
 pub(super) struct Channel {
     open: CipherKey,
@@ -63,12 +64,14 @@ impl Channel {
     }
 
     /// Octets of payloads that fit the longest datagram behind a head.
+    #[expect(clippy::arithmetic_side_effects, reason = "lengths of our own messages, far from overflow")]
     fn room(&self, head_len: usize) -> usize {
         let cipher = self.seal.alg();
         let encrypted = LONGEST_DATAGRAM - head_len - cipher.iv_len() - cipher.tag_len();
         encrypted / cipher.block_len() * cipher.block_len() - PAD_LENGTH
     }
 
+    #[expect(clippy::arithmetic_side_effects, reason = "lengths of our own messages, far from overflow")]
     fn seal_one(
         &mut self,
         header: Header,
@@ -119,6 +122,15 @@ pub(super) enum OpenError {
     Malformed(Malformed),
 }
 
+/// A fragment that was authentic.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) fragment: FragmentNumber,
+    /// Its Next Payload field: in the first fragment the type of the first payload.
+    pub(super) first: u8,
+    pub(super) payloads: Vec<u8>,
+}
+
 /// The fragments of one message (RFC 7383 section 2.6).
 #[derive(Debug)]
 pub(super) struct Reassembly {
@@ -127,27 +139,27 @@ pub(super) struct Reassembly {
     total: u16,
     since: Duration,
     first: u8,
-    octets: usize,
+    pub(super) octets: usize,
     pieces: Vec<Option<Vec<u8>>>,
 }
 
 impl Reassembly {
     /// Adds an authenticated fragment to the set in `slot`; gives the first payload type and the payloads when the
-    /// message is complete. A larger total starts again (the peer cut it smaller), a smaller one is late.
+    /// message is complete. A larger total starts again (the peer cut it smaller), a smaller one is late, and a set of
+    /// more than `limit` octets is thrown away.
     pub(super) fn add(
         slot: &mut Option<Self>,
         now: Duration,
         message: (u32, bool),
-        fragment: FragmentNumber,
-        first: u8,
-        piece: Vec<u8>,
+        piece: Piece,
+        limit: usize,
     ) -> Option<(u8, Vec<u8>)> {
-        let FragmentNumber { number, total } = fragment;
+        let Piece { fragment: FragmentNumber { number, total }, first, payloads } = piece;
         if total > MAX_FRAGMENTS {
             return None;
         }
         let current = slot.as_ref().is_some_and(|set| {
-            set.message == message && set.total >= total && now < set.since + REASSEMBLY_TIME
+            set.message == message && set.total >= total && now < set.since.saturating_add(REASSEMBLY_TIME)
         });
         if !current {
             *slot = Some(Self {
@@ -170,12 +182,12 @@ impl Reassembly {
         if number == 1 {
             set.first = first;
         }
-        set.octets += piece.len();
-        if set.octets > MAX_MESSAGE {
+        set.octets = set.octets.saturating_add(payloads.len());
+        if set.octets > limit {
             *slot = None;
             return None;
         }
-        *place = Some(piece);
+        *place = Some(payloads);
         if set.pieces.iter().any(Option::is_none) {
             return None;
         }
@@ -199,14 +211,9 @@ mod tests {
         let mut slot = None;
         let mut add = |at, id, number, total, piece: &[u8]| {
             let first = if number == 1 { 35 } else { 0 };
-            Reassembly::add(
-                &mut slot,
-                second(at),
-                (id, false),
-                FragmentNumber { number, total },
-                first,
-                piece.to_vec(),
-            )
+            let fragment = FragmentNumber { number, total };
+            let piece = Piece { fragment, first, payloads: piece.to_vec() };
+            Reassembly::add(&mut slot, second(at), (id, false), piece, MAX_MESSAGE)
         };
         assert_eq!(add(0, 1, 1, 1, b"one"), Some((35, b"one".to_vec())), "a total of one is legal");
         assert_eq!(add(0, 1, 2, 2, b"b"), None);
@@ -258,10 +265,36 @@ mod tests {
             let header = Header::parse(datagram).unwrap();
             assert!(header.covers(datagram));
             let protected = Protected::parse(&header, datagram).unwrap();
-            let piece = channel.open(&protected).unwrap();
-            let number = protected.fragment.unwrap();
-            whole = Reassembly::add(&mut slot, second(0), (1, false), number, protected.first, piece);
+            let payloads = channel.open(&protected).unwrap();
+            let piece = Piece { fragment: protected.fragment.unwrap(), first: protected.first, payloads };
+            whole = Reassembly::add(&mut slot, second(0), (1, false), piece, MAX_MESSAGE);
         }
         assert_eq!(whole, Some((Kind::Cert as u8, chain.bytes().to_vec())));
+    }
+
+    /// The message of RFC 7634 appendix B: an INFORMATIONAL request of the initiator that deletes nothing.
+    #[test]
+    fn the_message_of_rfc_7634_appendix_b() {
+        let mut key: Vec<u8> = (0x80..0xa0).collect();
+        key.extend([0xa0, 0xa1, 0xa2, 0xa3]);
+        let key = Secret::new(key);
+        let mut channel = Channel::new(Cipher::ChaCha20Poly1305, &key, &key).unwrap();
+        let payloads = b"\x00\x00\x00\x0c\x00\x00\x40\x01\x00\x00\x00\x0a";
+        let message = [
+            &b"\xc0\xc1\xc2\xc3\xc4\xc5\xc6\xc7\xd0\xd1\xd2\xd3\xd4\xd5\xd6\xd7"[..],
+            b"\x2e\x20\x25\x00\x00\x00\x00\x09\x00\x00\x00\x45\x29\x00\x00\x29",
+            b"\x10\x11\x12\x13\x14\x15\x16\x17",
+            b"\x61\x03\x94\x70\x1f\x8d\x01\x7f\x7c\x12\x92\x48\x89",
+            b"\x6b\x71\xbf\xe2\x52\x36\xef\xd7\xcd\xc6\x70\x66\x90\x63\x15\xb2",
+        ]
+        .concat();
+        let header = Header::parse(&message).unwrap();
+        assert!(header.covers(&message) && !header.response && !header.initiator);
+        let protected = Protected::parse(&header, &message).unwrap();
+        assert_eq!(protected.first, Kind::Notify as u8);
+        assert_eq!(channel.open(&protected), Ok(payloads.to_vec()));
+        channel.next_iv = 0x1011_1213_1415_1617;
+        let sealed = channel.seal_one(header, Kind::Notify as u8, None, payloads).unwrap();
+        assert_eq!(sealed, message);
     }
 }

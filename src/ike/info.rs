@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::cookie::ROTATION;
 use super::error::GoneReason;
-use super::sa::{IkeSa, Outstanding, OwnRequest, State};
+use super::plan::ASK_AGAIN;
+use super::sa::{IkeSa, Outstanding, OwnRequest, Proposed, State};
 use super::{Identity, Output, Responder, Timer};
 use crate::base::Now;
 use crate::wire::Malformed;
@@ -52,7 +54,13 @@ impl Responder {
         if !deleted.is_empty() {
             chain.push(Kind::Delete, &Delete::Esp(deleted).emit());
         }
-        self.answer(sa, Exchange::Informational, message_id, &chain);
+        match self.answer_mobility(sa, payloads, &mut chain) {
+            Ok(()) => self.answer(sa, Exchange::Informational, message_id, &chain),
+            Err(why) => {
+                let header = sa.header(Exchange::Informational, message_id, false);
+                self.refuse_request(now, sa, &header, why.into());
+            }
+        }
     }
 
     /// Queues a request of ours and sends it as soon as the one before is answered.
@@ -66,13 +74,13 @@ impl Responder {
 
     pub(super) fn start_request(&mut self, now: Now, sa: &mut IkeSa) {
         while sa.outstanding.is_none() {
-            // Child SAs stay as they are while the peer exchanges keys for a rekey.
-            if sa.follow_up.is_some() && sa.queued.front().is_some_and(|own| own.is_of_child()) {
+            // All SAs stay as they are while the peer exchanges keys for a rekey.
+            if sa.follow_up.is_some() && sa.queued.front().is_some_and(|own| own.changes_sas()) {
                 return;
             }
             let Some(request) = sa.queued.pop_front() else { return };
             let mut chain = Chain::new();
-            let mut rekey = None;
+            let mut proposed = None;
             match request {
                 OwnRequest::Liveness => {}
                 OwnRequest::DeleteIke => chain.push(Kind::Delete, &Delete::Ike.emit()),
@@ -87,17 +95,26 @@ impl Responder {
                     continue;
                 }
                 OwnRequest::RekeyChild(spi_in) | OwnRequest::RefreshChild(spi_in) => {
-                    let Some((payloads, own)) = self.rekey_request(sa, spi_in) else { continue };
-                    (chain, rekey) = (payloads, Some(own));
+                    let Some((payloads, own)) = self.child_rekey_request(sa, spi_in) else { continue };
+                    (chain, proposed) = (payloads, Some(Proposed::Child(own)));
+                }
+                // The Child SA that the peer waits for would be forgotten by both (RFC 7296 section 2.25.2).
+                OwnRequest::RekeyIke if sa.pending.is_some() => {
+                    self.timers.set(Timer::RekeyIke(sa.own_spi), now.mono + ASK_AGAIN);
+                    continue;
+                }
+                OwnRequest::RekeyIke => {
+                    let Some((payloads, own)) = self.ike_rekey_request(sa) else { continue };
+                    (chain, proposed) = (payloads, Some(Proposed::Ike(own)));
                 }
             }
-            let exchange = if rekey.is_some() { Exchange::CreateChildSa } else { Exchange::Informational };
+            let exchange = if proposed.is_some() { Exchange::CreateChildSa } else { Exchange::Informational };
             let id = sa.next_request_id;
             let header = sa.header(exchange, id, false);
             match (sa.channel.seal(header, &chain, sa.fragmentation), id.checked_add(1)) {
                 (Ok(datagrams), Some(next)) => {
                     sa.next_request_id = next;
-                    sa.outstanding = Some(Outstanding::new(request, (id, exchange), datagrams, rekey));
+                    sa.outstanding = Some(Outstanding::new(request, (id, exchange), datagrams, proposed));
                     self.send_request(now, sa);
                 }
                 _ => return self.abandon(sa, GoneReason::Expired),
@@ -111,7 +128,7 @@ impl Responder {
         let Some(own) = sa.outstanding.as_mut() else { return };
         match own.next_wait() {
             Some(wait) => {
-                self.timers.set(Timer::Retransmit(sa.spi_r), now.mono + wait);
+                self.timers.set(Timer::Retransmit(sa.own_spi), now.mono + wait);
                 self.send_all(path, &own.datagrams);
             }
             None => self.abandon(sa, GoneReason::DeadPeer),
@@ -139,7 +156,7 @@ impl Responder {
         };
         self.hear(now, sa);
         let Some(own) = sa.outstanding.take() else { return };
-        self.timers.cancel(Timer::Retransmit(sa.spi_r));
+        self.timers.cancel(Timer::Retransmit(sa.own_spi));
         let payloads = parse_chain(first, &payloads).unwrap_or_default();
         match own.request {
             OwnRequest::Liveness => {}
@@ -148,9 +165,13 @@ impl Responder {
                 self.remove_child(sa, spi_in);
                 self.watch_childless(now, sa);
             }
-            OwnRequest::RekeyChild(_) | OwnRequest::RefreshChild(_) => {
-                if let Some(rekey) = own.rekey {
-                    self.finish_rekey(now, sa, own.request, rekey, &payloads);
+            OwnRequest::RekeyChild(_) | OwnRequest::RefreshChild(_) | OwnRequest::RekeyIke => {
+                match own.proposed {
+                    Some(Proposed::Child(child)) => {
+                        self.finish_child_rekey(now, sa, own.request, child, &payloads);
+                    }
+                    Some(Proposed::Ike(ike)) => self.finish_ike_rekey(now, sa, ike, &payloads),
+                    None => {}
                 }
             }
         }
@@ -167,9 +188,8 @@ impl Responder {
                 sa.pending = None;
                 sa.state = State::Deleting;
                 sa.queued.clear();
-                self.timers.cancel(Timer::Expire(sa.spi_r));
-                self.timers.cancel(Timer::Liveness(sa.spi_r));
-                self.timers.cancel(Timer::Lifetime(sa.spi_r));
+                self.timers.cancel(Timer::Expire(sa.own_spi));
+                self.cancel_renewal(sa);
                 self.request(now, sa, OwnRequest::DeleteIke);
             }
             State::HalfOpen(_) => self.abandon(sa, why),
@@ -187,8 +207,10 @@ impl Responder {
     /// The device is gone: its Child SAs, and its hold on the address. Said aloud if its coming was.
     pub(super) fn end_client(&mut self, sa: &mut IkeSa, why: Option<GoneReason>) {
         let mut children: Vec<u32> = sa.children.iter().map(|child| child.spi_in).collect();
-        // All go: none takes over from another.
-        sa.children.iter_mut().for_each(|child| child.replaced_by = None);
+        // All go: none takes over from another, except one of the next IKE SA.
+        sa.children.iter_mut().for_each(|child| {
+            child.replaced_by = child.replaced_by.filter(|new| !children.contains(new));
+        });
         children.drain(..).for_each(|spi_in| self.remove_child(sa, spi_in));
         let Some(client) = sa.client.take() else { return };
         self.leases.release(client.device);
@@ -198,19 +220,18 @@ impl Responder {
         }
     }
 
-    /// New authorities are new judges: clients that they would not let in now are ended.
+    /// New rules about whom we let in: clients that they would not let in now are ended.
     pub(super) fn handle_identity(&mut self, now: Now, identity: Identity) {
         self.config.identity = identity;
-        let anchors = &self.config.identity.access.anchors;
+        let access = &self.config.identity.access;
         let verdict = |sa: &IkeSa| {
-            let (own, intermediates) = sa.client.as_ref()?.chain.split_first()?;
-            let why = anchors.verify_client(own, intermediates, now.wall).err()?;
-            Some((sa.spi_r, GoneReason::Untrusted(why)))
+            let client = sa.client.as_ref()?;
+            Some((sa.own_spi, access.review(&client.identity, &client.proof, now.wall).err()?))
         };
         let mut ended: Vec<_> = self.sas.values().filter_map(|sa| verdict(sa)).collect();
-        ended.sort_unstable_by_key(|(spi_r, _)| *spi_r);
-        for (spi_r, why) in ended {
-            self.with_sa(spi_r, |this, sa| this.close(now, sa, why));
+        ended.sort_unstable_by_key(|(own_spi, _)| *own_spi);
+        for (own_spi, why) in ended {
+            self.with_sa(own_spi, |this, sa| this.close(now, sa, why));
         }
     }
 
@@ -218,8 +239,8 @@ impl Responder {
         self.shutting_down = true;
         let mut all: Vec<u64> = self.sas.keys().copied().collect();
         all.sort_unstable();
-        for spi_r in all {
-            self.with_sa(spi_r, |this, sa| match sa.state {
+        for own_spi in all {
+            self.with_sa(own_spi, |this, sa| match sa.state {
                 State::Rekeyed => sa.state = State::Dead,
                 _ => this.close(now, sa, GoneReason::Shutdown),
             });
@@ -229,32 +250,40 @@ impl Responder {
 
     pub(super) fn handle_timer(&mut self, now: Now, timer: Timer) {
         match timer {
-            Timer::Expire(spi_r) => self.with_sa(spi_r, |this, sa| this.expire(now, sa)),
-            Timer::Retransmit(spi_r) => self.with_sa(spi_r, |this, sa| {
+            Timer::Expire(own_spi) => self.with_sa(own_spi, |this, sa| this.expire(now, sa)),
+            Timer::Retransmit(own_spi) => self.with_sa(own_spi, |this, sa| {
                 this.stats.retransmitted += 1;
                 this.send_request(now, sa);
             }),
-            Timer::Liveness(spi_r) => self.with_sa(spi_r, |this, sa| this.check_liveness(now, sa)),
-            Timer::Lifetime(spi_r) => self.with_sa(spi_r, |this, sa| {
+            Timer::Answer(own_spi) => self.with_sa(own_spi, |this, sa| this.answer_now(now, sa)),
+            Timer::Liveness(own_spi) => self.with_sa(own_spi, |this, sa| this.check_liveness(now, sa)),
+            Timer::Lifetime(own_spi) => self.with_sa(own_spi, |this, sa| {
                 let ended = sa.client.as_ref().is_some_and(|client| client.valid_until <= now.mono);
                 let why = if ended { GoneReason::CertificateExpired } else { GoneReason::Expired };
                 this.close(now, sa, why);
             }),
+            Timer::RekeyIke(own_spi) => {
+                self.with_sa(own_spi, |this, sa| this.request(now, sa, OwnRequest::RekeyIke));
+            }
             Timer::ChildLinger(spi_in) => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::DeleteChild(spi_in)));
             }
             Timer::ChildLifetime(spi_in) => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
-            Timer::FollowUp(spi_r) => self.with_sa(spi_r, |this, sa| {
+            Timer::FollowUp(own_spi) => self.with_sa(own_spi, |this, sa| {
                 sa.follow_up = None;
                 this.start_request(now, sa);
             }),
-            Timer::Refresh(spi_r) => self.with_sa(spi_r, |this, sa| this.refresh(now, sa)),
+            Timer::Refresh(own_spi) => self.with_sa(own_spi, |this, sa| this.refresh(now, sa)),
+            Timer::Cookies => {
+                self.shared.lock().cookies.rotate(now.mono, self.rng.as_mut());
+                self.timers.set(timer, now.mono + ROTATION);
+            }
             Timer::Shutdown => {
                 let all: Vec<u64> = self.sas.keys().copied().collect();
-                for spi_r in all {
-                    self.with_sa(spi_r, |this, sa| this.abandon(sa, GoneReason::Shutdown));
+                for own_spi in all {
+                    self.with_sa(own_spi, |this, sa| this.abandon(sa, GoneReason::Shutdown));
                 }
             }
         }
@@ -276,9 +305,9 @@ impl Responder {
         let after = self.config.policy.liveness_after.max(Duration::from_secs(1));
         let due = sa.heard + after;
         if now.mono < due {
-            self.timers.set(Timer::Liveness(sa.spi_r), due);
+            self.timers.set(Timer::Liveness(sa.own_spi), due);
         } else {
-            self.timers.set(Timer::Liveness(sa.spi_r), now.mono + after);
+            self.timers.set(Timer::Liveness(sa.own_spi), now.mono + after);
             self.request(now, sa, OwnRequest::Liveness);
         }
     }

@@ -71,7 +71,7 @@ impl Responder {
         inner: (u8, &[u8]),
         payloads: &[Payload<'_>],
     ) -> Result<(), Refusal> {
-        let (suite, spis) = (sa.suite, (sa.spi_i, sa.spi_r));
+        let (suite, spis) = (sa.suite, sa.spis());
         let answer = sa.header(Exchange::IkeIntermediate, header.message_id, true);
         let State::HalfOpen(init) = &mut sa.state else { return Ok(()) };
         let Some(kem) = init.intermediate.to_come.pop_front() else { return Ok(()) };

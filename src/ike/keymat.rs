@@ -114,3 +114,6 @@ pub(super) fn child_keys(
     let (i2r, r2i) = keymat.expose().split_at_checked(len).ok_or(Error::Internal)?;
     Ok((Secret::from(i2r), Secret::from(r2i)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,9 +57,14 @@ impl Leases {
         self.host
     }
 
-    /// Gives `device` an address: one that `identity` had before, else a new one, else the longest idle one of
-    /// another identity.
-    pub(super) fn acquire(&mut self, identity: &str, device: DeviceId) -> Result<Ipv4Addr, NoAddress> {
+    /// Gives `device` an address: one that `identity` had before, `wanted` if it is such a one, else a new one, else the
+    /// longest idle one of another identity.
+    pub(super) fn acquire(
+        &mut self,
+        identity: &str,
+        device: DeviceId,
+        wanted: Option<Ipv4Addr>,
+    ) -> Result<Ipv4Addr, NoAddress> {
         let own = self.by_identity.get(identity).map_or(&[][..], |leases| leases);
         if !own.iter().any(|lease| lease.holder.is_none()) {
             if own.len() >= LEASES_PER_IDENTITY {
@@ -70,7 +75,9 @@ impl Leases {
             self.by_identity.entry(identity.to_owned()).or_default().push(lease);
         }
         let leases = self.by_identity.entry(identity.to_owned()).or_default();
-        let free = leases.iter_mut().find(|lease| lease.holder.is_none()).ok_or(NoAddress::PoolExhausted)?;
+        let free = leases.iter_mut().filter(|lease| lease.holder.is_none());
+        // The first one, if none is the wanted one.
+        let free = free.min_by_key(|lease| Some(lease.address) != wanted).ok_or(NoAddress::PoolExhausted)?;
         free.holder = Some(device);
         self.holders.insert(device, identity.to_owned());
         Ok(free.address)
@@ -115,28 +122,46 @@ mod tests {
     fn addresses_are_stable_per_identity_and_the_pool_ends() {
         let mut leases = Leases::new(Ipv4Addr::new(198, 19, 255, 9), 29);
         let address = |last| Ok(Ipv4Addr::new(198, 19, 255, last));
-        assert_eq!(leases.acquire("a", DeviceId(1)), address(10), "9 is the in-tunnel host");
-        assert_eq!(leases.acquire("a", DeviceId(2)), address(11));
-        assert_eq!(leases.acquire("b", DeviceId(3)), address(12));
+        assert_eq!(leases.acquire("a", DeviceId(1), None), address(10), "9 is the in-tunnel host");
+        assert_eq!(leases.acquire("a", DeviceId(2), None), address(11));
+        assert_eq!(leases.acquire("b", DeviceId(3), None), address(12));
         leases.release(DeviceId(1));
         leases.release(DeviceId(3));
-        assert_eq!(leases.acquire("b", DeviceId(4)), address(12));
-        assert_eq!(leases.acquire("c", DeviceId(5)), address(13));
-        assert_eq!(leases.acquire("c", DeviceId(6)), address(14));
-        assert_eq!(leases.acquire("d", DeviceId(7)), address(10), "the idle one of a");
-        assert_eq!(leases.acquire("e", DeviceId(8)), Err(NoAddress::PoolExhausted), "15 is the broadcast");
+        assert_eq!(leases.acquire("b", DeviceId(4), None), address(12));
+        assert_eq!(leases.acquire("c", DeviceId(5), None), address(13));
+        assert_eq!(leases.acquire("c", DeviceId(6), None), address(14));
+        assert_eq!(leases.acquire("d", DeviceId(7), None), address(10), "the idle one of a");
+        assert_eq!(
+            leases.acquire("e", DeviceId(8), None),
+            Err(NoAddress::PoolExhausted),
+            "15 is the broadcast"
+        );
         leases.release(DeviceId(99));
         leases.release(DeviceId(2));
-        assert_eq!(leases.acquire("e", DeviceId(8)), address(11));
+        assert_eq!(leases.acquire("e", DeviceId(8), None), address(11));
+    }
+
+    #[test]
+    fn a_device_gets_the_address_that_it_wants_if_its_identity_had_it() {
+        let mut leases = Leases::new(Ipv4Addr::new(10, 0, 0, 0), 24);
+        let address = |last| Ipv4Addr::new(10, 0, 0, last);
+        for device in 1..4 {
+            leases.acquire("a", DeviceId(device), None).unwrap();
+        }
+        leases.acquire("b", DeviceId(4), None).unwrap();
+        [1, 2, 4].into_iter().for_each(|device| leases.release(DeviceId(device)));
+        assert_eq!(leases.acquire("a", DeviceId(5), Some(address(3))), Ok(address(3)));
+        assert_eq!(leases.acquire("a", DeviceId(6), Some(address(5))), Ok(address(2)), "that is another's");
+        assert_eq!(leases.acquire("a", DeviceId(7), Some(address(4))), Ok(address(6)), "in use");
     }
 
     #[test]
     fn one_identity_has_four_leases() {
         let mut leases = Leases::new(Ipv4Addr::new(10, 0, 0, 0), 24);
         for device in 0..4 {
-            assert!(leases.acquire("a", DeviceId(device)).is_ok());
+            assert!(leases.acquire("a", DeviceId(device), None).is_ok());
         }
-        assert_eq!(leases.acquire("a", DeviceId(4)), Err(NoAddress::TooManyDevices));
-        assert!(leases.acquire("b", DeviceId(4)).is_ok());
+        assert_eq!(leases.acquire("a", DeviceId(4), None), Err(NoAddress::TooManyDevices));
+        assert!(leases.acquire("b", DeviceId(4), None).is_ok());
     }
 }

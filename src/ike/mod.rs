@@ -1,29 +1,41 @@
 //! The IKEv2 responder (RFC 7296), without I/O: datagrams, notices and the time go in, effects and the next timeout
 //! come out.
 //!
-//! * `init`: IKE_SA_INIT, with `half_open` (limits, cookies). `intermediate`: key exchanges before IKE_AUTH. `auth`:
-//!   IKE_AUTH, with `ppk`. `child`: Child SAs and their rekey by the peer, with `additional` (more key exchanges). `plan`: what clients get, and its changes. `rekey`: rekey of the IKE SA by the peer, and our own of a Child. `info`:
-//!   INFORMATIONAL, our requests, timers.
+//! * `gate`: what reaches the responder at all. `init`: IKE_SA_INIT, with `half_open` (limits), `cookie` and `budget`
+//!   (rates). `auth`: IKE_AUTH, with `ppk`, `access` (whom we let in), `eap` and `attempts` (how often passwords are tried).
+//!   `intermediate`: key exchanges before that. `child`: Child SAs and their rekey by the peer, with `additional` (more
+//!   key exchanges). `plan`: what clients get, and its changes. `rekey`: rekey of the
+//!   IKE SA by the peer. `own_rekey`: rekeys that we begin. `reauth`: a client that connects anew. `info`: INFORMATIONAL,
+//!   our requests, timers. `mobike`: clients that move.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
 //!   and fragments. `proposal`, `selector`, `keymat`, `lease`, `system`, `timer`: what they say.
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
+mod access;
 mod additional;
 mod api;
+mod attempts;
 mod auth;
+mod budget;
 mod child;
+mod cookie;
+mod eap;
 mod error;
 mod exchange;
 mod fragment;
+mod gate;
 mod half_open;
 mod info;
 mod init;
 mod intermediate;
 mod keymat;
 mod lease;
+mod mobike;
+mod own_rekey;
 mod plan;
 mod ppk;
 mod proposal;
+mod reauth;
 mod rekey;
 mod sa;
 mod selector;
@@ -35,8 +47,11 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Access, Config, Credential, Identity, Input, Output, Policy, Stats};
+pub use access::{Access, Pattern, Secrets};
+pub use api::{Config, Credential, Identity, Input, Output, Policy, Stats};
+pub use eap::EapError;
 pub use error::{AuthError, Event, GoneReason, Refusal};
+pub use gate::{Gate, Passage};
 pub use plan::{ClientPlan, Nat64Plan};
 pub use ppk::Ppk;
 pub use system::System;
@@ -46,21 +61,25 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use attempts::Attempts;
+use budget::Budget;
+use gate::{Shared, Standing};
 use half_open::Admission;
 use lease::Leases;
-use sa::{IkeSa, OwnRequest, State};
+use sa::{IkeSa, InitiatedBy, OwnRequest, State};
 use timer::Timers;
 
 use crate::base::{DeviceId, Now, Path, Random, TrafficSelector};
 use crate::wire::ike::{Exchange, Header};
 
 /// Notes that strangers can cause: at most this many per minute.
-const STRANGERS_NOTES: Budget =
-    Budget { per_period: 10, period: Duration::from_secs(60), since: None, used: 0 };
+const STRANGERS_NOTES: Budget = Budget::new(10, Duration::from_secs(60));
 
 /// Errors told to strangers outside protection: at most this many per second.
-const STRANGERS_ERRORS: Budget =
-    Budget { per_period: 50, period: Duration::from_secs(1), since: None, used: 0 };
+const STRANGERS_ERRORS: Budget = Budget::new(50, Duration::from_secs(1));
+
+/// Child SAs and IKE SAs that one client may create or rekey: at most this many per minute.
+const CREATIONS: Budget = Budget::new(10, Duration::from_secs(60));
 
 /// The responder of all clients.
 pub struct Responder {
@@ -71,7 +90,10 @@ pub struct Responder {
     rng: Box<dyn Random>,
     outputs: VecDeque<Output>,
     timers: Timers<Timer>,
+    /// Also the gate's.
+    shared: Shared,
     admission: Admission,
+    attempts: Attempts,
     leases: Leases,
     /// By our SPI.
     sas: HashMap<u64, Box<IkeSa>>,
@@ -92,12 +114,16 @@ pub struct Responder {
 enum Timer {
     /// The present state of this IKE SA has lasted long enough.
     Expire(u64),
+    /// It is time for an answer of EAP.
+    Answer(u64),
     /// Our request needs sending again.
     Retransmit(u64),
     /// Look whether the peer was heard.
     Liveness(u64),
     /// The IKE SA is too old.
     Lifetime(u64),
+    /// The IKE SA will soon be too old, and the client has not renewed it.
+    RekeyIke(u64),
     /// The peer has not deleted the Child SA that it replaced.
     ChildLinger(u32),
     /// The Child SA is too old.
@@ -108,25 +134,8 @@ enum Timer {
     Refresh(u64),
     /// The shutdown has waited enough.
     Shutdown,
-}
-
-/// A budget per period of time.
-#[derive(Debug)]
-struct Budget {
-    per_period: u32,
-    period: Duration,
-    since: Option<Duration>,
-    used: u32,
-}
-
-impl Budget {
-    fn allow(&mut self, now: Duration) -> bool {
-        if self.since.is_none_or(|since| now >= since + self.period) {
-            (self.since, self.used) = (Some(now), 0);
-        }
-        self.used = self.used.saturating_add(1);
-        self.used <= self.per_period
-    }
+    /// Cookies get a new secret.
+    Cookies,
 }
 
 impl fmt::Debug for Responder {
@@ -137,10 +146,10 @@ impl fmt::Debug for Responder {
 
 impl Responder {
     /// A responder that gives full tunnels until it hears of an [`Input::Plan`].
-    pub fn new(config: Config, mut rng: Box<dyn Random>, _now: Now) -> Self {
+    pub fn new(config: Config, mut rng: Box<dyn Random>, now: Now) -> Self {
         let leases = Leases::new(config.pool, config.pool_prefix_len);
         let plan = ClientPlan::full_tunnel(leases.host());
-        let admission = Admission::new(rng.as_mut());
+        let shared = Shared::new(now, rng.as_mut());
         let mut responder = Self {
             config,
             plan: plan.clone(),
@@ -148,7 +157,9 @@ impl Responder {
             rng,
             outputs: VecDeque::new(),
             timers: Timers::new(),
-            admission,
+            shared,
+            admission: Admission::default(),
+            attempts: Attempts::new(),
             leases,
             sas: HashMap::new(),
             half_opens: HashMap::new(),
@@ -160,8 +171,14 @@ impl Responder {
             errors: STRANGERS_ERRORS,
             stats: Stats::default(),
         };
+        responder.timers.set(Timer::Cookies, now.mono + cookie::ROTATION);
         responder.set_plan(plan);
         responder
+    }
+
+    /// A gate for the datagrams that are to come here.
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.shared.clone())
     }
 
     /// Takes an event. Effects wait in [`Responder::poll_output`].
@@ -235,41 +252,53 @@ impl Responder {
             self.handle_init(now, path, header, bytes);
         } else if header.exchange == Exchange::IkeSaInit {
             self.stats.out_of_place += 1;
-        } else if self.sas.get(&header.spi_r).is_some_and(|sa| sa.spi_i == header.spi_i && header.initiator) {
-            self.with_sa(header.spi_r, |this, sa| this.handle_protected(now, sa, path, header, bytes));
         } else {
-            self.stats.unknown_spi += 1;
+            let (own_spi, peer_spi) =
+                if header.initiator { (header.spi_r, header.spi_i) } else { (header.spi_i, header.spi_r) };
+            let by = if header.initiator { InitiatedBy::Peer } else { InitiatedBy::Us };
+            if self.sas.get(&own_spi).is_some_and(|sa| sa.peer_spi == peer_spi && sa.initiated_by == by) {
+                self.with_sa(own_spi, |this, sa| this.handle_protected(now, sa, path, header, bytes));
+            } else {
+                self.stats.unknown_spi += 1;
+            }
         }
     }
 
     /// Lets `action` work on an IKE SA, and forgets the SA if it is dead afterwards.
-    fn with_sa(&mut self, spi_r: u64, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        let Some(mut sa) = self.sas.remove(&spi_r) else { return };
+    fn with_sa(&mut self, own_spi: u64, action: impl FnOnce(&mut Self, &mut IkeSa)) {
+        let Some(mut sa) = self.sas.remove(&own_spi) else { return };
         action(self, &mut sa);
         if matches!(sa.state, State::Dead) {
             self.forget(&sa);
         } else {
-            self.sas.insert(spi_r, sa);
+            self.keep(sa);
         }
     }
 
+    fn keep(&mut self, sa: Box<IkeSa>) {
+        let standing = if sa.is_strangers() { Standing::Stranger } else { Standing::Client };
+        self.shared.lock().know(sa.own_spi, standing);
+        self.sas.insert(sa.own_spi, sa);
+    }
+
     fn with_child(&mut self, spi_in: u32, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        if let Some(&spi_r) = self.children.get(&spi_in) {
-            self.with_sa(spi_r, action);
+        if let Some(&own_spi) = self.children.get(&spi_in) {
+            self.with_sa(own_spi, action);
         }
     }
 
     fn with_device(&mut self, device: DeviceId, action: impl FnOnce(&mut Self, &mut IkeSa)) {
-        if let Some(&spi_r) = self.devices.get(&device) {
-            self.with_sa(spi_r, action);
+        if let Some(&own_spi) = self.devices.get(&device) {
+            self.with_sa(own_spi, action);
         }
     }
 
     fn forget(&mut self, sa: &IkeSa) {
-        let of_ike = [Timer::Expire, Timer::Retransmit, Timer::Liveness, Timer::Lifetime];
-        for timer in of_ike.into_iter().chain([Timer::FollowUp, Timer::Refresh]) {
-            self.timers.cancel(timer(sa.spi_r));
+        self.shared.lock().forget(sa.own_spi);
+        for timer in [Timer::Expire, Timer::Answer, Timer::Retransmit, Timer::FollowUp] {
+            self.timers.cancel(timer(sa.own_spi));
         }
+        self.cancel_renewal(sa);
     }
 
     /// A note about somebody who is not authenticated.

@@ -15,8 +15,8 @@ use crate::wire::ike::{Attribute, CfgType, Configuration, MAX_SELECTORS, attribu
 /// (RFC 6052 section 2.2): so the address is never inside one.
 const DEVICE_TAG: u32 = 0x7074_6572;
 
-/// When a client that was busy is asked again to take a changed plan.
-pub(super) const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// When a client that was busy is asked again to let us rekey.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What clients get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl Responder {
         if changed {
             let mut all: Vec<u64> = self.sas.keys().copied().collect();
             all.sort_unstable();
-            all.into_iter().for_each(|spi_r| self.with_sa(spi_r, |this, sa| this.refresh(now, sa)));
+            all.into_iter().for_each(|own_spi| self.with_sa(own_spi, |this, sa| this.refresh(now, sa)));
         }
     }
 
@@ -149,9 +149,8 @@ impl Responder {
             return;
         }
         // One that the peer has not heard of yet cannot be rekeyed; its turn comes when it has.
-        let unheard = sa.pending.as_ref().map(|pending| pending.spi_in);
-        let in_charge =
-            |child: &&Child| child.replaced_by.is_none() && !child.deleting && Some(child.spi_in) != unheard;
+        let unheard = sa.pending.as_ref().and_then(|pending| pending.spi_in);
+        let in_charge = |child: &&Child| child.is_in_charge() && Some(child.spi_in) != unheard;
         let children = sa.children.iter().filter(in_charge).filter(|child| self.is_stale(child));
         let children: Vec<u32> = children.map(|child| child.spi_in).collect();
         for spi_in in children {
@@ -162,7 +161,7 @@ impl Responder {
     /// The client did not take our rekey for a changed plan: later, if it is only busy, else never again.
     pub(super) fn refresh_refused(&mut self, now: Now, sa: &mut IkeSa, busy: bool) {
         if busy {
-            self.timers.set(Timer::Refresh(sa.spi_r), now.mono + ASK_AGAIN);
+            self.timers.set(Timer::Refresh(sa.own_spi), now.mono + ASK_AGAIN);
         } else if let Some(client) = sa.client.as_mut() {
             client.takes_rekey = false;
             self.outputs.push_back(Output::Note(Event::PlanRefused { identity: client.identity.clone() }));

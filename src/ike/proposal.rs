@@ -100,9 +100,13 @@ pub(super) fn choose_ike(
     kems: &[Kem],
 ) -> Option<Chosen<IkeSuite>> {
     let usable = |p: &&Proposal| p.protocol == protocol::IKE && p.spi.len() == spi_len && is_usable(p);
-    let groups = by_preference(groups, ke);
+    // The weak group only where nothing else will do: neither a better cipher nor the peer's guess is worth it.
+    let (weak, fair): (Vec<_>, Vec<_>) =
+        by_preference(groups, ke).into_iter().partition(|group| *group == Group::Modp1024);
     for candidates in with_and_without(proposals.iter().filter(usable).collect(), kems) {
-        let pairs = CIPHERS.into_iter().flat_map(|cipher| groups.iter().map(move |g| (cipher, *g)));
+        let pairs = [&fair, &weak].into_iter().flat_map(|groups| {
+            CIPHERS.into_iter().flat_map(move |cipher| groups.iter().map(move |group| (cipher, *group)))
+        });
         for ((cipher, group), prf) in pairs.flat_map(|pair| PRFS.map(|prf| (pair, prf))) {
             let found = candidates.iter().find(|Candidate { proposal: p, .. }| {
                 offers_cipher(p, cipher)
@@ -217,6 +221,11 @@ impl Chosen<IkeSuite> {
         transforms.extend(&self.additional);
         Proposal { number: self.number, protocol: protocol::IKE, spi: spi.to_vec(), transforms }
     }
+
+    /// The peer's SPI as a number, which is not zero.
+    pub(super) fn peer_spi_u64(&self) -> Option<u64> {
+        self.peer_spi.as_slice().try_into().ok().map(u64::from_be_bytes).filter(|spi| *spi != 0)
+    }
 }
 
 impl Chosen<EspSuite> {
@@ -236,6 +245,12 @@ impl Chosen<EspSuite> {
     pub(super) fn peer_spi_u32(&self) -> Option<u32> {
         self.peer_spi.as_slice().try_into().ok().map(u32::from_be_bytes)
     }
+}
+
+/// The IKE proposal that we make ourselves when we rekey: the algorithms that are in use.
+pub(super) fn own_ike_offer(suite: IkeSuite, spi: u64) -> Proposal {
+    Chosen { suite, number: 1, peer_spi: Vec::new(), esn: false, additional: Vec::new() }
+        .answer(&spi.to_be_bytes())
 }
 
 /// The ESP proposal that we make ourselves when we rekey: the algorithms that are in use.

@@ -5,14 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::Proof;
 use super::additional::FollowUp;
+use super::auth::Conversation;
 use super::error::Refusal;
 use super::fragment::{Channel, Reassembly};
 use super::intermediate::Intermediate;
 use super::proposal::IkeSuite;
 use super::system::{Hints, System};
+use super::{Budget, CREATIONS};
 use crate::base::{DeviceId, Path, TrafficSelector};
-use crate::crypto::pki::Certificate;
+use crate::crypto::dh::KeyPair;
 use crate::crypto::{Cipher, Secret};
 use crate::wire::ike::{Chain, Exchange, Header};
 
@@ -25,11 +28,19 @@ const RETRANSMIT_AFTER: [Duration; 5] = [
     Duration::from_secs(8),
 ];
 
-/// An IKE SA of which we are the original responder (the peer also initiates every IKE rekey).
+/// Who began an exchange, and with it an SA: that decides which keys are for which direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InitiatedBy {
+    Peer,
+    Us,
+}
+
+/// An IKE SA. The first one of a connection is the peer's; whoever rekeys it is the initiator of the next one.
 #[derive(Debug)]
 pub(super) struct IkeSa {
-    pub(super) spi_i: u64,
-    pub(super) spi_r: u64,
+    pub(super) own_spi: u64,
+    pub(super) peer_spi: u64,
+    pub(super) initiated_by: InitiatedBy,
     pub(super) suite: IkeSuite,
     pub(super) sk_d: Secret,
     pub(super) channel: Channel,
@@ -41,11 +52,13 @@ pub(super) struct IkeSa {
     pub(super) state: State,
     /// Both sides announced FRAGMENTATION_SUPPORTED.
     pub(super) fragmentation: bool,
+    /// Both sides announced MOBIKE_SUPPORTED.
+    pub(super) mobike: bool,
     /// Message ID of the peer's next request.
     pub(super) expected_id: u32,
     /// Our answer to the request before that.
     pub(super) answer: Vec<Vec<u8>>,
-    /// An answer that waits for the data path.
+    /// An answer that waits.
     pub(super) pending: Option<Pending>,
     /// A rekey of the peer whose additional key exchanges are under way.
     pub(super) follow_up: Option<FollowUp>,
@@ -55,6 +68,10 @@ pub(super) struct IkeSa {
     pub(super) outstanding: Option<Outstanding>,
     pub(super) queued: VecDeque<OwnRequest>,
     pub(super) children: Vec<Child>,
+    /// What the peer may still create or rekey.
+    pub(super) creations: Budget,
+    /// The IKE SA that this one may take over, by our SPI of it, until it has a client of its own.
+    pub(super) succeeds: Option<u64>,
     /// Who is behind it, once authenticated and with an address.
     pub(super) client: Option<Client>,
     /// When the peer was last heard, authentically.
@@ -68,8 +85,8 @@ pub(super) struct Client {
     pub(super) identity: String,
     /// Its system, as far as it shows.
     pub(super) system: Option<System>,
-    /// Its certificate, then the intermediates that it sent: whether they still do is asked when authorities change.
-    pub(super) chain: Arc<[Certificate]>,
+    /// How it has proven that.
+    pub(super) proof: Proof,
     /// Its pool address, whether or not it uses IPv4.
     pub(super) address: Ipv4Addr,
     /// Its inner IPv6 address, if it asked for one and there are any.
@@ -91,7 +108,7 @@ pub(super) enum State {
     HalfOpen(Box<Init>),
     /// Authenticated.
     Established,
-    /// Replaced by a rekey; waits for its Delete.
+    /// Replaced by a rekey or a reauthentication; waits for its Delete.
     Rekeyed,
     /// Our Delete is on its way.
     Deleting,
@@ -121,6 +138,8 @@ pub(super) struct Init {
     /// What it shows of the peer's system.
     pub(super) hints: Hints,
     pub(super) admitted: Admitted,
+    /// The peer authenticates itself by EAP, and is not done.
+    pub(super) eap: Option<Box<Conversation>>,
 }
 
 /// The place of a half-open IKE SA.
@@ -142,16 +161,19 @@ pub(super) struct Child {
     pub(super) ts_remote: Vec<TrafficSelector>,
     /// The selectors of our side when this was negotiated, before narrowing.
     pub(super) offer: Arc<[TrafficSelector]>,
+    /// Our SPI of the SA that it replaced.
+    pub(super) replaces: Option<u32>,
     /// Our SPI of the SA that took over.
     pub(super) replaced_by: Option<u32>,
     /// Our Delete for it is on its way.
     pub(super) deleting: bool,
 }
 
-/// An answer that waits until the data path has the SA.
+/// An answer that waits.
 #[derive(Debug)]
 pub(super) struct Pending {
-    pub(super) spi_in: u32,
+    /// Our SPI of the SA that the data path must have before; else it waits for its time.
+    pub(super) spi_in: Option<u32>,
     pub(super) message_id: u32,
     pub(super) exchange: Exchange,
     pub(super) chain: Chain,
@@ -169,6 +191,8 @@ pub(super) enum OwnRequest {
     RekeyChild(u32),
     /// By our SPI: a rekey as well, but only because the plan has changed.
     RefreshChild(u32),
+    /// It comes to the end of its life.
+    RekeyIke,
 }
 
 /// A request of ours that waits for its answer.
@@ -180,7 +204,33 @@ pub(super) struct Outstanding {
     pub(super) datagrams: Vec<Vec<u8>>,
     sendings: usize,
     /// For a rekey: what we proposed.
-    pub(super) rekey: Option<OwnRekey>,
+    pub(super) proposed: Option<Proposed>,
+}
+
+/// What we proposed in a rekey.
+#[derive(Debug)]
+pub(super) enum Proposed {
+    Child(OwnRekey),
+    Ike(Box<OwnIkeRekey>),
+}
+
+/// What the peer has made of the SA that we are about to replace: its own replacement (RFC 7296 section 2.8.1).
+#[derive(Debug)]
+pub(super) struct Rival<S> {
+    /// Our SPI of it.
+    pub(super) own_spi: S,
+    /// The lower one of the nonces of its exchange.
+    pub(super) lowest_nonce: Vec<u8>,
+}
+
+/// What we proposed for a new IKE SA.
+#[derive(Debug)]
+pub(super) struct OwnIkeRekey {
+    pub(super) nonce: Vec<u8>,
+    pub(super) own_spi: u64,
+    pub(super) suite: IkeSuite,
+    pub(super) pair: KeyPair,
+    pub(super) rival: Option<Rival<u64>>,
 }
 
 /// What we proposed for a new Child SA.
@@ -188,9 +238,11 @@ pub(super) struct Outstanding {
 pub(super) struct OwnRekey {
     pub(super) nonce: Vec<u8>,
     pub(super) spi_in: u32,
+    pub(super) cipher: Cipher,
     pub(super) ts_local: Vec<TrafficSelector>,
     pub(super) ts_remote: Vec<TrafficSelector>,
     pub(super) offer: Arc<[TrafficSelector]>,
+    pub(super) rival: Option<Rival<u32>>,
 }
 
 impl OwnRequest {
@@ -198,13 +250,25 @@ impl OwnRequest {
     pub(super) const fn rekeys(self) -> Option<u32> {
         match self {
             Self::RekeyChild(spi_in) | Self::RefreshChild(spi_in) => Some(spi_in),
-            Self::Liveness | Self::DeleteIke | Self::DeleteChild(_) => None,
+            Self::Liveness | Self::DeleteIke | Self::DeleteChild(_) | Self::RekeyIke => None,
         }
     }
 
-    /// Whether this is about a Child SA, which must not change its IKE SA meanwhile.
-    pub(super) const fn is_of_child(self) -> bool {
-        matches!(self, Self::DeleteChild(_)) || self.rekeys().is_some()
+    /// Whether this changes SAs, and so had better not cross a rekey of the peer.
+    pub(super) const fn changes_sas(self) -> bool {
+        matches!(self, Self::DeleteChild(_) | Self::RekeyIke) || self.rekeys().is_some()
+    }
+}
+
+impl Child {
+    /// Neither replaced nor on its way out.
+    pub(super) fn is_in_charge(&self) -> bool {
+        self.replaced_by.is_none() && !self.deleting
+    }
+
+    /// Whether the peer may replace it now.
+    pub(super) fn may_be_replaced(&self) -> Result<(), Refusal> {
+        if self.is_in_charge() { Ok(()) } else { Err(Refusal::Busy) }
     }
 }
 
@@ -220,9 +284,9 @@ impl Outstanding {
         request: OwnRequest,
         (message_id, exchange): (u32, Exchange),
         datagrams: Vec<Vec<u8>>,
-        rekey: Option<OwnRekey>,
+        proposed: Option<Proposed>,
     ) -> Self {
-        Self { request, message_id, exchange, datagrams, sendings: 0, rekey }
+        Self { request, message_id, exchange, datagrams, sendings: 0, proposed }
     }
 
     /// Counts one sending; how long to wait for the answer, or `None` when it is no use to send again.
@@ -236,7 +300,8 @@ impl Outstanding {
 impl IkeSa {
     /// A new IKE SA, established, with both windows at their start.
     pub(super) fn new(
-        (spi_i, spi_r): (u64, u64),
+        (own_spi, peer_spi): (u64, u64),
+        initiated_by: InitiatedBy,
         suite: IkeSuite,
         sk_d: Secret,
         channel: Channel,
@@ -244,8 +309,9 @@ impl IkeSa {
         now: Duration,
     ) -> Self {
         Self {
-            spi_i,
-            spi_r,
+            own_spi,
+            peer_spi,
+            initiated_by,
             suite,
             sk_d,
             channel,
@@ -254,6 +320,7 @@ impl IkeSa {
             path,
             state: State::Established,
             fragmentation: false,
+            mobike: false,
             expected_id: 0,
             answer: Vec::new(),
             pending: None,
@@ -263,24 +330,40 @@ impl IkeSa {
             outstanding: None,
             queued: VecDeque::new(),
             children: Vec::new(),
+            creations: CREATIONS,
+            succeeds: None,
             client: None,
             heard: now,
         }
     }
 
+    /// Both SPIs as on the wire: the original initiator's first.
+    pub(super) fn spis(&self) -> (u64, u64) {
+        match self.initiated_by {
+            InitiatedBy::Peer => (self.peer_spi, self.own_spi),
+            InitiatedBy::Us => (self.own_spi, self.peer_spi),
+        }
+    }
+
     /// Header of a message of ours; lengths are filled in by the sealing.
     pub(super) fn header(&self, exchange: Exchange, message_id: u32, response: bool) -> Header {
+        let (spi_i, spi_r) = self.spis();
         Header {
-            spi_i: self.spi_i,
-            spi_r: self.spi_r,
+            spi_i,
+            spi_r,
             next_payload: 0,
             major: 2,
             exchange,
-            initiator: false,
+            initiator: self.initiated_by == InitiatedBy::Us,
             response,
             message_id,
             length: 0,
         }
+    }
+
+    /// Whether nobody was ever authenticated.
+    pub(super) fn is_strangers(&self) -> bool {
+        matches!(self.state, State::HalfOpen(_) | State::Closed(Some(_)))
     }
 
     /// Whether a request of this exchange has its place in the present state.
@@ -294,7 +377,12 @@ impl IkeSa {
                 exchange,
                 Exchange::CreateChildSa | Exchange::IkeFollowupKe | Exchange::Informational
             ),
-            State::Rekeyed | State::Deleting => exchange == Exchange::Informational,
+            // Which is told to try again later (RFC 7296 section 2.25.2).
+            State::Deleting => matches!(
+                exchange,
+                Exchange::CreateChildSa | Exchange::IkeFollowupKe | Exchange::Informational
+            ),
+            State::Rekeyed => exchange == Exchange::Informational,
             State::Closed(_) | State::Dead => false,
         }
     }
@@ -310,15 +398,8 @@ impl IkeSa {
 
     /// Whether the peer may replace this IKE SA now.
     pub(super) fn may_be_replaced(&self) -> Result<(), Refusal> {
-        let busy = self.outstanding.as_ref().is_some_and(|own| own.request.is_of_child());
-        if busy { Err(Refusal::Busy) } else { Ok(()) }
-    }
-
-    /// Whether the peer may replace this Child SA now.
-    pub(super) fn child_may_be_replaced(&self, child: &Child) -> Result<(), Refusal> {
-        let rekeying =
-            self.outstanding.as_ref().is_some_and(|own| own.request.rekeys() == Some(child.spi_in));
-        let busy = child.deleting || child.replaced_by.is_some() || rekeying;
+        let of_child = |own: OwnRequest| matches!(own, OwnRequest::DeleteChild(_)) || own.rekeys().is_some();
+        let busy = self.outstanding.as_ref().is_some_and(|own| of_child(own.request));
         if busy { Err(Refusal::Busy) } else { Ok(()) }
     }
 

@@ -47,13 +47,15 @@ impl fmt::Display for System {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hints {
     /// It has a vendor ID of Windows.
-    windows: bool,
+    pub(super) windows: bool,
     /// It may be redirected (RFC 5685).
-    redirect: bool,
+    pub(super) redirect: bool,
     /// It lists the hashes of RFC 7427.
-    hashes: bool,
-    /// Its proposals have MODP-4096 and no NIST curve at all.
-    modp_only: bool,
+    pub(super) hashes: bool,
+    /// Its proposals have MODP-4096.
+    pub(super) modp_4096: bool,
+    /// Its proposals have a NIST curve.
+    pub(super) nist_curves: bool,
 }
 
 impl Hints {
@@ -67,8 +69,8 @@ impl Hints {
             windows: vendors.any(|vendor| WINDOWS.iter().any(|id| vendor.body.starts_with(id))),
             redirect: has(notify_type::REDIRECT_SUPPORTED),
             hashes: has(notify_type::SIGNATURE_HASH_ALGORITHMS),
-            modp_only: groups.clone().any(|id| id == MODP_4096)
-                && !groups.any(|id| NIST_CURVES.contains(&id)),
+            modp_4096: groups.clone().any(|id| id == MODP_4096),
+            nist_curves: groups.any(|id| NIST_CURVES.contains(&id)),
         }
     }
 
@@ -85,7 +87,7 @@ impl Hints {
             Some(System::StrongSwan)
         } else if self.redirect && !self.hashes {
             Some(System::Apple)
-        } else if self.hashes && self.modp_only {
+        } else if self.hashes && self.modp_4096 && !self.nist_curves {
             Some(System::Android)
         } else {
             None

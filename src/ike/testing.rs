@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use super::{Config, Event, Identity, Input, Output, Policy, Responder, System};
+use super::{Config, Credential, Event, Identity, Input, Output, Policy, Responder, System};
 use crate::base::{ChildSa, Now, Path, TrafficSelector};
 use crate::crypto::cipher::CipherKey;
 use crate::crypto::dh::KeyPair;
@@ -192,6 +192,14 @@ pub(super) fn identity(hostname: &str, issued: &Issued, authorities: &[&Authorit
     )
 }
 
+/// A certificate and key of ours.
+pub(super) fn credential(issued: &Issued) -> Credential {
+    Credential {
+        chain: vec![Certificate::parse(&issued.cert_der).unwrap()],
+        key: PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap(),
+    }
+}
+
 pub(super) fn path_from(port: u16) -> Path {
     Path { socket: 0, local: None, local_port: 4500, remote: ([203, 0, 113, 7], port).into(), marker: true }
 }
@@ -203,8 +211,8 @@ pub(super) enum Signing {
     Rfc7427(SignatureScheme),
     /// Methods 9 and 10, announcing nothing.
     EcdsaByCurve,
-    /// Method 1, announcing nothing (with SHA-256, as SHA-1 cannot be made).
-    Rsa,
+    /// Method 1 with this hash, announcing nothing.
+    Rsa(SignatureScheme),
 }
 
 /// What the answer to an initial request was.
@@ -223,6 +231,9 @@ pub(super) struct HisChild {
     pub(super) ts_i: Vec<TrafficSelector>,
     pub(super) ts_r: Vec<TrafficSelector>,
 }
+
+/// The number of the first ESP proposal: not 1, as Apple's clients rekey with the number that won before.
+const FIRST_ESP_PROPOSAL: u8 = 5;
 
 /// An opened message.
 #[derive(Debug)]
@@ -243,10 +254,15 @@ impl Opened {
 
     /// The data of ADDITIONAL_KEY_EXCHANGE.
     pub(super) fn link(&self) -> Option<Vec<u8>> {
+        self.notify(notify_type::ADDITIONAL_KEY_EXCHANGE)
+    }
+
+    /// The data of the notify of this kind.
+    pub(super) fn notify(&self, kind: u16) -> Option<Vec<u8>> {
         let payloads = self.payloads();
-        let notifies = payloads.iter().filter(|payload| payload.kind == Kind::Notify);
-        let mut notifies = notifies.map(|payload| Notify::parse(payload.body).unwrap());
-        notifies.find(|n| n.kind == notify_type::ADDITIONAL_KEY_EXCHANGE).map(|n| n.data.to_vec())
+        let mut notifies = payloads.iter().filter(|payload| payload.kind == Kind::Notify);
+        let found = notifies.find_map(|payload| Notify::parse(payload.body).ok().filter(|n| n.kind == kind));
+        found.map(|notify| notify.data.to_vec())
     }
 
     /// The first error notify.
@@ -257,7 +273,15 @@ impl Opened {
     }
 }
 
-type OldSa = ((u64, u64), (CipherKey, CipherKey), (u32, u64));
+/// An IKE SA of an initiator that it is not using at the moment.
+#[derive(Default)]
+pub(super) struct Slot {
+    spis: (u64, u64),
+    responder: bool,
+    keys: Option<(CipherKey, CipherKey)>,
+    counters: (u32, u64),
+    sk_d: Vec<u8>,
+}
 
 pub(super) struct Initiator {
     pub(super) path: Path,
@@ -267,6 +291,7 @@ pub(super) struct Initiator {
     pub(super) guess: Group,
     pub(super) fragmentation: bool,
     pub(super) initial_contact: bool,
+    pub(super) mobike: bool,
     pub(super) cookie: Option<Vec<u8>>,
     pub(super) id_i: (IdType, Vec<u8>),
     pub(super) id_r: Option<(IdType, Vec<u8>)>,
@@ -289,28 +314,35 @@ pub(super) struct Initiator {
     pub(super) use_ppk: bool,
     /// Goes on without PPK where the responder does not have it.
     pub(super) no_ppk_auth: bool,
-    ca: Vec<u8>,
-    pub(super) spi_i: u64,
-    pub(super) spi_r: u64,
-    pair: Option<KeyPair>,
-    ni: Vec<u8>,
-    nr: Vec<u8>,
-    request: Vec<u8>,
-    response: Vec<u8>,
-    sk_d: Vec<u8>,
-    sk_pi: Vec<u8>,
-    sk_pr: Vec<u8>,
     /// SK_d, SK_pi and SK_pr without the PPK.
     unmixed: Option<(Vec<u8>, Vec<u8>, Vec<u8>)>,
-    keys: Option<(CipherKey, CipherKey)>,
-    iv: u64,
+    pub(super) ca: Vec<u8>,
+    pub(super) spi_i: u64,
+    pub(super) spi_r: u64,
+    /// The other side began this IKE SA, by a rekey.
+    pub(super) responder: bool,
+    /// The next nonce of CREATE_CHILD_SA, instead of a random one.
+    pub(super) nonce: Option<Vec<u8>>,
+    pub(super) pair: Option<KeyPair>,
+    pub(super) ni: Vec<u8>,
+    pub(super) nr: Vec<u8>,
+    pub(super) request: Vec<u8>,
+    pub(super) response: Vec<u8>,
+    pub(super) sk_d: Vec<u8>,
+    pub(super) sk_pi: Vec<u8>,
+    pub(super) sk_pr: Vec<u8>,
+    pub(super) keys: Option<(CipherKey, CipherKey)>,
+    pub(super) iv: u64,
     pub(super) next_id: u32,
-    next_esp_spi: u32,
+    pub(super) next_esp_spi: u32,
     pub(super) children: Vec<HisChild>,
-    /// SPIs, keys and counters of the IKE SA before the rekey.
-    old: Option<OldSa>,
+    /// The IKE SA before the rekey.
+    pub(super) old: Slot,
     /// Vendor IDs of IKE_SA_INIT.
     pub(super) vendors: Vec<Vec<u8>>,
+    /// The method of the responder's AUTH payload, and the certificate that it is by.
+    pub(super) server_auth: u8,
+    pub(super) server_cert: Vec<u8>,
     /// What CP asks for.
     pub(super) asked: Vec<u16>,
     /// The selectors of both sides in its requests.
@@ -346,6 +378,7 @@ impl Initiator {
             guess: Group::X25519,
             fragmentation: true,
             initial_contact: false,
+            mobike: false,
             cookie: None,
             id_i: (kind, name.into_bytes()),
             id_r: Some((IdType::Fqdn, b"vpn.example".to_vec())),
@@ -363,6 +396,8 @@ impl Initiator {
             ca: world.authority.cert_der().to_vec(),
             spi_i,
             spi_r: 0,
+            responder: false,
+            nonce: None,
             pair: None,
             ni: vec![],
             nr: vec![],
@@ -377,8 +412,10 @@ impl Initiator {
             next_id: 1,
             next_esp_spi: 0x1000_0000,
             children: vec![],
-            old: None,
+            old: Slot::default(),
             vendors: vec![],
+            server_auth: 0,
+            server_cert: vec![],
             asked: vec![1, 2, 3, 8, 23456],
             offered: vec![everything()],
             address: None,
@@ -584,7 +621,7 @@ impl Initiator {
         InitAnswer::Done
     }
 
-    fn derive(&mut self, skeyseed: &[u8]) {
+    pub(super) fn derive(&mut self, skeyseed: &[u8]) {
         let (p, k) = (self.prf.output_len(), self.cipher.keymat_len());
         let (a, e) = (self.cipher.integrity_len(), self.cipher.encryption_len());
         let seed = [&self.ni[..], &self.nr, &self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes()].concat();
@@ -594,7 +631,8 @@ impl Initiator {
         let (sk_a, sk_e) = (&keymat[p..p + 2 * a], &keymat[p + 2 * a..p + 2 * k]);
         let key =
             |encryption: &[u8], mac: &[u8]| CipherKey::new(self.cipher, &[encryption, mac].concat()).unwrap();
-        self.keys = Some((key(&sk_e[..e], &sk_a[..a]), key(&sk_e[e..], &sk_a[a..])));
+        let (i, r) = (key(&sk_e[..e], &sk_a[..a]), key(&sk_e[e..], &sk_a[a..]));
+        self.keys = Some(if self.responder { (r, i) } else { (i, r) });
         self.sk_pi = keymat[p + 2 * k..2 * p + 2 * k].to_vec();
         self.sk_pr = keymat[2 * p + 2 * k..].to_vec();
     }
@@ -606,7 +644,7 @@ impl Initiator {
             next_payload: 0,
             major: 2,
             exchange,
-            initiator: true,
+            initiator: !self.responder,
             response,
             message_id,
             length: 0,
@@ -635,7 +673,8 @@ impl Initiator {
             .collect()
     }
 
-    fn seal_piece(
+    /// Seals payloads as a message, or as a fragment with any numbers.
+    pub(super) fn seal_piece(
         &mut self,
         header: Header,
         first: u8,
@@ -661,7 +700,7 @@ impl Initiator {
         let (mut bytes, mut first) = (vec![], 0);
         for (index, datagram) in datagrams.iter().enumerate() {
             let header = Header::parse(datagram).unwrap();
-            assert!(header.covers(datagram) && !header.initiator);
+            assert!(header.covers(datagram) && header.initiator == self.responder);
             assert_eq!((header.spi_i, header.spi_r), (self.spi_i, self.spi_r));
             let protected = Protected::parse(&header, datagram).unwrap();
             assert_eq!(
@@ -677,11 +716,11 @@ impl Initiator {
         Opened { header: Header::parse(&datagrams[0]).unwrap(), first, bytes }
     }
 
-    fn id_body(&self) -> Vec<u8> {
+    pub(super) fn id_body(&self) -> Vec<u8> {
         Id { kind: self.id_i.0, data: &self.id_i.1 }.emit()
     }
 
-    fn auth_body(&self) -> Vec<u8> {
+    pub(super) fn auth_body(&self) -> Vec<u8> {
         let key = PrivateKey::from_pem(self.cert.key_pem.as_bytes()).unwrap();
         let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
         let octets = [&self.request[..], &self.nr, mac.expose(), &self.int_auth(self.next_id)].concat();
@@ -701,8 +740,8 @@ impl Initiator {
                 let data = ecdsa_der_to_fixed(&key.sign(scheme, &octets).unwrap(), width).unwrap();
                 Auth { method, data: &data }.emit()
             }
-            Signing::Rsa => {
-                let data = key.sign(SignatureScheme::RsaPkcs1Sha256, &octets).unwrap();
+            Signing::Rsa(scheme) => {
+                let data = key.sign(scheme, &octets).unwrap();
                 Auth { method: auth_method::RSA, data: &data }.emit()
             }
         }
@@ -714,6 +753,9 @@ impl Initiator {
         payloads.push((Kind::Cert, Cert { encoding: Cert::X509, data: &self.cert.cert_der }.emit()));
         if self.initial_contact {
             payloads.push((Kind::Notify, Notify::new(notify_type::INITIAL_CONTACT, &[]).emit()));
+        }
+        if self.mobike {
+            payloads.push((Kind::Notify, Notify::new(notify_type::MOBIKE_SUPPORTED, &[]).emit()));
         }
         if let Some((kind, data)) = &self.id_r {
             payloads.push((Kind::IdR, Id { kind: *kind, data }.emit()));
@@ -739,7 +781,7 @@ impl Initiator {
     pub(super) fn child_payloads(&mut self, groups: &[Option<Group>]) -> Vec<(Kind, Vec<u8>)> {
         self.next_esp_spi += 1;
         let spi = self.next_esp_spi.to_be_bytes().to_vec();
-        let proposals: Vec<_> = (5..)
+        let proposals: Vec<_> = (FIRST_ESP_PROPOSAL..)
             .zip(groups)
             .map(|(number, group)| {
                 let mut transforms = protection(self.esp);
@@ -827,6 +869,13 @@ impl Initiator {
         if let Some(error) = opened.error() {
             return Err(error);
         }
+        self.take_connection(&opened);
+        Ok(())
+    }
+
+    /// What the responder gives to an authenticated peer.
+    pub(super) fn take_connection(&mut self, opened: &Opened) {
+        assert_eq!(opened.notify(notify_type::MOBIKE_SUPPORTED).is_some(), self.mobike);
         let cp = Configuration::parse(opened.body(Kind::Cp).unwrap()).unwrap();
         assert_eq!(cp.cfg_type, CfgType::Reply);
         for attribute in &cp.attributes {
@@ -849,11 +898,28 @@ impl Initiator {
                 other => panic!("attribute {other} is off"),
             }
         }
-        self.take_child(&opened);
-        Ok(())
+        self.take_child(opened);
     }
 
-    fn check_server(&self, opened: &Opened) {
+    /// Our AUTH payload by a shared key (RFC 7296 section 2.15).
+    pub(super) fn shared_key_auth(&self, key: &[u8]) -> Vec<u8> {
+        let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
+        let octets = [&self.request[..], &self.nr, mac.expose()].concat();
+        let padded = prf(self.prf, key, &[b"Key Pad for IKEv2"]);
+        let mac = prf(self.prf, padded.expose(), &[&octets]);
+        Auth { method: auth_method::SHARED_KEY, data: mac.expose() }.emit()
+    }
+
+    /// Checks the AUTH payload of the responder, whose IDr was `id_r`, by a shared key.
+    pub(super) fn check_shared_key(&self, auth: &[u8], id_r: &[u8], key: &[u8]) {
+        let mac = prf(self.prf, &self.sk_pr, &[id_r]);
+        let octets = [&self.response[..], &self.ni, mac.expose()].concat();
+        let padded = prf(self.prf, key, &[b"Key Pad for IKEv2"]);
+        let mac = prf(self.prf, padded.expose(), &[&octets]);
+        assert_eq!(Auth::parse(auth), Ok(Auth { method: auth_method::SHARED_KEY, data: mac.expose() }));
+    }
+
+    pub(super) fn check_server(&mut self, opened: &Opened) {
         let id_r = opened.body(Kind::IdR).unwrap();
         let certificate =
             Certificate::parse(Cert::parse(opened.body(Kind::Cert).unwrap()).unwrap().data).unwrap();
@@ -869,15 +935,23 @@ impl Initiator {
                 let scheme = method14::parse_algorithm_identifier(algorithm, &certificate).unwrap();
                 certificate.verify(scheme, EcdsaForm::Der, &octets, signature)
             }
-            (Signing::EcdsaByCurve | Signing::Rsa, auth_method::ECDSA_256) => {
+            (Signing::EcdsaByCurve | Signing::Rsa(_), auth_method::ECDSA_256) => {
                 certificate.verify(SignatureScheme::EcdsaP256Sha256, EcdsaForm::Fixed, &octets, auth.data)
             }
             (Signing::EcdsaByCurve, auth_method::ECDSA_384) => {
                 certificate.verify(SignatureScheme::EcdsaP384Sha384, EcdsaForm::Fixed, &octets, auth.data)
             }
+            (Signing::EcdsaByCurve, auth_method::RSA) => {
+                certificate.verify(SignatureScheme::RsaPkcs1Sha1, EcdsaForm::Der, &octets, auth.data)
+            }
+            (Signing::Rsa(scheme), auth_method::RSA) => {
+                certificate.verify(scheme, EcdsaForm::Der, &octets, auth.data)
+            }
             (signing, method) => panic!("method {method} for {signing:?}"),
         };
         verified.unwrap();
+        self.server_auth = auth.method;
+        self.server_cert = certificate.der().to_vec();
     }
 
     /// Notes a Child SA that the responder agreed to; says which group it answered.
@@ -888,6 +962,7 @@ impl Initiator {
         if proposal.transforms.iter().any(|t| t.kind == transform_type::KE) {
             self.take_additional(proposal);
         }
+        assert!(proposal.number >= FIRST_ESP_PROPOSAL, "it has the number that it was given");
         assert!(protection(self.esp).iter().all(|wanted| proposal.transforms.contains(wanted)));
         let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
         let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));
@@ -914,13 +989,13 @@ impl Initiator {
         ke: Option<Group>,
         offered: &[Option<Group>],
     ) -> Result<HisChild, u16> {
-        let ni = random::<32>();
+        let ni = self.new_nonce();
         let pair = ke.map(|group| KeyPair::generate(group).unwrap());
         let spi = old_spi.to_be_bytes();
         let notify = Notify { protocol: protocol::ESP, spi: &spi, kind: notify_type::REKEY_SA, data: &[] };
         let mut payloads = vec![(Kind::Notify, notify.emit())];
         payloads.extend(self.child_payloads(offered));
-        payloads.push((Kind::Nonce, ni.to_vec()));
+        payloads.push((Kind::Nonce, ni.clone()));
         if let Some(pair) = &pair {
             let ke = Ke { group: pair.group().transform_id(), data: pair.public() };
             payloads.push((Kind::Ke, ke.emit()));
@@ -948,7 +1023,7 @@ impl Initiator {
 
     /// Rekeys the IKE SA; from here on this is the new one, and the old one can be brought back by `swap_old`.
     pub(super) fn rekey_ike(&mut self, world: &mut World, proposal_number: u8) -> Result<(), u16> {
-        let (ni, pair) = (random::<32>().to_vec(), KeyPair::generate(self.guess).unwrap());
+        let (ni, pair) = (self.new_nonce(), KeyPair::generate(self.guess).unwrap());
         let new_spi = u64::from_be_bytes(random()) | 1;
         let payloads = [
             (Kind::Sa, emit_proposals(&[self.ike_proposal(proposal_number, &new_spi.to_be_bytes())])),
@@ -961,19 +1036,12 @@ impl Initiator {
         }
         let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
         assert_eq!(proposals[0].number, proposal_number);
-        let old_prf_key = self.sk_d.clone();
         let shared = pair.agree(Ke::parse(opened.body(Kind::Ke).unwrap()).unwrap().data).unwrap();
+        let new_peer_spi = u64::from_be_bytes(proposals[0].spi.as_slice().try_into().unwrap());
         let nr = opened.body(Kind::Nonce).unwrap().to_vec();
         self.take_additional(&proposals[0]);
         let more = self.follow_up(world, opened)?;
-        self.old = Some(((self.spi_i, self.spi_r), self.keys.take().unwrap(), (self.next_id, self.iv)));
-        self.spi_i = new_spi;
-        self.spi_r = u64::from_be_bytes(proposals[0].spi.as_slice().try_into().unwrap());
-        self.ni = ni;
-        self.nr = nr;
-        let skeyseed = prf(self.prf, &old_prf_key, &[shared.expose(), &self.ni, &self.nr, &more]);
-        self.derive(skeyseed.expose());
-        (self.next_id, self.iv) = (0, 0);
+        self.enter_with((new_spi, new_peer_spi), false, shared.expose(), (ni, nr), &more);
         Ok(())
     }
 
@@ -995,11 +1063,86 @@ impl Initiator {
         Ok(secrets)
     }
 
-    /// Changes between the IKE SA and the one before its rekey (to send, not to derive keys).
+    /// Agrees to the responder's rekey of the IKE SA, and goes over to the new one; what is sent on the old one comes
+    /// back.
+    pub(super) fn answer_ike_rekey(&mut self, world: &mut World, request: &Opened) -> Vec<Vec<u8>> {
+        let proposals = parse_proposals(request.body(Kind::Sa).unwrap()).unwrap();
+        let [proposal] = proposals.as_slice() else { panic!("one proposal") };
+        let ke = Ke::parse(request.body(Kind::Ke).unwrap()).unwrap();
+        let group = Group::from_transform_id(ke.group).unwrap();
+        assert!(proposal.transforms.contains(&encr(self.cipher)), "what is in use");
+        assert_eq!((proposal.protocol, proposal.number, group), (protocol::IKE, 1, self.guess));
+        let (nr, pair) = (self.new_nonce(), KeyPair::generate(group).unwrap());
+        let new_spi = u64::from_be_bytes(random()) | 1;
+        let answer = [
+            (
+                Kind::Sa,
+                emit_proposals(&[Proposal { spi: new_spi.to_be_bytes().to_vec(), ..proposal.clone() }]),
+            ),
+            (Kind::Nonce, nr.clone()),
+            (Kind::Ke, Ke { group: ke.group, data: pair.public() }.emit()),
+        ];
+        let rest = self.answer(world, request, &answer);
+        let new_peer_spi = u64::from_be_bytes(proposal.spi.as_slice().try_into().unwrap());
+        let ni = request.body(Kind::Nonce).unwrap().to_vec();
+        self.enter((new_peer_spi, new_spi), true, pair.agree(ke.data).unwrap().expose(), (ni, nr));
+        rest
+    }
+
+    fn new_nonce(&mut self) -> Vec<u8> {
+        self.nonce.take().unwrap_or_else(|| random::<32>().to_vec())
+    }
+
+    /// Goes over to the IKE SA that replaces this one.
+    pub(super) fn enter(
+        &mut self,
+        spis: (u64, u64),
+        responder: bool,
+        shared: &[u8],
+        (ni, nr): (Vec<u8>, Vec<u8>),
+    ) {
+        self.enter_with(spis, responder, shared, (ni, nr), &[]);
+    }
+
+    /// The same, where additional key exchanges gave `more`.
+    fn enter_with(
+        &mut self,
+        spis: (u64, u64),
+        responder: bool,
+        shared: &[u8],
+        (ni, nr): (Vec<u8>, Vec<u8>),
+        more: &[u8],
+    ) {
+        let skeyseed = prf(self.prf, &self.sk_d, &[shared, &ni, &nr, more]);
+        self.old = Slot::default();
+        self.swap_old();
+        (self.spi_i, self.spi_r) = spis;
+        (self.responder, self.ni, self.nr) = (responder, ni, nr);
+        self.derive(skeyseed.expose());
+    }
+
+    /// Changes between the IKE SA and the one before its rekey.
     pub(super) fn swap_old(&mut self) {
-        let (spis, keys, counters) = self.old.take().unwrap();
-        self.old = Some(((self.spi_i, self.spi_r), self.keys.take().unwrap(), (self.next_id, self.iv)));
-        ((self.spi_i, self.spi_r), self.keys, (self.next_id, self.iv)) = (spis, Some(keys), counters);
+        let mut old = std::mem::take(&mut self.old);
+        self.swap(&mut old);
+        self.old = old;
+    }
+
+    pub(super) fn old_slot(&mut self) -> &mut Slot {
+        &mut self.old
+    }
+
+    /// Changes between the IKE SA and another one of its own.
+    pub(super) fn swap(&mut self, other: &mut Slot) {
+        use std::mem::swap;
+        let mut spis = (self.spi_i, self.spi_r);
+        let mut counters = (self.next_id, self.iv);
+        swap(&mut spis, &mut other.spis);
+        swap(&mut counters, &mut other.counters);
+        swap(&mut self.responder, &mut other.responder);
+        swap(&mut self.keys, &mut other.keys);
+        swap(&mut self.sk_d, &mut other.sk_d);
+        ((self.spi_i, self.spi_r), (self.next_id, self.iv)) = (spis, counters);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::base::Random;
 use crate::crypto::pki::Certificate;
 use crate::crypto::rng::SystemRandom;
 use crate::crypto::sign::{KeyKind, PrivateKey};
-use crate::crypto::{self, pem};
+use crate::crypto::{self, pem, rsa};
 
 /// ikeIntermediate: old Apple systems look for it in server certificates.
 const IKE_INTERMEDIATE: [u64; 9] = [1, 3, 6, 1, 5, 5, 8, 2, 2];
@@ -234,7 +234,7 @@ impl Authority {
         self.issue(Role::Client, &[name], Validity::days(wall, days), KeyKind::P256)
     }
 
-    /// A certificate with a new key, P-256 or P-384.
+    /// A certificate with a new key. An RSA one may take seconds to make.
     pub fn issue(
         &self,
         role: Role,
@@ -306,7 +306,7 @@ fn generate(kind: KeyKind) -> Result<KeyPair, Error> {
     let alg = match kind {
         KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
         KeyKind::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
-        KeyKind::Rsa => return Err(crypto::Error::Unsupported("making RSA keys").into()),
+        KeyKind::Rsa => return Ok(KeyPair::try_from(rsa::generate()?.expose())?),
     };
     Ok(KeyPair::generate_for(alg)?)
 }

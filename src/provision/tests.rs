@@ -104,8 +104,15 @@ fn keys_of_every_kind_get_certificates() {
         let signature = PrivateKey::from_pem(key_pem.as_bytes()).unwrap().sign(scheme, b"hello").unwrap();
         certificate.verify(scheme, EcdsaForm::Der, b"hello", &signature).unwrap();
     }
-    let rsa = authority.issue(Role::Client, &["new"], valid, KeyKind::Rsa);
-    assert!(matches!(rsa, Err(Error::Crypto(crypto::Error::Unsupported(_)))));
+    for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa] {
+        let issued = authority.issue(Role::Server, &["vpn.example.com"], valid, kind).unwrap();
+        let certificate = parse(&issued);
+        assert_eq!(certificate.key_kind(), Some(kind));
+        assert_eq!(anchors(&authority).verify_server(&certificate, &[], WALL), Ok(()));
+        let key = PrivateKey::from_pem(issued.key_pem.as_bytes()).unwrap();
+        assert!(key.public_matches(&certificate), "{kind:?}");
+        assert!(issued.key_pem.starts_with("-----BEGIN PRIVATE KEY-----"), "{kind:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 pub mod checksum;
 pub mod dns;
+pub mod eap;
 pub mod edit;
 pub mod forti;
 pub mod http;

@@ -1,4 +1,5 @@
 //! A bounded reader: the only place where lengths from the peer meet slices.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 use std::fmt;
 

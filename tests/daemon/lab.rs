@@ -119,6 +119,7 @@ impl Lab {
             split,
             pcap: None,
             reload: None,
+            unique: false,
             weak_groups: false,
         };
         configure(&mut config);

@@ -100,6 +100,11 @@ impl Program {
         self.child = self.command.spawn().unwrap();
     }
 
+    /// Where it listens on loopback: for IKE, and for IKE with marker and ESP.
+    pub fn ports(&self) -> [u16; 2] {
+        self.ports
+    }
+
     /// Settings of a device.
     pub fn client_config(&self, name: &str) -> ClientConfig {
         self.client_config_by(&self.authority, name)

@@ -45,7 +45,7 @@ const LINKS: [(&str, &str, &str, &str, &str, &str); 4] = [
     (CORP, "up0", "10.99.2.2/24", SRV, "corp", "10.99.2.1/24"),
     (FAR, "up0", "10.77.8.9/24", CORP, "far0", "10.77.8.1/24"),
 ];
-const TOOLS: [&str; 19] = [
+const TOOLS: [&str; 21] = [
     "ip",
     "kill",
     "python3",
@@ -58,6 +58,8 @@ const TOOLS: [&str; 19] = [
     "setpriv",
     "timeout",
     "openssl",
+    "certutil",
+    "pk12util",
     "ping",
     "dig",
     "curl",
@@ -370,7 +372,11 @@ fn unable() -> Option<String> {
     if let Some(tool) = missing {
         return Some(format!("{tool} is not installed"));
     }
-    let files = ["/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so", "/dev/net/tun"];
+    let files = [
+        "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so",
+        "/usr/local/lib/libreswan/usr/libexec/ipsec/pluto",
+        "/dev/net/tun",
+    ];
     if let Some(file) = files.iter().find(|file| !Path::new(file).exists()) {
         return Some(format!("there is no {file}"));
     }

@@ -44,11 +44,13 @@ pub struct Setup<'s> {
     pub gateway: &'s [&'s str],
     /// The gateway's address or name for the daemon.
     pub destination: &'s str,
+    /// Further authorities of clients.
+    pub trust: &'s [&'s Authority],
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { options: &[], gateway: &[], destination: GATEWAY }
+        Self { options: &[], gateway: &[], destination: GATEWAY, trust: &[] }
     }
 }
 
@@ -65,6 +67,14 @@ impl<'a> Service<'a> {
         service
     }
 
+    /// ECDSA certificates, clients of further authorities, and further options of the daemon.
+    pub fn start_trusting(lab: &'a Lab, others: &[&Authority], options: &[&str]) -> Self {
+        let setup = Setup { options, trust: others, ..Setup::default() };
+        let mut service = Self::start_offline(lab, Key::P256, &setup);
+        service.go_online();
+        service
+    }
+
     /// The same, but the gateway does not answer before [`Service::go_online`].
     pub fn start_offline(lab: &'a Lab, key: Key, setup: &Setup) -> Self {
         let authority = Authority::new(lab, "company", key);
@@ -73,7 +83,12 @@ impl<'a> Service<'a> {
         let responder = if std::env::var_os("PTERODAPTER_NETNS_REFERENCE").is_some() {
             Responder::Reference(start_reference(lab, &authority.cert(), &server))
         } else {
-            start_daemon(lab, &authority.cert(), &server, setup)
+            let read = |authority: &Authority| fs::read_to_string(authority.cert()).expect("file");
+            let all: String =
+                std::iter::once(&authority).chain(setup.trust.iter().copied()).map(read).collect();
+            let trust = lab.path("trust.pem");
+            fs::write(&trust, all).expect("file");
+            start_daemon(lab, &trust, &server, setup)
         };
         Self { lab, authority, responder, company }
     }

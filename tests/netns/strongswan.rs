@@ -11,7 +11,7 @@ use crate::pki::{Identity, copy_into};
 const CHARON: &str = "/usr/sbin/charon-systemd";
 /// Only what is needed; libipsec before netlink, or the kernel's ESP would be tried.
 const PLUGINS: &str = "random nonce openssl aes sha1 sha2 hmac kdf gcm chapoly curve25519 x509 constraints \
-    pubkey pem pkcs1 pkcs8 kernel-libipsec kernel-netlink socket-default resolve vici";
+    pubkey pem pkcs1 pkcs8 eap-identity eap-mschapv2 eap-tls kernel-libipsec kernel-netlink socket-default resolve vici";
 
 /// One charon in a namespace of the lab.
 pub struct Strongswan<'a> {
@@ -60,7 +60,7 @@ impl<'a> Strongswan<'a> {
              \x20 children {{\n   net {{\n    remote_ts = {remote_ts}\n    {child}\n   }}\n  }}\n }}\n}}\n{}\n",
             config.sections
         );
-        let dir = Self::prepare(lab, role, &text, trust, identity);
+        let dir = Self::prepare(lab, role, &text, trust, &[identity]);
         Self::launch(lab, role, dir, config.charon, config.root)
     }
 
@@ -73,14 +73,26 @@ impl<'a> Strongswan<'a> {
         identity: &Identity,
         charon: &str,
     ) -> Self {
-        let dir = Self::prepare(lab, role, swanctl, trust, identity);
+        Self::start_many(lab, role, swanctl, trust, &[identity], charon)
+    }
+
+    /// The same with the keys of several people.
+    pub fn start_many(
+        lab: &'a Lab,
+        role: &'static str,
+        swanctl: &str,
+        trust: &Path,
+        identities: &[&Identity],
+        charon: &str,
+    ) -> Self {
+        let dir = Self::prepare(lab, role, swanctl, trust, identities);
         Self::launch(lab, role, dir, charon, None)
     }
 
-    fn prepare(lab: &Lab, role: &str, swanctl: &str, trust: &Path, identity: &Identity) -> PathBuf {
+    fn prepare(lab: &Lab, role: &str, swanctl: &str, trust: &Path, identities: &[&Identity]) -> PathBuf {
         let dir = Self::directory(lab, role);
         copy_into(trust, &dir.join("x509ca"));
-        copy_into(&identity.key, &dir.join("private"));
+        identities.iter().for_each(|identity| copy_into(&identity.key, &dir.join("private")));
         fs::write(dir.join("swanctl.conf"), swanctl).expect("file");
         dir
     }

@@ -242,8 +242,10 @@ fn has_no_privileges(machine: &Container) {
         machine.must(5, "systemctl is-enabled pterodapter-renew.timer").contains("enabled"),
         "docs/systemd.md"
     );
-    // The key is for root only, and the service has it all the same.
-    assert_eq!(machine.must(5, "stat -c '%U %a' /etc/pterodapter/server.key"), "root 600\n");
+    // The keys are for root only, and the service has them all the same.
+    for key in ["server.key", "server-rsa.key"] {
+        assert_eq!(machine.must(5, &format!("stat -c '%U %a' /etc/pterodapter/{key}")), "root 600\n");
+    }
 }
 
 fn its_group_may_use_the_control_socket(machine: &Container) {
@@ -276,7 +278,7 @@ fn is_renewed(machine: &Container, device: &Device) {
     machine.must(10, "systemctl enable --now pterodapter-renew.timer");
     let (pid, path) = (machine.property("MainPID"), machine.path("/etc/pterodapter"));
     let read = |name: &str| fs::read_to_string(path.join(name)).expect("file");
-    let reloads = || machine.journal().matches("reload: new: certificate (valid until").count();
+    let reloads = || machine.journal().matches("reload: new: certificates (ECDSA P-256 valid until").count();
     let (before, began) = (read("server.pem"), reloads());
     machine.must(20, "systemctl start pterodapter-renew");
     assert_eq!((read("server.pem"), reloads()), (before, began), "it is not time");

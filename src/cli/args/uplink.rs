@@ -123,7 +123,7 @@ pub struct UplinkArgs {
 }
 
 impl UplinkArgs {
-    /// Refuses what clap cannot see.
+    /// Refuses what clap cannot see. `others` are the secrets that have nothing to do with the gateway.
     pub(super) fn check_contradictions<'a>(
         &'a self,
         others: impl Iterator<Item = (&'static str, &'a Source)>,

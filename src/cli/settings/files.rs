@@ -132,7 +132,7 @@ impl<R: Read> Files<'_, R> {
     fn path(&self, option: &'static str, source: &Source) -> Result<PathBuf, Error> {
         match source {
             Source::Stdin => Ok(PathBuf::from("standard input")),
-            Source::File(path) => Ok(path.clone()),
+            Source::File(path) => Ok(self.handed_over(path).unwrap_or_else(|| path.clone())),
             Source::Credential(name) => match self.credentials {
                 Some(directory) => Ok(directory.join(name)),
                 None => Err(Error::NoCredentials { option, name: name.clone() }),
@@ -140,10 +140,16 @@ impl<R: Read> Files<'_, R> {
         }
     }
 
+    /// What systemd hands over under the name of a file that only root can read stands for that file.
+    fn handed_over(&self, path: &Path) -> Option<PathBuf> {
+        let credential = self.credentials?.join(path.file_name()?);
+        credential.is_file().then_some(credential)
+    }
+
     /// systemd alone decides who can read a credential, so its mode says nothing.
     fn secret_file(&mut self, option: &'static str, path: &Path, source: &Source) -> Result<Secret, Error> {
         let (content, metadata) = self.file(option, path, MAX_FILE)?;
-        let is_file = matches!(source, Source::File(_)) && metadata.is_file();
+        let is_file = matches!(source, Source::File(named) if named == path) && metadata.is_file();
         if is_file && metadata.permissions().mode() & 0o004 != 0 {
             self.warnings.push(Warning::WorldReadable(path.to_owned()));
         }

@@ -127,7 +127,7 @@ fn client_certificate(
         .map_err(|_| unusable(&path, crypto::Error::BadKey("neither RSA, ECDSA nor Ed25519")))?;
     match CertifiedKey::new(chain.clone(), signer).keys_match() {
         Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
-            Err(Error::KeyMismatch { option: "--user-key", key: path, cert: cert.to_owned() })
+            Err(Error::KeyMismatch { option: "--user-key", key: path, cert: cert.to_owned(), fits: None })
         }
         _ => Ok(ClientCertificate { chain, key }),
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::base::Random;
 use crate::crypto::pkcs12::{self, Contents};
 use crate::crypto::sign::KeyKind;
 use crate::crypto::{Certificate, Secret, SystemRandom, pem};
@@ -19,6 +18,7 @@ use super::super::args::{self, Command, Ikev2Args};
 use super::super::{Failure, config_file, one_line, terminal};
 use super::files::{Files, PRIVATE, PUBLIC};
 use super::serve::{self, Offer, Server};
+use super::user::password;
 use super::{CONFIGURATION, DEVICES, LEAF_DAYS, existing_authority, record, refused, say};
 
 /// The ports that clients use if nothing else is said.
@@ -90,7 +90,7 @@ pub fn run(args: &DeviceArgs, dir: &Path, force: bool, wall: Duration) -> Result
     let key = pem::pkcs8_der(identity.key_pem.as_bytes())
         .ok_or_else(|| Failure::Runtime("the new key is in no form that we know".to_owned()))?;
     let mut random = SystemRandom::new();
-    let password = password(&mut random);
+    let password = password(20, &mut random);
     let contents = Contents {
         name,
         key: key.expose(),
@@ -350,16 +350,4 @@ fn port(os: System, server: &Ikev2Args) -> Result<Option<u16>, Failure> {
 /// Our own address inside the tunnel.
 fn dns_server(server: &Ikev2Args) -> Ipv4Addr {
     server.client_pool.host()
-}
-
-/// Twenty characters of 32: a hundred bits, easy to read off and to type on a telephone.
-fn password(random: &mut dyn Random) -> String {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = [0; 20];
-    random.fill(&mut bytes);
-    let letters: Vec<char> = bytes
-        .iter()
-        .filter_map(|byte| LETTERS.get(usize::from(byte % 32)).map(|letter| char::from(*letter)))
-        .collect();
-    letters.chunks(5).map(String::from_iter).collect::<Vec<_>>().join("-")
 }

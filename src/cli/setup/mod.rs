@@ -8,6 +8,7 @@ mod renew;
 mod revoke;
 mod serve;
 mod server;
+mod user;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -25,13 +26,19 @@ use super::settings::SOON;
 use self::device::DeviceArgs;
 use self::dialogue::Dialogue;
 use self::record::Record;
+use self::user::{Kind, UserArgs};
 
 const CONFIGURATION: &str = "pterodapter.toml";
 const CA_CERT: &str = "ca.pem";
 const CA_KEY: &str = "ca.key";
 const SERVER_CERT: &str = "server.pem";
 const SERVER_KEY: &str = "server.key";
+/// The same for clients that verify RSA only.
+const RSA_CERT: &str = "server-rsa.pem";
+const RSA_KEY: &str = "server-rsa.key";
 const CRL: &str = "crl.pem";
+const USERS: &str = "eap-users";
+const PSKS: &str = "psks";
 /// The certificates of devices, as a record.
 const DEVICES: &str = "devices";
 /// Those that were taken back.
@@ -72,7 +79,7 @@ pub struct SetupArgs {
     #[arg(long, value_name = "DOMAIN", value_parser = Suffix::parse)]
     dns64_tunnel_suffix: Vec<Suffix>,
 
-    /// Use this key, say an RSA one, for our certificate [default: a new ECDSA key]
+    /// Use this key, ECDSA or RSA, for our certificate of its kind [default: new keys]
     #[arg(long, value_name = "FILE")]
     server_key: Option<PathBuf>,
 
@@ -93,7 +100,11 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Renew our own certificate, with the same key, if it ends within 30 days
+    /// Give a user a new password, for devices that come without a certificate (EAP-MSCHAPv2)
+    User(UserArgs),
+    /// Give an identity a new pre-shared key, for devices that come without a certificate
+    Psk(UserArgs),
+    /// Renew our own certificates, with the same keys, if they end within 30 days
     Renew,
 }
 
@@ -112,13 +123,16 @@ pub(super) fn run(args: &SetupArgs) -> Result<(), Failure> {
         || args.server_key.is_some();
     if stray {
         return Err(Failure::Usage(
-            "only --dir and --force go with 'setup device', 'list', 'revoke' and 'renew'".to_owned(),
+            "only --dir and --force go with 'setup device', 'list', 'revoke', 'user', 'psk' and 'renew'"
+                .to_owned(),
         ));
     }
     say(&match action {
         Action::Device(device) => device::run(device, &args.dir, args.force, wall)?,
         Action::List => list(&args.dir, wall)?,
         Action::Revoke { name } => revoke::run(name, &args.dir, wall)?,
+        Action::User(user) => user::run(Kind::Password, user, &args.dir, args.force)?,
+        Action::Psk(user) => user::run(Kind::PreSharedKey, user, &args.dir, args.force)?,
         Action::Renew => renew::run(&args.dir, args.force, wall)?,
     })
 }

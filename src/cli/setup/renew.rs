@@ -1,4 +1,4 @@
-//! `pterodapter setup renew`: a new certificate for the key that we have, before the old one ends.
+//! `pterodapter setup renew`: new certificates for the keys that we have, before the old ones end.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,15 +11,27 @@ use super::super::Failure;
 use super::super::settings::{Days, SOON};
 use super::files::{Files, PUBLIC};
 use super::record::Record;
-use super::{LEAF_DAYS, SERVER_CERT, SERVER_KEY, existing_authority, files, refused};
+use super::{LEAF_DAYS, RSA_CERT, RSA_KEY, SERVER_CERT, SERVER_KEY, existing_authority, files, refused};
 
 /// Below this the end of the CA is told: all devices need new profiles then.
 const CA_SOON: Duration = Duration::from_secs(180 * 24 * 60 * 60);
 
-/// Renews the server's certificate if it ends soon; the text for the person.
+/// Renews those of our certificates that end soon; the text for the person.
 pub fn run(dir: &Path, force: bool, wall: Duration) -> Result<String, Failure> {
     let authority = existing_authority(dir)?;
-    let mut text = server(dir, force, wall, &authority)?;
+    let mut pairs = vec![(SERVER_CERT, SERVER_KEY)];
+    if dir.join(RSA_CERT).exists() {
+        pairs.push((RSA_CERT, RSA_KEY));
+    }
+    let (mut text, mut is_new) = (String::new(), false);
+    for (cert, key) in pairs {
+        let (done, renewed) = server(dir, cert, key, force, wall, &authority)?;
+        text.push_str(&done);
+        is_new |= renewed;
+    }
+    if is_new {
+        text.push_str("\nNow:\n  pterodapter reload\n");
+    }
     for device in Record::devices(dir)? {
         let Some(newest) = device.newest() else { continue };
         if newest.not_after() < wall + SOON {
@@ -36,8 +48,16 @@ pub fn run(dir: &Path, force: bool, wall: Duration) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn server(dir: &Path, force: bool, wall: Duration, authority: &Authority) -> Result<String, Failure> {
-    let path = dir.join(SERVER_CERT);
+/// What was done about one certificate, and whether there is a new one.
+fn server(
+    dir: &Path,
+    cert: &str,
+    key: &str,
+    force: bool,
+    wall: Duration,
+    authority: &Authority,
+) -> Result<(String, bool), Failure> {
+    let path = dir.join(cert);
     let broken = |why: String| Failure::Configuration(format!("{}: {why}", path.display()));
     let chain = pem::certificates(files::read(&path)?.as_bytes()).map_err(|why| broken(why.to_string()))?;
     let Some(own) = chain.first() else { return Err(broken("there is no certificate in it".to_owned())) };
@@ -47,16 +67,15 @@ fn server(dir: &Path, force: bool, wall: Duration, authority: &Authority) -> Res
     let until = own.not_after();
     let name = path.display();
     if !force && until >= wall + SOON {
-        return Ok(format!("{name}: {}, nothing to do\n", valid_for(until, wall)));
+        return Ok((format!("{name}: {}, nothing to do\n", valid_for(until, wall)), false));
     }
     let validity = authority.leaf_validity(wall, LEAF_DAYS).map_err(refused)?;
     if !force && validity.not_after <= until {
-        return Ok(format!(
-            "{name}: {}, and no new one can be valid longer than the CA\n",
-            valid_for(until, wall)
-        ));
+        let text =
+            format!("{name}: {}, and no new one can be valid longer than the CA\n", valid_for(until, wall));
+        return Ok((text, false));
     }
-    let key_path = dir.join(SERVER_KEY);
+    let key_path = dir.join(key);
     let key = files::read(&key_path)?;
     let fits = PrivateKey::from_pem(key.as_bytes()).is_ok_and(|key| key.public_matches(own));
     if !fits {
@@ -66,13 +85,14 @@ fn server(dir: &Path, force: bool, wall: Duration, authority: &Authority) -> Res
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let issued = authority.issue_with_key(Role::Server, &names, validity, &key).map_err(refused)?;
     let mut files = Files::new(dir, true);
-    files.replace(SERVER_CERT, PUBLIC, issued.cert_pem);
+    files.replace(cert, PUBLIC, issued.cert_pem);
     let written = files.write()?;
-    Ok(format!(
-        "{written}renewed the certificate of {}: {}; key and names are the same\n\nNow:\n  pterodapter reload\n",
+    let text = format!(
+        "{written}renewed the certificate of {}: {}; key and names are the same\n",
         names.join(", "),
         valid_for(validity.not_after, wall)
-    ))
+    );
+    Ok((text, true))
 }
 
 /// Whether this authority made it; its time does not matter.

@@ -1,20 +1,22 @@
-//! `pterodapter setup` itself: a configuration, a CA and a certificate.
+//! `pterodapter setup` itself: a configuration, a CA and our certificates.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use crate::crypto::Certificate;
+use crate::crypto::PrivateKey;
 use crate::crypto::sign::KeyKind;
 use crate::engine::Suffix;
 use crate::provision::{Authority, Role, Validity};
 
 use super::super::Failure;
 use super::super::args::Destination;
+use super::super::terminal::Progress;
 use super::dialogue::Dialogue;
 use super::files::{self, Files, PRIVATE, PUBLIC};
 use super::{
-    CA_CERT, CA_KEY, CONFIGURATION, CRL, LEAF_DAYS, SERVER_CERT, SERVER_KEY, SetupArgs, authority, refused,
-    revoke,
+    CA_CERT, CA_KEY, CONFIGURATION, CRL, LEAF_DAYS, RSA_CERT, RSA_KEY, SERVER_CERT, SERVER_KEY, SetupArgs,
+    authority, refused, revoke,
 };
 
 const CA_DAYS: u32 = 3650;
@@ -33,14 +35,15 @@ pub fn run(args: &SetupArgs, wall: Duration, dialogue: Option<Dialogue<'_>>) -> 
         None => (Authority::new(&authority_name(first), wall, CA_DAYS).map_err(refused)?, true),
     };
     let validity = authority.leaf_validity(wall, LEAF_DAYS).map_err(refused)?;
-    let issued = match &args.server_key {
-        Some(path) => {
-            let key = files::read(path)?;
-            authority.issue_with_key(Role::Server, &names, validity, &key)
-        }
-        None => authority.issue(Role::Server, &names, validity, KeyKind::P256),
-    }
-    .map_err(refused)?;
+    let given = args.server_key.as_deref().map(GivenKey::read).transpose()?;
+    let issue = |kind| match given.as_ref().filter(|given| given.stands_for(kind)) {
+        Some(given) => authority.issue_with_key(Role::Server, &names, validity, &given.pem),
+        None => authority.issue(Role::Server, &names, validity, kind),
+    };
+    let ecdsa = issue(KeyKind::P256).map_err(refused)?;
+    let progress = Progress::show("making an RSA key");
+    let rsa = issue(KeyKind::Rsa).map_err(refused)?;
+    drop(progress);
 
     let mut files = Files::new(&args.dir, args.force);
     files.add_keeping_old(CONFIGURATION, PUBLIC, configuration(&answers, first));
@@ -55,25 +58,40 @@ pub fn run(args: &SetupArgs, wall: Duration, dialogue: Option<Dialogue<'_>>) -> 
     } else {
         files.replace(CRL, PUBLIC, list)
     }
-    files.add(SERVER_CERT, PUBLIC, issued.cert_pem.as_str());
-    files.add(SERVER_KEY, PRIVATE, issued.key_pem.as_str());
+    for (cert, key, issued) in [(SERVER_CERT, SERVER_KEY, ecdsa), (RSA_CERT, RSA_KEY, rsa)] {
+        files.add(cert, PUBLIC, issued.cert_pem);
+        files.add(key, PRIVATE, issued.key_pem);
+    }
     let written = files.write()?;
     let dir = args.dir.display();
-    let rsa = if Certificate::parse(&issued.cert_der).is_ok_and(|cert| cert.key_kind() == Some(KeyKind::Rsa))
-    {
-        "The key is an RSA one: macOS, iOS and Windows will not take it.\n"
-    } else {
-        ""
-    };
     let kept = if is_new { "" } else { "The CA was kept, so devices need nothing new.\n" };
     Ok(format!(
-        "{written}{kept}{rsa}
+        "{written}{kept}
 Next:
   pterodapter check --config {dir}/{CONFIGURATION}
   pterodapter ikev2 --config {dir}/{CONFIGURATION}
   pterodapter setup device NAME --os OS --dir {dir}
 "
     ))
+}
+
+/// The key of `--server-key`.
+struct GivenKey {
+    kind: KeyKind,
+    pem: String,
+}
+
+impl GivenKey {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let pem = files::read(path)?;
+        let kind = PrivateKey::from_pem(pem.as_bytes()).map_err(|why| refused(why.into()))?.kind();
+        Ok(Self { kind, pem })
+    }
+
+    /// Whether it is in the place of a new key of this kind: an RSA one, or any of ECDSA.
+    fn stands_for(&self, kind: KeyKind) -> bool {
+        (self.kind == KeyKind::Rsa) == (kind == KeyKind::Rsa)
+    }
 }
 
 /// What has to be known.
@@ -163,8 +181,9 @@ destination = \"{host}:{port}\"
 id-hostname = \"{name}\"
 cacert = \"{CA_CERT}\"
 crl = [\"{CRL}\"]
-cert = \"{SERVER_CERT}\"
-key = \"{SERVER_KEY}\"
+# ECDSA for most clients, RSA for those that know nothing else
+cert = [\"{SERVER_CERT}\", \"{RSA_CERT}\"]
+key = [\"{SERVER_KEY}\", \"{RSA_KEY}\"]
 
 # To sign in with a password instead of SAML in a browser; it is asked for, unless it is in a file of mode 600:
 #username = \"alice\"

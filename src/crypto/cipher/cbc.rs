@@ -1,11 +1,13 @@
 //! AES-CBC (RFC 3602) with HMAC (RFC 2404, RFC 4868), encrypt-then-MAC: ring has no CBC.
 
-use aes::cipher::{Array, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
+use aes::cipher::consts::U16;
+use aes::cipher::{Array, BlockCipherEncrypt, BlockModeDecrypt, InnerIvInit, KeyInit};
 use aes::{Aes128, Aes256, Block};
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
 use super::super::{Error, Integrity};
+use super::{LANES, Sealing};
 
 const BLOCK_LEN: usize = 16;
 
@@ -40,37 +42,17 @@ impl CbcKey {
         Ok(Self { aes, mac: hmac::Key::new(hash, mac_key), tag_len: integrity.tag_len() })
     }
 
-    /// See [`super::CipherKey::seal`]. The IV must not be foreseen: it is the counter, encrypted (NIST SP 800-38A,
-    /// appendix C).
-    pub(super) fn seal(
-        &self,
-        counter: u64,
-        aad: &[u8],
-        iv: &mut [u8],
-        in_out: &mut [u8],
-        tag: &mut [u8],
-    ) -> Result<(), Error> {
-        let mut first = Block::default();
-        if let Some(end) = first.last_chunk_mut() {
-            *end = counter.to_be_bytes();
-        }
-        let (blocks, []) = Array::slice_as_chunks_mut(in_out) else { return Err(Error::Internal) };
+    /// Seals at most `LANES` packets, see [`super::CipherKey::seal`].
+    pub(super) fn seal(&self, packets: &mut [Sealing<'_>]) -> Result<(), Error> {
         match &self.aes {
-            Aes::Bits128(aes) => {
-                aes.encrypt_block(&mut first);
-                cbc::Encryptor::inner_iv_init(aes, &first).encrypt_blocks(blocks);
-            }
-            Aes::Bits256(aes) => {
-                aes.encrypt_block(&mut first);
-                cbc::Encryptor::inner_iv_init(aes, &first).encrypt_blocks(blocks);
-            }
+            Aes::Bits128(aes) => encrypt(aes, packets)?,
+            Aes::Bits256(aes) => encrypt(aes, packets)?,
         }
-        if iv.len() != first.len() || tag.len() != self.tag_len {
-            return Err(Error::Internal);
+        for Sealing { aad, iv, in_out, tag, .. } in packets {
+            let mac = self.mac(aad, iv, in_out);
+            let mac = mac.as_ref().get(..self.tag_len).ok_or(Error::Internal)?;
+            write(tag, mac)?;
         }
-        iv.copy_from_slice(&first);
-        let mac = self.mac(aad, iv, in_out);
-        tag.copy_from_slice(mac.as_ref().get(..self.tag_len).ok_or(Error::Internal)?);
         Ok(())
     }
 
@@ -97,6 +79,54 @@ impl CbcKey {
         [aad, iv, ciphertext].into_iter().for_each(|part| context.update(part));
         context.sign()
     }
+}
+
+/// Encrypts at most `LANES` packets side by side: block by block, of all packets at once, so that the processor need
+/// not wait for one chain: a packet of 1,354 octets costs 1.2 µs with its MAC instead of 2.8, and 16 lanes gain nothing
+/// more. The IV must not be foreseen: it is the counter, encrypted (NIST SP 800-38A, appendix C).
+fn encrypt(aes: &impl BlockCipherEncrypt<BlockSize = U16>, packets: &mut [Sealing<'_>]) -> Result<(), Error> {
+    let mut chain = [Block::default(); LANES];
+    let chain = chain.get_mut(..packets.len()).ok_or(Error::Internal)?;
+    for (block, packet) in chain.iter_mut().zip(&*packets) {
+        if let Some(end) = block.last_chunk_mut() {
+            *end = packet.counter.to_be_bytes();
+        }
+    }
+    aes.encrypt_blocks(chain);
+    let mut texts: [&mut [[u8; BLOCK_LEN]]; LANES] = Default::default();
+    let mut longest = 0;
+    for ((block, packet), text) in chain.iter().zip(packets).zip(&mut texts) {
+        write(packet.iv, block)?;
+        let (blocks, []) = packet.in_out.as_chunks_mut() else { return Err(Error::Internal) };
+        longest = longest.max(blocks.len());
+        *text = blocks;
+    }
+    for index in 0..longest {
+        // The chain of a packet that has ended goes on, and nobody looks at it.
+        for (block, text) in chain.iter_mut().zip(&texts) {
+            if let Some(text) = text.get(index) {
+                // As one number: octet by octet costs half as much again for the whole packet.
+                let mixed = u128::from_ne_bytes((*block).into()) ^ u128::from_ne_bytes(*text);
+                *block = mixed.to_ne_bytes().into();
+            }
+        }
+        aes.encrypt_blocks(chain);
+        for (block, text) in chain.iter().zip(&mut texts) {
+            if let Some(text) = text.get_mut(index) {
+                *text = (*block).into();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies where the lengths are equal.
+fn write(to: &mut [u8], from: &[u8]) -> Result<(), Error> {
+    if to.len() != from.len() {
+        return Err(Error::Internal);
+    }
+    to.copy_from_slice(from);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -144,6 +174,34 @@ mod tests {
         }
     }
 
+    /// Against the one-chain form of the cbc package, with texts of different lengths, down to none.
+    #[test]
+    fn lanes_are_chains_of_their_own() {
+        use aes::cipher::BlockModeEncrypt;
+        let cbc = CbcKey::new(&[7; 32], Integrity::HmacSha256, &[8; 32]).unwrap();
+        let aes = Aes256::new_from_slice(&[7; 32]).unwrap();
+        let blocks = [5, 0, 9, 1, 9, 2, 88, 3];
+        let mut texts: Vec<Vec<u8>> =
+            blocks.iter().map(|n| (0..16 * n).map(|i| (i * n) as u8).collect()).collect();
+        let plain = texts.clone();
+        let (mut ivs, mut tags) = ([[0; 16]; LANES], [[0; 16]; LANES]);
+        let mut packets: Vec<_> = (100..)
+            .zip(&mut texts)
+            .zip(ivs.iter_mut().zip(&mut tags))
+            .map(|((counter, text), (iv, tag))| Sealing { counter, aad: b"aad", iv, in_out: text, tag })
+            .collect();
+        cbc.seal(&mut packets).unwrap();
+        for (index, (mut expected, text)) in plain.into_iter().zip(&texts).enumerate() {
+            let mut iv = Block::default();
+            iv[15] = 100 + index as u8;
+            aes.encrypt_block(&mut iv);
+            assert_eq!(ivs[index], <[u8; 16]>::from(iv));
+            let (blocks, []) = Array::slice_as_chunks_mut(&mut expected) else { panic!("whole blocks") };
+            cbc::Encryptor::inner_iv_init(&aes, &iv).encrypt_blocks(blocks);
+            assert_eq!(*text, expected, "lane {index}");
+        }
+    }
+
     #[test]
     fn what_is_authentic_and_no_whole_block_is_refused() {
         let cbc = CbcKey::new(&[1; 16], Integrity::HmacSha1, &[2; 20]).unwrap();
@@ -151,6 +209,10 @@ mod tests {
         let mac = cbc.mac(b"", &[3; 16], &message);
         message.extend(&mac.as_ref()[..12]);
         assert_eq!(cbc.open(&[3; 16], b"", &mut message), Err(Error::BadTag));
-        assert_eq!(cbc.seal(1, b"", &mut [0; 16], &mut [0; 17], &mut [0; 12]), Err(Error::Internal));
+        for (iv_len, len, tag_len) in [(16, 17, 12), (15, 16, 12), (16, 16, 13)] {
+            let (mut iv, mut text, mut tag) = (vec![0; iv_len], vec![0; len], vec![0; tag_len]);
+            let packet = Sealing { counter: 1, aad: b"", iv: &mut iv, in_out: &mut text, tag: &mut tag };
+            assert_eq!(cbc.seal(&mut [packet]), Err(Error::Internal), "{iv_len} {len} {tag_len}");
+        }
     }
 }

@@ -59,6 +59,17 @@ fn exponent_len(group: Group) -> Option<usize> {
     }
 }
 
+/// Refuses what no exponent is worth: 0, 1, p - 1, and what is no number below p.
+pub(super) fn check_public_value(group: Group, value: &[u8]) -> Result<(), Error> {
+    match group {
+        Group::Modp1024 => MODP_1024_FIELD.number(value).map(drop),
+        Group::Modp2048 => MODP_2048_FIELD.number(value).map(drop),
+        Group::Modp3072 => MODP_3072_FIELD.number(value).map(drop),
+        Group::Modp4096 => MODP_4096_FIELD.number(value).map(drop),
+        Group::P256 | Group::P384 | Group::X25519 => Err(Error::Internal),
+    }
+}
+
 fn power(group: Group, base: &[u8], exponent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
     match group {
         Group::Modp1024 => MODP_1024_FIELD.power(base, exponent),
@@ -77,15 +88,21 @@ impl<const LIMBS: usize> Field<LIMBS> {
         Self(FixedMontyParams::new(Odd::<Uint<LIMBS>>::from_be_hex(prime)))
     }
 
-    /// `base` to the power of `exponent`, big-endian, as long as the prime.
-    fn power(&self, base: &[u8], exponent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
-        if base.len() != LIMBS * LIMB_LEN || exponent.len() > MAX_EXPONENT_LEN {
+    /// A number from 2 to p - 2, big-endian, as long as the prime.
+    fn number(&self, octets: &[u8]) -> Result<Uint<LIMBS>, Error> {
+        if octets.len() != LIMBS * LIMB_LEN {
             return Err(Error::BadPublicValue);
         }
-        let base = Uint::<LIMBS>::from_be_slice(base);
+        let number = Uint::<LIMBS>::from_be_slice(octets);
         let last = self.0.modulus().as_ref().wrapping_sub(&Uint::ONE);
-        if base <= Uint::ONE || base >= last {
-            return Err(Error::BadPublicValue);
+        if number <= Uint::ONE || number >= last { Err(Error::BadPublicValue) } else { Ok(number) }
+    }
+
+    /// `base` to the power of `exponent`, big-endian, as long as the prime.
+    fn power(&self, base: &[u8], exponent: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let base = self.number(base)?;
+        if exponent.len() > MAX_EXPONENT_LEN {
+            return Err(Error::Internal);
         }
         let bits = u32::try_from(exponent.len() * 8).map_err(|_| Error::Internal)?;
         let mut padded = Zeroizing::new([0; EXPONENT_LIMBS * LIMB_LEN]);
@@ -104,6 +121,19 @@ static MODP_1024_FIELD: LazyLock<Field<{ 1024 / 8 / LIMB_LEN }>> = LazyLock::new
 static MODP_2048_FIELD: LazyLock<Field<{ 2048 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_2048));
 static MODP_3072_FIELD: LazyLock<Field<{ 3072 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_3072));
 static MODP_4096_FIELD: LazyLock<Field<{ 4096 / 8 / LIMB_LEN }>> = LazyLock::new(|| Field::new(MODP_4096));
+
+/// The prime of a MODP group, for the tests of what is no public value.
+#[cfg(test)]
+pub(crate) fn prime(group: Group) -> Vec<u8> {
+    let hex = match group {
+        Group::Modp1024 => MODP_1024,
+        Group::Modp2048 => MODP_2048,
+        Group::Modp3072 => MODP_3072,
+        _ => MODP_4096,
+    };
+    let octet = |at: usize| hex.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+    (0..hex.len()).step_by(2).filter_map(octet).collect()
+}
 
 /// RFC 2409 section 6.2.
 const MODP_1024: &str = "FFFFFFFFFFFFFFFFC90FDAA22168C234C4C6628B80DC1CD129024E088A67CC74020BBEA63B139B22514A08798E3404DD\
@@ -190,5 +220,108 @@ mod tests {
             *prime.last_mut().unwrap() -= 1;
             assert!(ours.agree(group, &prime).is_ok(), "p - 2 is in the group");
         }
+    }
+
+    /// RFC 2409 section 6.2 and RFC 3526: p = 2^n - 2^(n-64) - 1 + 2^64 * (floor(2^(n-130) pi) + k).
+    #[test]
+    fn primes_come_from_the_digits_of_pi() {
+        for (prime, bits, k) in [
+            (MODP_1024, 1024, 129_093),
+            (MODP_2048, 2048, 124_476),
+            (MODP_3072, 3072, 1_690_314),
+            (MODP_4096, 4096, 240_904),
+        ] {
+            let digits: String = prime.chars().filter(|digit| !digit.is_whitespace()).collect();
+            // Between 64 ones at both ends; those of the lower end are the - 1, which borrows from the middle.
+            let middle = pi_times_2_to(bits - 130).plus(k - 1);
+            let ones = "F".repeat(16);
+            assert_eq!(digits, format!("{ones}{}{ones}", middle.hex(bits / 4 - 32)), "{bits} bits");
+        }
+    }
+
+    /// Safe primes: (p - 1) / 2 is one too. By Miller and Rabin with a few bases, which a prime made of pi does not fool.
+    #[test]
+    fn primes_are_safe_primes() {
+        assert!(is_safe_prime::<{ 1024 / 8 / LIMB_LEN }>(MODP_1024));
+        assert!(is_safe_prime::<{ 2048 / 8 / LIMB_LEN }>(MODP_2048));
+        assert!(is_safe_prime::<{ 3072 / 8 / LIMB_LEN }>(MODP_3072));
+        assert!(is_safe_prime::<{ 4096 / 8 / LIMB_LEN }>(MODP_4096));
+        assert!(!is_safe_prime::<{ 1024 / 8 / LIMB_LEN }>(&MODP_1024.replacen("C90FDAA2", "C90FDAA3", 1)));
+    }
+
+    fn is_safe_prime<const LIMBS: usize>(prime: &str) -> bool {
+        let prime = Uint::<LIMBS>::from_be_hex(prime);
+        // Both are 3 modulo 4, so that one power decides: 1 or -1.
+        let half = prime.shr(1);
+        [prime, half].into_iter().all(|number| {
+            let params = FixedMontyParams::new_vartime(Odd::new(number).into_option().unwrap());
+            [2, 3].into_iter().all(|base| {
+                let power =
+                    FixedMontyForm::new(&Uint::from_u32(base), &params).pow(&number.shr(1)).retrieve();
+                power == Uint::ONE || power == number.wrapping_sub(&Uint::ONE)
+            })
+        })
+    }
+
+    /// A whole number, its least 32 bits first.
+    struct Big(Vec<u32>);
+
+    impl Big {
+        fn plus(mut self, mut carry: u32) -> Self {
+            for word in &mut self.0 {
+                let (sum, overflow) = word.overflowing_add(carry);
+                (*word, carry) = (sum, u32::from(overflow));
+            }
+            self
+        }
+
+        fn divide(&mut self, by: u32) {
+            let mut rest = 0;
+            for word in self.0.iter_mut().rev() {
+                let number = rest << 32 | u64::from(*word);
+                *word = u32::try_from(number / u64::from(by)).unwrap();
+                rest = number % u64::from(by);
+            }
+        }
+
+        /// Adds `other`, or takes it away.
+        fn accumulate(&mut self, other: &Self, add: bool) {
+            let mut carry = 0;
+            for (word, other) in self.0.iter_mut().zip(&other.0) {
+                let other = i64::from(*other);
+                let sum = i64::from(*word) + carry + if add { other } else { -other };
+                (*word, carry) = (sum as u32, sum >> 32);
+            }
+        }
+
+        fn hex(&self, digits: usize) -> String {
+            let all: String = self.0.iter().rev().map(|word| format!("{word:08X}")).collect();
+            let (zeros, number) = all.split_at(all.len() - digits);
+            assert!(zeros.bytes().all(|digit| digit == b'0'));
+            number.to_owned()
+        }
+    }
+
+    /// floor(2^bits pi) by Machin: pi = 16 arctan 1/5 - 4 arctan 1/239, with 90 bits more for what is rounded off.
+    fn pi_times_2_to(bits: usize) -> Big {
+        let words = (bits + 90) / 32;
+        assert_eq!((bits + 90) % 32, 24);
+        let mut pi = Big(vec![0; words + 2]);
+        for (factor, number, positive) in [(16, 5, true), (4, 239, false)] {
+            let mut power = Big(vec![0; words + 2]);
+            power.0[words] = factor << 24;
+            power.divide(number);
+            for odd in (1..).step_by(2) {
+                let mut term = Big(power.0.clone());
+                term.divide(odd);
+                if term.0.iter().all(|word| *word == 0) {
+                    break;
+                }
+                pi.accumulate(&term, positive == (odd % 4 == 1));
+                power.divide(number * number);
+            }
+        }
+        // 90 bits are two words and 26 bits.
+        Big(pi.0[2..].windows(2).map(|pair| pair[0] >> 26 | pair[1] << 6).collect())
     }
 }

@@ -82,7 +82,7 @@ fn verifies_what_it_signed_and_nothing_else() {
             assert!(owner.verify(scheme, EcdsaForm::Der, MESSAGE, &bad).is_err());
         }
     }
-    assert_eq!(signed, 8, "two ECDSA and six RSA schemes");
+    assert_eq!(signed, 9, "two ECDSA and seven RSA schemes");
 }
 
 #[test]

@@ -197,7 +197,11 @@ pub fn start_under(config: Config, mut manager: ServiceManager) -> Result<Handle
         identity: config.identity,
         pool: config.pool.network(),
         pool_prefix_len: config.pool.prefix_len(),
-        policy: ike::Policy { weak_groups: config.weak_groups, ..ike::Policy::default() },
+        policy: ike::Policy {
+            unique: config.unique,
+            weak_groups: config.weak_groups,
+            ..ike::Policy::default()
+        },
     };
     let random = || Box::new(SystemRandom::new());
     let responder = ike::Responder::new(ike_config, random(), clock.now());

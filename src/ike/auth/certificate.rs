@@ -1,5 +1,7 @@
 //! A peer that authenticates itself by a certificate and a signature.
 
+use std::time::Duration;
+
 use super::signature::{belongs, display_id, verify};
 use super::{Claim, Peer, Side, signed_octets};
 use crate::base::Now;
@@ -7,6 +9,7 @@ use crate::crypto::Prf;
 use crate::crypto::pki::Certificate;
 use crate::crypto::sign::SignatureScheme;
 use crate::ike::Responder;
+use crate::ike::access::Proof;
 use crate::ike::error::AuthError;
 use crate::ike::sa::Init;
 use crate::wire::Malformed;
@@ -17,7 +20,8 @@ const MAX_CERTIFICATES: usize = 6;
 const MAX_CERTIFICATE_LEN: usize = 16 * 1024;
 
 impl Responder {
-    /// Checks chain, identity and signature of the peer, in this order. Says also with what it signed.
+    /// Checks chain, identity and signature of the peer. All are looked at whatever the others say, so that the time of
+    /// the answer does not tell which one failed. Says also with what it signed.
     pub(super) fn verify_certificate(
         &self,
         now: Now,
@@ -30,16 +34,24 @@ impl Responder {
         let chain = parse_certificates(payloads)?;
         let (certificate, intermediates) = chain.split_first().ok_or(AuthError::NoCertificate)?;
         let access = &self.config.identity.access;
-        access.anchors.verify_client(certificate, intermediates, now.wall).map_err(AuthError::Chain)?;
+        let trusted = access.anchors.verify_client(certificate, intermediates, now.wall);
+        let octets = signed_octets(alg, init, Side::Peer, claim.id_body);
+        let signed = verify(auth, certificate, &octets);
+        trusted.map_err(AuthError::Chain)?;
         if !belongs(&claim.id, certificate) {
             return Err(AuthError::NotTheCertificates);
         }
-        let octets = signed_octets(alg, init, Side::Peer, claim.id_body);
-        let scheme = verify(auth, certificate, &octets)?;
+        let scheme = signed?;
         let identity = display_id(&claim.id, Some(certificate));
-        let valid_until = now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall));
-        Ok((Peer { identity, chain: chain.into(), valid_until, hints: init.hints }, scheme))
+        let valid_until = valid_until(now, certificate);
+        let proof = Proof::Certificate(chain.into());
+        Ok((Peer { identity, proof, valid_until, hints: init.hints }, scheme))
     }
+}
+
+/// When the certificate ends, in monotonic time.
+pub(super) fn valid_until(now: Now, certificate: &Certificate) -> Duration {
+    now.mono.saturating_add(certificate.not_after().saturating_sub(now.wall))
 }
 
 /// The peer's certificate, then its intermediates. Other encodings than X.509 are passed over: nothing is fetched.

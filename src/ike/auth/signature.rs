@@ -8,8 +8,9 @@ use crate::crypto::{Error, method14};
 use crate::ike::error::AuthError;
 use crate::wire::ike::{Auth, Id, IdType, auth_method};
 
-/// Hash numbers of SIGNATURE_HASH_ALGORITHMS: SHA2-256, SHA2-384, SHA2-512.
-pub(in crate::ike) const HASHES: [u16; 3] = [2, 3, 4];
+/// Hash numbers of our SIGNATURE_HASH_ALGORITHMS: SHA2-256, SHA2-384. Others take the longest of them whatever their key
+/// is, and SHA2-512 with a key on P-256 is what we cannot verify; with RSA it is taken untold.
+pub(in crate::ike) const HASHES: [u16; 2] = [2, 3];
 
 /// Longest identity shown to people.
 const LONGEST_SHOWN: usize = 256;
@@ -39,7 +40,9 @@ pub(super) fn belongs(id: &Id<'_>, certificate: &Certificate) -> bool {
 pub(super) fn display_id(id: &Id<'_>, certificate: Option<&Certificate>) -> String {
     let text = match (id.kind, certificate) {
         (IdType::Dn, Some(certificate)) => certificate.display_name(),
-        (IdType::Fqdn | IdType::Rfc822, _) => String::from_utf8_lossy(id.data).to_ascii_lowercase(),
+        (IdType::Fqdn | IdType::Rfc822 | IdType::KeyId, _) => {
+            String::from_utf8_lossy(id.data).to_ascii_lowercase()
+        }
         (IdType::Ipv4 | IdType::Ipv6, _) => {
             address_of(id).map_or_else(|| "?".to_owned(), |ip| ip.to_string())
         }
@@ -105,68 +108,32 @@ pub(super) fn verify(
     Ok(scheme)
 }
 
-/// Makes the body of our AUTH payload over `octets`. `hashes` is what the peer can verify by RFC 7427, `peer` is
-/// what it signed with itself.
+/// Makes the body of our AUTH payload over `octets`: method 14 for a peer that speaks RFC 7427, else the method of the
+/// key (RFC 7296 section 3.8, RFC 4754).
 pub(super) fn sign(
     key: &PrivateKey,
-    hashes: Option<&[u16]>,
-    peer: SignatureScheme,
+    scheme: SignatureScheme,
+    rfc7427: bool,
     octets: &[u8],
 ) -> Result<Vec<u8>, AuthError> {
-    let Some(hashes) = hashes else { return sign_classic(key, octets) };
-    let scheme = choose_scheme(key.kind(), hashes, peer).ok_or(AuthError::NoCommonSignature)?;
-    let algorithm = method14::algorithm_identifier(scheme);
-    let mut data = vec![u8::try_from(algorithm.len()).unwrap_or(u8::MAX)];
-    data.extend(algorithm);
-    data.extend(key.sign(scheme, octets).map_err(AuthError::Signature)?);
-    Ok(Auth { method: auth_method::DIGITAL_SIGNATURE, data: &data }.emit())
-}
-
-/// For peers that do not speak RFC 7427: ECDSA by curve. RSA would mean SHA-1.
-fn sign_classic(key: &PrivateKey, octets: &[u8]) -> Result<Vec<u8>, AuthError> {
-    let (method, scheme, width) = match key.kind() {
-        KeyKind::P256 => (auth_method::ECDSA_256, SignatureScheme::EcdsaP256Sha256, 32),
-        KeyKind::P384 => (auth_method::ECDSA_384, SignatureScheme::EcdsaP384Sha384, 48),
-        KeyKind::Rsa => return Err(AuthError::RsaSha1Wanted),
+    let signature = key.sign(scheme, octets).map_err(AuthError::Signature)?;
+    let fixed = |width| ecdsa_der_to_fixed(&signature, width).map_err(AuthError::Signature);
+    let (method, data) = match key.kind() {
+        _ if rfc7427 => {
+            let algorithm = method14::algorithm_identifier(scheme);
+            let len = u8::try_from(algorithm.len()).unwrap_or(u8::MAX);
+            (auth_method::DIGITAL_SIGNATURE, [&[len], algorithm, &signature].concat())
+        }
+        KeyKind::P256 => (auth_method::ECDSA_256, fixed(32)?),
+        KeyKind::P384 => (auth_method::ECDSA_384, fixed(48)?),
+        KeyKind::Rsa => (auth_method::RSA, signature),
     };
-    let der = key.sign(scheme, octets).map_err(AuthError::Signature)?;
-    let data = ecdsa_der_to_fixed(&der, width).map_err(AuthError::Signature)?;
     Ok(Auth { method, data: &data }.emit())
-}
-
-/// The scheme of our method 14 signature. RSA follows the padding of the peer, because some peers verify only what
-/// they make; a peer that signs with something else gets PSS, as RFC 8247 recommends.
-fn choose_scheme(kind: KeyKind, hashes: &[u16], peer: SignatureScheme) -> Option<SignatureScheme> {
-    use SignatureScheme as S;
-    let pkcs1 = matches!(peer, S::RsaPkcs1Sha1 | S::RsaPkcs1Sha256 | S::RsaPkcs1Sha384 | S::RsaPkcs1Sha512);
-    let ours: &[(u16, S)] = match kind {
-        KeyKind::P256 => &[(2, S::EcdsaP256Sha256)],
-        KeyKind::P384 => &[(3, S::EcdsaP384Sha384)],
-        KeyKind::Rsa if pkcs1 => &[(2, S::RsaPkcs1Sha256), (3, S::RsaPkcs1Sha384), (4, S::RsaPkcs1Sha512)],
-        KeyKind::Rsa => &[(2, S::RsaPssSha256), (3, S::RsaPssSha384), (4, S::RsaPssSha512)],
-    };
-    ours.iter().find(|(hash, _)| hashes.contains(hash)).map(|(_, scheme)| *scheme)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use SignatureScheme as S;
-
-    #[test]
-    fn own_signature_follows_the_peer() {
-        for (kind, hashes, peer, expected) in [
-            (KeyKind::P256, &[1, 2, 3][..], S::RsaPkcs1Sha256, Some(S::EcdsaP256Sha256)),
-            (KeyKind::P256, &[3, 4], S::EcdsaP256Sha256, None),
-            (KeyKind::P384, &[2, 3], S::EcdsaP256Sha256, Some(S::EcdsaP384Sha384)),
-            (KeyKind::Rsa, &[4], S::RsaPkcs1Sha512, Some(S::RsaPkcs1Sha512)),
-            (KeyKind::Rsa, &[2, 3, 4], S::RsaPssSha512, Some(S::RsaPssSha256)),
-            (KeyKind::Rsa, &[3], S::EcdsaP256Sha256, Some(S::RsaPssSha384)),
-            (KeyKind::Rsa, &[1, 5], S::RsaPkcs1Sha1, None),
-        ] {
-            assert_eq!(choose_scheme(kind, hashes, peer), expected, "{kind:?} {hashes:?} {peer:?}");
-        }
-    }
 
     #[test]
     fn default_identity_and_names_that_are_not_ours() {

@@ -50,7 +50,9 @@ fn every_suite_and_both_families_of_certificates_connect() {
         (KeyKind::P256, "ec", EcdsaByCurve, base.3, base.4, base.5),
         (KeyKind::P384, "ec384", EcdsaByCurve, base.3, base.4, base.5),
         (KeyKind::P256, "ec384", Rfc7427(S::EcdsaP384Sha384), base.3, base.4, base.5),
-        (KeyKind::P256, "rsa", Rsa, base.3, base.4, base.5),
+        (KeyKind::P256, "rsa", Rsa(S::RsaPkcs1Sha256), base.3, base.4, base.5),
+        (KeyKind::Rsa, "rsa", Rsa(S::RsaPkcs1Sha1), base.3, base.4, base.5),
+        (KeyKind::Rsa, "ec", EcdsaByCurve, base.3, base.4, base.5),
         (KeyKind::Rsa, "rsa", Rfc7427(S::RsaPkcs1Sha512), base.3, base.4, base.5),
         (KeyKind::Rsa, "rsa", Rfc7427(S::RsaPssSha256), base.3, base.4, base.5),
         (KeyKind::P384, "rsa", Rfc7427(S::RsaPssSha384), base.3, base.4, base.5),
@@ -427,13 +429,33 @@ fn nobody_else_is_let_in() {
 }
 
 #[test]
-fn rsa_server_cannot_serve_clients_without_rfc_7427() {
-    let mut world = World::with(KeyKind::Rsa, Policy::default(), 24);
-    let mut client = Initiator::new(&world, world.client_cert("alice@example.com"), 4500);
-    client.signing = Signing::EcdsaByCurve;
-    assert_eq!(client.connect(&mut world), Err(notify_type::AUTHENTICATION_FAILED));
-    let [note] = world.notes.as_slice() else { panic!("{:?}", world.notes) };
-    assert!(note.to_string().contains("use an ECDSA server certificate"), "{note}");
+fn each_client_gets_the_certificate_that_it_can_verify() {
+    use SignatureScheme as S;
+    let mut world = World::new();
+    let valid = Validity::days(WALL, 365);
+    let names = ["vpn.example", "rsa.example"];
+    let rsa = world.authority.issue_with_key(Role::Server, &names, valid, &rsa_key_pem()).unwrap();
+    let ecdsa = world.authority.issue(Role::Server, &["vpn.example"], valid, KeyKind::P256).unwrap();
+    let mut both = identity("vpn.example", &ecdsa, &[&world.authority]);
+    both.credentials.push(credential(&rsa));
+    world.handle(Input::Identity(Box::new(both)));
+    let (ec_client, rsa_client) = (world.client_cert("alice@example.com"), rsa_client(&world));
+    let rfc7427 = Signing::Rfc7427;
+    for (port, cert, signing, asked, method, server) in [
+        (1, &ec_client, rfc7427(S::EcdsaP256Sha256), "vpn.example", 14, &ecdsa),
+        (2, &ec_client, Signing::EcdsaByCurve, "vpn.example", 9, &ecdsa),
+        (3, &ec_client, rfc7427(S::EcdsaP256Sha256), "rsa.example", 14, &rsa),
+        (4, &rsa_client, rfc7427(S::RsaPkcs1Sha256), "vpn.example", 14, &ecdsa),
+        (5, &rsa_client, Signing::Rsa(S::RsaPkcs1Sha1), "vpn.example", 1, &rsa),
+        (6, &rsa_client, Signing::Rsa(S::RsaPkcs1Sha256), "vpn.example", 1, &rsa),
+    ] {
+        let mut client = Initiator::new(&world, (*cert).clone(), port);
+        client.signing = signing;
+        client.id_r = Some((IdType::Fqdn, asked.as_bytes().to_vec()));
+        assert_eq!(client.connect(&mut world), Ok(()), "{port}");
+        assert_eq!((client.server_auth, &client.server_cert), (method, &server.cert_der), "{port}");
+    }
+    assert_eq!(world.notes, []);
 }
 
 #[test]

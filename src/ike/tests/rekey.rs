@@ -181,7 +181,11 @@ fn ike_rekey_that_cannot_be_and_one_never_finished() {
 }
 
 /// Our own rekey request, as the client sees it; answered as a client would.
-fn answer_own_rekey(world: &mut World, client: &mut Initiator, refuse: Option<u16>) -> Vec<Vec<u8>> {
+pub(super) fn answer_own_rekey(
+    world: &mut World,
+    client: &mut Initiator,
+    refuse: Option<u16>,
+) -> Vec<Vec<u8>> {
     let request = client.open(&world.take_sent());
     assert_eq!(request.header.exchange, Exchange::CreateChildSa);
     let notify = Notify::parse(request.body(Kind::Notify).unwrap()).unwrap();
@@ -245,18 +249,4 @@ fn our_own_rekey_refused_ends_the_connection() {
     assert_eq!(world.take_log(), ["remove", "gone alice@example.com: not rekeyed in time"]);
     let goodbye = client.open(&goodbye);
     assert_eq!(Delete::parse(goodbye.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
-}
-
-#[test]
-fn rekeys_that_cross() {
-    let mut world = World::new();
-    let mut client = world.connect("alice@example.com", 4500);
-    let old = client.children[0].clone();
-    world.handle(Input::NearlyExhausted { spi_in: old.peer_spi });
-    let own = std::mem::take(&mut world.sent);
-    let refused = Some(notify_type::TEMPORARY_FAILURE);
-    assert_eq!(client.rekey_child(&mut world, old.spi, None, &[None]).err(), refused);
-    assert_eq!(client.rekey_ike(&mut world, 1).err(), refused);
-    world.sent = own;
-    answer_own_rekey(&mut world, &mut client, None);
 }

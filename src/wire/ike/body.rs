@@ -208,7 +208,7 @@ impl Delete {
     pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
         let mut r = Reader::new(body, "Delete payload");
         let (protocol, spi_len, count) = (r.u8()?, r.u8()?, usize::from(r.u16()?));
-        if r.len() != usize::from(spi_len) * count {
+        if Some(r.len()) != usize::from(spi_len).checked_mul(count) {
             return Err(r.malformed());
         }
         match (protocol, spi_len) {

@@ -51,12 +51,9 @@ pub fn parse_chain(first: u8, bytes: &[u8]) -> Result<Vec<Payload<'_>>, ChainErr
     let mut r = Reader::new(bytes, "payload chain");
     let mut payloads = Vec::new();
     let mut number = first;
-    let mut count = 0;
+    let mut room = MAX_PAYLOADS;
     while number != 0 {
-        count += 1;
-        if count > MAX_PAYLOADS {
-            return Err(r.malformed().into());
-        }
+        room = room.checked_sub(1).ok_or(r.malformed())?;
         let (next, flags, length) = (r.u8()?, r.u8()?, usize::from(r.u16()?));
         let body = r.take(length.checked_sub(4).ok_or(r.malformed())?)?;
         match Kind::from_u8(number) {
@@ -97,7 +94,7 @@ impl Chain {
             None => self.first = kind as u8,
         }
         self.last = Some(self.bytes.len());
-        let length = u16::try_from(body.len() + 4).unwrap_or(u16::MAX);
+        let length = u16::try_from(body.len().saturating_add(4)).unwrap_or(u16::MAX);
         self.bytes.extend([0, 0]);
         self.bytes.extend(length.to_be_bytes());
         self.bytes.extend(body);
@@ -115,7 +112,7 @@ impl Chain {
 
     /// An unencrypted message: header, then the chain. `header.next_payload` and `length` are filled in.
     pub fn emit_message(&self, header: Header) -> Vec<u8> {
-        let length = u32::try_from(HEADER_LEN + self.bytes.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(self.bytes.len().saturating_add(HEADER_LEN)).unwrap_or(u32::MAX);
         let header = Header { next_payload: self.first, length, ..header };
         let mut out = header.emit().to_vec();
         out.extend(&self.bytes);

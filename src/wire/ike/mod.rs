@@ -1,5 +1,6 @@
 //! IKEv2 messages over bytes (RFC 7296 section 3, RFC 7383): header, payload chain, and the bodies of payloads.
 //! Both ways, and without cryptography: what is encrypted comes and goes as octets.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod body;
 mod chain;

@@ -24,6 +24,8 @@ pub mod notify_type {
     pub const FAILED_CP_REQUIRED: u16 = 37;
     /// No selector is acceptable.
     pub const TS_UNACCEPTABLE: u16 = 38;
+    /// There is a NAT where the peer allows none (RFC 4555).
+    pub const UNEXPECTED_NAT_DETECTED: u16 = 41;
     /// Try again later.
     pub const TEMPORARY_FAILURE: u16 = 43;
     /// The Child SA to rekey does not exist.
@@ -44,8 +46,18 @@ pub mod notify_type {
     pub const ESP_TFC_PADDING_NOT_SUPPORTED: u16 = 16394;
     /// MOBIKE (RFC 4555).
     pub const MOBIKE_SUPPORTED: u16 = 16396;
+    /// Another IPv4 address of the sender (RFC 4555).
+    pub const ADDITIONAL_IP4_ADDRESS: u16 = 16397;
+    /// Another IPv6 address of the sender (RFC 4555).
+    pub const ADDITIONAL_IP6_ADDRESS: u16 = 16398;
+    /// The sender has no other address any more (RFC 4555).
+    pub const NO_ADDITIONAL_ADDRESSES: u16 = 16399;
     /// The sender moved (RFC 4555).
     pub const UPDATE_SA_ADDRESSES: u16 = 16400;
+    /// To be returned as it is (RFC 4555).
+    pub const COOKIE2: u16 = 16401;
+    /// The sender's addresses and ports, which no NAT may change (RFC 4555).
+    pub const NO_NATS_ALLOWED: u16 = 16402;
     /// RFC 4739; strongSwan says so.
     pub const MULTIPLE_AUTH_SUPPORTED: u16 = 16404;
     /// RFC 5685.

@@ -137,7 +137,7 @@ pub fn emit_proposals(proposals: &[Proposal]) -> Vec<u8> {
         ];
         body.extend(&proposal.spi);
         for (index, transform) in proposal.transforms.iter().enumerate() {
-            let more = if index + 1 == proposal.transforms.len() { 0 } else { 3 };
+            let more = if is_last(index, proposal.transforms.len()) { 0 } else { 3 };
             let bits = if let KeyLength::Bits(bits) = transform.key_length { Some(bits) } else { None };
             body.extend([more, 0, 0, if bits.is_some() { 12 } else { 8 }, transform.kind, 0]);
             body.extend(transform.id.to_be_bytes());
@@ -146,9 +146,13 @@ pub fn emit_proposals(proposals: &[Proposal]) -> Vec<u8> {
                 body.extend(bits.to_be_bytes());
             }
         }
-        out.extend([if index + 1 == proposals.len() { 0 } else { 2 }, 0]);
-        out.extend(u16::try_from(body.len() + 4).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend([if is_last(index, proposals.len()) { 0 } else { 2 }, 0]);
+        out.extend(u16::try_from(body.len().saturating_add(4)).unwrap_or(u16::MAX).to_be_bytes());
         out.extend(body);
     }
     out
+}
+
+fn is_last(index: usize, len: usize) -> bool {
+    len.checked_sub(1) == Some(index)
 }

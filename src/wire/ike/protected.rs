@@ -36,7 +36,7 @@ impl<'a> Protected<'a> {
             _ => return Err(r.malformed()),
         };
         let (first, _flags, length) = (r.u8()?, r.u8()?, usize::from(r.u16()?));
-        if length != message.len() - HEADER_LEN {
+        if Some(length) != message.len().checked_sub(HEADER_LEN) {
             return Err(r.malformed());
         }
         let fragment = if is_fragment {
@@ -48,7 +48,8 @@ impl<'a> Protected<'a> {
         } else {
             None
         };
-        let aad = message.get(..message.len() - r.len()).ok_or(r.malformed())?;
+        let aad =
+            message.len().checked_sub(r.len()).and_then(|len| message.get(..len)).ok_or(r.malformed())?;
         Ok(Self { first, fragment, aad, sealed: r.rest() })
     }
 
@@ -63,7 +64,7 @@ impl<'a> Protected<'a> {
 
 /// Octets in front of the IV.
 pub const fn protected_head_len(fragment: bool) -> usize {
-    HEADER_LEN + if fragment { 8 } else { 4 }
+    if fragment { HEADER_LEN + 8 } else { HEADER_LEN + 4 }
 }
 
 /// Header and generic header (and fragment numbers) of a protected message, which is the associated data.
@@ -76,8 +77,8 @@ pub fn emit_protected_head(
 ) -> Vec<u8> {
     let head_len = protected_head_len(fragment.is_some());
     let kind = if fragment.is_some() { Kind::Skf } else { Kind::Sk };
-    let length = u32::try_from(head_len + sealed_len).unwrap_or(u32::MAX);
-    let payload_len = u16::try_from(head_len - HEADER_LEN + sealed_len).unwrap_or(u16::MAX);
+    let length = u32::try_from(head_len.saturating_add(sealed_len)).unwrap_or(u32::MAX);
+    let payload_len = u16::try_from(length.saturating_sub(HEADER_LEN as u32)).unwrap_or(u16::MAX);
     let mut out = Header { next_payload: kind as u8, length, ..header }.emit().to_vec();
     out.extend([first, 0]);
     out.extend(payload_len.to_be_bytes());

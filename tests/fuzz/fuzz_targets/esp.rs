@@ -6,12 +6,22 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use pterodapter::base::{ChildSa, DeviceId, Path};
-use pterodapter::crypto::{Cipher, Secret};
-use pterodapter::esp::{self, ReplayWindow, Sa};
+use pterodapter::crypto::{Cipher, Integrity, Secret};
+use pterodapter::esp::{self, LANES, ReplayWindow, Sa};
 
 /// Both directions have the same key, so that one SA opens what it seals.
-static SAS: LazyLock<[Sa; 3]> =
-    LazyLock::new(|| [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305].map(sa));
+static SAS: LazyLock<[Sa; 7]> = LazyLock::new(|| {
+    [
+        Cipher::Aes128Gcm,
+        Cipher::Aes256Gcm,
+        Cipher::ChaCha20Poly1305,
+        Cipher::Aes128Cbc(Integrity::HmacSha1),
+        Cipher::Aes256Cbc(Integrity::HmacSha256),
+        Cipher::Aes128Cbc(Integrity::HmacSha384),
+        Cipher::Aes256Cbc(Integrity::HmacSha512),
+    ]
+    .map(sa)
+});
 
 fn sa(cipher: Cipher) -> Sa {
     let key = || Secret::new(vec![7; cipher.keymat_len()]);
@@ -59,6 +69,7 @@ fuzz_target!(|data: &[u8]| {
     // The SPI has led to the SA already; it is part of what is authenticated all the same.
     assert!(esp::open(sa, &mut flipped).is_err(), "octet {at} is not protected");
 
+    together(sa, seq, inner, &packet);
     let opened = esp::open(sa, &mut packet).expect("our own packet");
     assert_eq!((opened.seq, &packet[opened.inner]), (seq, inner));
 
@@ -70,3 +81,28 @@ fuzz_target!(|data: &[u8]| {
         assert!(window.commit(seq).is_err(), "{seq} passed twice");
     }
 });
+
+/// Packets sealed side by side are those sealed one after the other. `first` is the first of them; each of the others has
+/// half of the one before inside.
+fn together(sa: &Sa, seq: u32, inner: &[u8], first: &[u8]) {
+    let mut len = inner.len();
+    let mut one_by_one = vec![first.to_vec()];
+    let mut packets = vec![lay_out(sa, seq, inner)];
+    while let (Some(next), true) = (seq.checked_add(packets.len() as u32), packets.len() < LANES && len > 1) {
+        len /= 2;
+        let mut packet = vec![0; sa.sealed_len(len)];
+        packet[sa.headroom()..][..len].copy_from_slice(&inner[..len]);
+        assert_eq!(esp::seal(sa, next, &mut packet, len), Ok(packet.len()));
+        one_by_one.push(packet);
+        packets.push(lay_out(sa, next, &inner[..len]));
+    }
+    esp::seal_all(sa, packets.iter_mut().map(Vec::as_mut_slice)).expect("sealed");
+    assert_eq!(packets, one_by_one);
+}
+
+fn lay_out(sa: &Sa, seq: u32, inner: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0; sa.sealed_len(inner.len())];
+    packet[sa.headroom()..][..inner.len()].copy_from_slice(inner);
+    assert_eq!(esp::lay_out(sa, seq, &mut packet, inner.len()), Ok(packet.len()));
+    packet
+}

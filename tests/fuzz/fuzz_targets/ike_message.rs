@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use pterodapter::wire::eap;
 use pterodapter::wire::ike::{
     Auth, Cert, Configuration, Delete, HEADER_LEN, Header, Id, Ke, KeyLength, Kind, Notify, Proposal,
     Protected, emit_proposals, emit_selectors, parse_cert_request, parse_chain, parse_nonce, parse_proposals,
@@ -47,6 +48,11 @@ fn body(kind: Kind, body: &[u8]) {
         Kind::Nonce => drop(parse_nonce(body)),
         Kind::Notify => drop(Notify::parse(body)),
         Kind::Delete => drop(Delete::parse(body)),
+        Kind::Eap => {
+            if let Ok(packet) = eap::Packet::parse(body) {
+                assert_eq!(packet.emit(), body);
+            }
+        }
         Kind::Cp => drop(Configuration::parse(body).map(|cp| cp.emit())),
         _ => {}
     }

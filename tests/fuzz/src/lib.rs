@@ -1,5 +1,8 @@
 //! What the fuzz targets share: a clock and randomness that repeat, and input cut into events.
 
+pub mod peer;
+pub mod world;
+
 use std::time::Duration;
 
 use pterodapter::base::{Now, Random};
