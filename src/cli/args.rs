@@ -325,6 +325,10 @@ pub struct Ikev2Args {
     #[arg(long, value_name = "NET", default_value = "198.19.255.0/24", value_parser = client_pool, help_heading = CLIENTS)]
     pub client_pool: Pool,
 
+    /// Post-quantum preshared keys: a PPK_ID and a key on each line
+    #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
+    pub ppk_file: Option<Source>,
+
     /// A person has one device: a new connection ends the others
     #[arg(long, help_heading = CLIENTS)]
     pub unique: bool,
@@ -389,7 +393,8 @@ impl Ikev2Args {
     fn secrets(&self) -> impl Iterator<Item = (&'static str, &Source)> {
         let keys = self.key.iter().map(|key| ("--key", key));
         let users = self.eap_users.iter().map(|users| ("--eap-users", users));
-        keys.chain(users).chain(self.psk_file.iter().map(|psks| ("--psk-file", psks)))
+        let psks = self.psk_file.iter().map(|psks| ("--psk-file", psks));
+        keys.chain(users).chain(psks).chain(self.ppk_file.iter().map(|ppks| ("--ppk-file", ppks)))
     }
 
     /// Refuses what clap cannot see.

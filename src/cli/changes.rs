@@ -37,6 +37,7 @@ fn effect(option: &str) -> Effect {
         | "cert"
         | "key"
         | "crl"
+        | "ppk-file"
         | "id-hostname"
         | "allow-id"
         | "eap-users"

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod files;
+mod ppk;
 mod uplink;
 mod users;
 
@@ -46,6 +47,8 @@ pub enum Error {
     Expired { path: PathBuf, ago: Duration },
     /// Our certificate becomes valid after so long.
     NotYetValid { path: PathBuf, after: Duration },
+    /// A file of post-quantum preshared keys cannot be used.
+    BadPpk { path: PathBuf, line: usize, why: &'static str },
     /// Where a secret of one line should be, there is none.
     NoLine { option: &'static str, path: PathBuf },
     /// A line of a file does not say what it should.
@@ -91,6 +94,9 @@ impl fmt::Display for Error {
             }
             Self::NotYetValid { path, after } => {
                 write!(f, "--cert: {} is valid only in {}; is the clock right?", path.display(), Days(*after))
+            }
+            Self::BadPpk { path, line, why } => {
+                write!(f, "--ppk-file: {} line {line}: {why}", path.display())
             }
             Self::NoLine { option, path } => {
                 write!(f, "{option}: the first line of {} is empty or not text", path.display())
@@ -322,12 +328,14 @@ fn identity(args: &Ikev2Args, system: &System, files: &mut Files<'_, impl Read>)
     let users = users.and_then(|users| files.keep(users)).unwrap_or_default();
     let psks = args.psk_file.as_ref().map(|source| users::psks(files, source));
     let psks = psks.and_then(|psks| files.keep(psks)).unwrap_or_default();
+    let ppks = args.ppk_file.as_ref().map(|source| ppk::read(source, files));
+    let ppks = ppks.and_then(|ppks| files.keep(ppks)).unwrap_or_default();
     let credentials = credentials::credentials(args, system, anchors.as_ref(), files);
     let (allowed, eap_tls) = (args.allow_id.clone(), args.eap_tls);
     Some(Identity {
         hostname: args.id_hostname.clone(),
         credentials: credentials?,
-        access: Access { users, psks, eap_tls, allowed, ..Access::by_certificate(anchors?) },
+        access: Access { users, psks, ppks, eap_tls, allowed, ..Access::by_certificate(anchors?) },
     })
 }
 
@@ -677,6 +685,8 @@ mod tests {
             "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
         );
         files.write("garbage", "-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n");
+        files.write("ppk", &format!("# for carol\ncarol {}\ndave 00ff\n", "ab".repeat(32)));
+        files.write("twice", &format!("carol {0}\ncarol {0}\n", "ab".repeat(32)));
         for (more, says) in [
             (&["--cert=@missing"][..], "--cert: cannot read"),
             (&["--cert=@garbage"], "--cert: "),
@@ -691,6 +701,10 @@ mod tests {
             (&["--username=a", "--password-file=@nowhere"], "--password-file: cannot read"),
             (&["--key=/dev/zero"], "larger than"),
             (&["--username=a", "--otp=@empty"], "--otp: the first line"),
+            (&["--ppk-file=@nowhere"], "--ppk-file: cannot read"),
+            (&["--ppk-file=@ppk"], "ppk line 3: the key is shorter than 256 bits"),
+            (&["--ppk-file=@twice"], "twice line 2: this PPK_ID"),
+            (&["--ppk-file=@empty"], "there is no key"),
             (&["--cookie-file=-"], "--cookie-file: standard input: this is no session cookie"),
             (&["--user-cert=@server.pem", "--user-key=@other.key"], "--user-key: "),
             (&["--user-cert=@empty", "--user-key=@other.key"], "no certificate"),

@@ -293,3 +293,39 @@ impl fmt::Display for Group {
         })
     }
 }
+
+/// A key encapsulation mechanism, used as an additional key exchange (draft-ietf-ipsecme-ikev2-mlkem).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kem {
+    /// ML-KEM-768 (FIPS 203).
+    MlKem768,
+    /// ML-KEM-1024 (FIPS 203).
+    MlKem1024,
+}
+
+impl Kem {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::MlKem768, Self::MlKem1024];
+
+    /// Transform ID (types 6 to 12, additional key exchanges).
+    pub const fn transform_id(self) -> u16 {
+        match self {
+            Self::MlKem768 => 36,
+            Self::MlKem1024 => 37,
+        }
+    }
+
+    /// The mechanism with this transform ID, if we have it.
+    pub fn from_transform_id(id: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kem| kem.transform_id() == id)
+    }
+}
+
+impl fmt::Display for Kem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MlKem768 => "ML-KEM-768",
+            Self::MlKem1024 => "ML-KEM-1024",
+        })
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::GoneReason;
+use super::ppk::Ppk;
 use crate::crypto::Secret;
 use crate::crypto::hash::constant_time_eq;
 use crate::crypto::pki::{Certificate, TrustAnchors};
@@ -20,6 +21,8 @@ pub struct Access {
     pub eap_tls: bool,
     /// Pre-shared keys of those who come by one.
     pub psks: Secrets,
+    /// Post-quantum preshared keys, for clients that have one as well.
+    pub ppks: Vec<Ppk>,
     /// Identities that are let in, by whatever they prove them; all where there are none.
     pub allowed: Vec<Pattern>,
 }
@@ -39,7 +42,7 @@ impl Access {
     /// Everyone with a certificate of `anchors`, and nobody else.
     pub fn by_certificate(anchors: TrustAnchors) -> Self {
         let (users, psks) = (Secrets::default(), Secrets::default());
-        Self { anchors, users, eap_tls: false, psks, allowed: Vec::new() }
+        Self { anchors, users, eap_tls: false, psks, ppks: Vec::new(), allowed: Vec::new() }
     }
 
     /// Whether clients may ask for EAP.

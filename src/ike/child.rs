@@ -3,18 +3,19 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::additional::{FollowUp, Outcome};
 use super::auth::Peer;
 use super::error::Refusal;
 use super::exchange::{notifies, required, single};
 use super::init::check_group;
-use super::keymat::{Nonces, child_keys};
+use super::keymat::{Nonces, Shared, child_keys};
 use super::proposal::{Chosen, EspSuite, choose_esp, groups};
 use super::sa::{Child, Client, IkeSa, InitiatedBy, OwnRequest, Pending, Proposed, Rival, State};
 use super::selector::{any_between, keep_common_families, narrow};
 use super::system::System;
 use super::{Output, Responder, Timer};
 use crate::base::{ChildSa, DeviceId, Now, TrafficSelector};
-use crate::crypto::Secret;
+use crate::crypto::Kem;
 use crate::crypto::dh::KeyPair;
 use crate::wire::Malformed;
 use crate::wire::ike::{
@@ -23,6 +24,7 @@ use crate::wire::ike::{
 };
 
 /// A Child SA as agreed, before it has keys.
+#[derive(Debug)]
 pub(super) struct Agreed {
     pub(super) spi_in: u32,
     pub(super) spi_out: u32,
@@ -54,7 +56,7 @@ impl Responder {
             return Err(Refusal::NoAddressAsked);
         }
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
-        let chosen = choose_esp(&proposals, false, None, &[]).ok_or(Refusal::NoProposal)?;
+        let chosen = choose_esp(&proposals, false, None, &[], &[]).ok_or(Refusal::NoProposal)?;
 
         let inheritance = self.inheritance(sa, |old| {
             old.has_ipv4() == ipv4 && old.address6 == nat64.map(|nat64| nat64.device(old.address))
@@ -98,7 +100,7 @@ impl Responder {
         Self::agree_on_mobike(sa, payloads, chain);
         let spi_in = agreed.spi_in;
         inheritance.into_iter().for_each(|old| self.take_over(now, old, spi_in));
-        self.install(now, sa, agreed, None, nonces, InitiatedBy::Peer)
+        self.install(now, sa, agreed, &Shared::default(), nonces, InitiatedBy::Peer)
             .inspect_err(|_| self.end_client(sa, None))?;
         Ok(spi_in)
     }
@@ -147,7 +149,8 @@ impl Responder {
         let ni = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let ke = single(payloads, Kind::Ke)?.map(Ke::parse).transpose()?;
         let groups = groups(self.config.policy.weak_groups);
-        let chosen = choose_esp(proposals, true, ke.map(|ke| ke.group), groups).ok_or(Refusal::NoProposal)?;
+        let chosen = choose_esp(proposals, true, ke.map(|ke| ke.group), groups, &Kem::ALL);
+        let chosen = chosen.ok_or(Refusal::NoProposal)?;
 
         let (ts_local, ts_remote) = match replaces {
             Some(old) => self.successor(client, old),
@@ -168,9 +171,9 @@ impl Responder {
                 let peer = check_group(group, &ke.ok_or(Refusal::InvalidKe(group))?)?;
                 let pair = KeyPair::generate(group)?;
                 let public = Ke { group: group.transform_id(), data: pair.public() }.emit();
-                (Some(pair.agree(peer)?), Some(public))
+                (Shared::from(pair.agree(peer)?), Some(public))
             }
-            None => (None, None),
+            None => (Shared::default(), None),
         };
         let nr = self.new_nonce();
         let mut chain = Chain::new();
@@ -181,18 +184,35 @@ impl Responder {
         }
         chain.push(Kind::TsI, &emit_selectors(&agreed.ts_remote));
         chain.push(Kind::TsR, &emit_selectors(&agreed.ts_local));
-        let spi_in = agreed.spi_in;
-        let nonces = Nonces { ni, nr: &nr };
-        let replaces = agreed.replaces;
-        self.install(now, sa, agreed, shared.as_ref(), nonces, InitiatedBy::Peer)?;
+        let (spi_in, kems, nonces) = (agreed.spi_in, chosen.suite.kems, Nonces { ni, nr: &nr });
+        let exchange = Exchange::CreateChildSa;
+        if kems.iter().any(Option::is_some) {
+            let follow_up = FollowUp::new(kems, shared, nonces, Outcome::Child(agreed));
+            self.await_follow_up(now, sa, (exchange, message_id), chain, follow_up);
+            return Ok(());
+        }
+        self.install_for_peer(now, sa, agreed, &shared, nonces)?;
+        sa.pending = Some(Pending { spi_in: Some(spi_in), message_id, exchange, chain });
+        Ok(())
+    }
+
+    /// A Child SA that the peer has begun. Where we are about to replace the same one, that has a rival now.
+    pub(super) fn install_for_peer(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        agreed: Agreed,
+        shared: &Shared,
+        nonces: Nonces<'_>,
+    ) -> Result<(), Refusal> {
+        let (spi_in, replaces) = (agreed.spi_in, agreed.replaces);
+        self.install(now, sa, agreed, shared, nonces, InitiatedBy::Peer)?;
         if let Some(own) = sa.outstanding.as_mut().filter(|own| own.request.rekeys() == replaces)
             && let Some(Proposed::Child(own)) = own.proposed.as_mut()
         {
             own.rival = Some(Rival::new(spi_in, nonces));
         }
         self.timers.cancel(Timer::Expire(sa.own_spi));
-        let exchange = Exchange::CreateChildSa;
-        sa.pending = Some(Pending { spi_in: Some(spi_in), message_id, exchange, chain });
         Ok(())
     }
 
@@ -224,7 +244,7 @@ impl Responder {
         now: Now,
         sa: &mut IkeSa,
         agreed: Agreed,
-        shared: Option<&Secret>,
+        shared: &Shared,
         nonces: Nonces<'_>,
         by: InitiatedBy,
     ) -> Result<(), Refusal> {
@@ -296,7 +316,8 @@ impl Responder {
 
     fn announce(&mut self, sa: &mut IkeSa, spi_in: u32) {
         let esp = sa.child(spi_in).map(|child| child.cipher.to_string()).unwrap_or_default();
-        let suite = format!("IKE {}, ESP {esp}", sa.suite);
+        let ppk = if sa.has_ppk { "+PPK" } else { "" };
+        let suite = format!("IKE {}{ppk}, ESP {esp}", sa.suite);
         if let Some(client) = sa.client.as_mut().filter(|client| !client.announced) {
             client.announced = true;
             self.outputs.push_back(Output::Connected {
@@ -352,7 +373,8 @@ fn find_replaced<'s>(sa: &'s IkeSa, payloads: &[Payload<'_>]) -> Result<Option<&
     let spi = <[u8; 4]>::try_from(rekey.spi).ok().filter(|_| rekey.protocol == protocol::ESP);
     let spi = u32::from_be_bytes(spi.ok_or(Refusal::Syntax(Malformed("REKEY_SA notify")))?);
     let child = sa.children.iter().find(|child| child.spi_out == spi).ok_or(Refusal::ChildNotFound(spi))?;
-    if child.is_in_charge() { Ok(Some(child)) } else { Err(Refusal::Busy) }
+    child.may_be_replaced()?;
+    Ok(Some(child))
 }
 
 fn push_agreement(chain: &mut Chain, chosen: &Chosen<EspSuite>, agreed: &Agreed) {

@@ -37,6 +37,8 @@ pub enum AuthError {
     Method(u8),
     /// The client cannot verify any signature that our keys can make.
     NoCommonSignature,
+    /// The client insists on a post-quantum preshared key that we do not have.
+    UnknownPpk,
     /// The message breaks the rules.
     Syntax(Malformed),
     /// The message has an unknown critical payload.
@@ -65,6 +67,9 @@ impl fmt::Display for AuthError {
             Self::NoCommonSignature => {
                 f.write_str("the client lists no signature hash that a key of our server certificates can use")
             }
+            Self::UnknownPpk => f.write_str(
+                "the client insists on a post-quantum preshared key whose PPK_ID is not in the file of '--ppk-file'",
+            ),
             Self::Syntax(why) => write!(f, "{why}"),
             Self::Critical(kind) => write!(f, "unknown critical payload {kind}"),
         }
@@ -115,6 +120,8 @@ pub enum Refusal {
     ChildNotFound(u32),
     /// Not now: another exchange is under way, or there were too many.
     Busy,
+    /// This exchange follows none that we know.
+    StateNotFound,
     /// The client allows no NAT, and there is one.
     UnexpectedNat,
     /// Cryptography failed on our side, or by an impossible key exchange value.
@@ -138,6 +145,7 @@ impl fmt::Display for Refusal {
             Self::TooManyChildren => f.write_str("too many Child SAs"),
             Self::ChildNotFound(spi) => write!(f, "no Child SA {spi:08x} to rekey"),
             Self::Busy => f.write_str("another exchange is under way"),
+            Self::StateNotFound => f.write_str("a key exchange that follows none"),
             Self::UnexpectedNat => f.write_str("the client allows no NAT, and there is one"),
             Self::Crypto(why) => write!(f, "{why}"),
         }
@@ -196,6 +204,7 @@ impl Refusal {
                 Notify { protocol, spi: &spi.to_be_bytes(), kind, data: &[] }.emit()
             }
             Self::Busy => plain(notify_type::TEMPORARY_FAILURE),
+            Self::StateNotFound => plain(notify_type::STATE_NOT_FOUND),
             Self::UnexpectedNat => plain(notify_type::UNEXPECTED_NAT_DETECTED),
         }
     }

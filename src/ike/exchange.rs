@@ -38,13 +38,13 @@ impl Responder {
             return;
         };
         self.hear(now, sa);
-        let payloads = parse_chain(first, &payloads);
-        if payloads.as_ref().is_ok_and(|payloads| self.refuse_nat(now, sa, &header, payloads, path)) {
+        let parsed = parse_chain(first, &payloads);
+        if parsed.as_ref().is_ok_and(|payloads| self.refuse_nat(now, sa, &header, payloads, path)) {
             return;
         }
         self.follow(sa, path);
-        match payloads {
-            Ok(payloads) => self.handle_request(now, sa, &header, &payloads),
+        match parsed {
+            Ok(parsed) => self.handle_request(now, sa, &header, (first, &payloads), &parsed),
             Err(why) => self.refuse_request(now, sa, &header, why.into()),
         }
     }
@@ -87,7 +87,7 @@ impl Responder {
         if protected.fragment.is_some_and(|fragment| fragment.number != 1) {
             return;
         }
-        if sa.channel.open(protected).is_err() {
+        if sa.previous.as_ref().unwrap_or(&sa.channel).open(protected).is_err() {
             self.stats.bad_tag += 1;
             return;
         }
@@ -115,11 +115,21 @@ impl Responder {
         }
     }
 
-    fn handle_request(&mut self, now: Now, sa: &mut IkeSa, header: &Header, payloads: &[Payload<'_>]) {
+    /// `inner` is what was sealed: type of the first payload, and the payloads.
+    fn handle_request(
+        &mut self,
+        now: Now,
+        sa: &mut IkeSa,
+        header: &Header,
+        inner: (u8, &[u8]),
+        payloads: &[Payload<'_>],
+    ) {
         match header.exchange {
+            Exchange::IkeIntermediate => self.handle_intermediate(now, sa, header, inner, payloads),
             Exchange::IkeAuth => self.handle_auth(now, sa, header.message_id, payloads),
             Exchange::CreateChildSa => self.handle_create_child(now, sa, header.message_id, payloads),
             Exchange::Informational => self.handle_informational(now, sa, header.message_id, payloads),
+            Exchange::IkeFollowupKe => self.handle_follow_up(now, sa, header.message_id, payloads),
             Exchange::IkeSaInit | Exchange::Other(_) => {}
         }
     }
@@ -141,6 +151,7 @@ impl Responder {
             (Ok(datagrams), Some(next)) => {
                 self.send_all(sa.path, &datagrams);
                 sa.answer = datagrams;
+                sa.previous = None;
                 sa.expected_id = next;
             }
             // Neither a failing cipher nor four thousand million requests leave anything to be said.

@@ -74,6 +74,10 @@ impl Responder {
 
     pub(super) fn start_request(&mut self, now: Now, sa: &mut IkeSa) {
         while sa.outstanding.is_none() {
+            // All SAs stay as they are while the peer exchanges keys for a rekey.
+            if sa.follow_up.is_some() && sa.queued.front().is_some_and(|own| own.changes_sas()) {
+                return;
+            }
             let Some(request) = sa.queued.pop_front() else { return };
             let mut chain = Chain::new();
             let mut proposed = None;
@@ -268,6 +272,10 @@ impl Responder {
             Timer::ChildLifetime(spi_in) => {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
             }
+            Timer::FollowUp(own_spi) => self.with_sa(own_spi, |this, sa| {
+                sa.follow_up = None;
+                this.start_request(now, sa);
+            }),
             Timer::Refresh(own_spi) => self.with_sa(own_spi, |this, sa| this.refresh(now, sa)),
             Timer::Cookies => {
                 self.shared.lock().cookies.rotate(now.mono, self.rng.as_mut());

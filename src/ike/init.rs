@@ -9,6 +9,7 @@ use super::exchange::{notifies, required};
 use super::fragment::Channel;
 use super::gate::is_initial_request;
 use super::half_open::Verdict;
+use super::intermediate::Intermediate;
 use super::keymat::{IkeKeys, Nonces};
 use super::proposal::{Chosen, IkeSuite, choose_ike, groups};
 use super::sa::{Admitted, IkeSa, Init, InitiatedBy, State};
@@ -16,6 +17,7 @@ use super::system::Hints;
 use super::{Output, Responder, Timer};
 use crate::base::{Now, Path};
 use crate::crypto::Group;
+use crate::crypto::Kem;
 use crate::crypto::dh::{KeyPair, check_public_value};
 use crate::crypto::hash::{sha1, sha256};
 use crate::wire::ike::{
@@ -37,6 +39,7 @@ struct Hello<'a> {
     public: &'a [u8],
     ni: &'a [u8],
     fragmentation: bool,
+    use_ppk: bool,
     hashes: Option<Vec<u16>>,
     hints: Hints,
 }
@@ -137,7 +140,9 @@ impl Responder {
         chain.push(Kind::Ke, &Ke { group: suite.group.transform_id(), data: &public }.emit());
         chain.push(Kind::Nonce, &nr);
         self.push_nat_detection(&mut chain, (spi_i, spi_r), path);
-        let supported = hello.supported();
+        let intermediate = Intermediate::new(suite.kems);
+        let use_ppk = hello.use_ppk && !self.config.identity.access.ppks.is_empty();
+        let supported = hello.supported(use_ppk);
         let authorities = self.config.identity.access.anchors.spki_hashes();
         let rest: usize = supported.iter().map(|notify| PAYLOAD_HEAD + notify.len()).sum();
         push_cert_request(&mut chain, authorities, bytes.len().saturating_sub(rest));
@@ -151,6 +156,8 @@ impl Responder {
             nr,
             sk_pi: keys.sk_pi,
             sk_pr: keys.sk_pr,
+            intermediate,
+            use_ppk,
             hashes: hello.hashes,
             hints: hello.hints,
             admitted: Admitted { request_hash, remote: path.remote.ip() },
@@ -216,19 +223,21 @@ impl<'a> Hello<'a> {
     fn parse(payloads: &[Payload<'a>], ni: &'a [u8], groups: &[Group]) -> Result<Self, Refusal> {
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
-        let chosen = choose_ike(&proposals, 0, Some(ke.group), groups).ok_or(Refusal::NoProposal)?;
-        let public = check_group(chosen.suite.group, &ke)?;
         let has = |kind| notifies(payloads).any(|notify| notify.kind == kind);
+        let kems = if has(notify_type::INTERMEDIATE_EXCHANGE_SUPPORTED) { &Kem::ALL[..] } else { &[] };
+        let chosen = choose_ike(&proposals, 0, Some(ke.group), groups, kems).ok_or(Refusal::NoProposal)?;
+        let public = check_group(chosen.suite.group, &ke)?;
         let hashes = notifies(payloads).find(|notify| notify.kind == notify_type::SIGNATURE_HASH_ALGORITHMS);
         let hashes =
             hashes.map(|n| n.data.as_chunks().0.iter().map(|hash| u16::from_be_bytes(*hash)).collect());
         let hints = Hints::new(payloads, &proposals);
         let fragmentation = has(notify_type::FRAGMENTATION_SUPPORTED);
-        Ok(Self { chosen, public, ni, fragmentation, hashes, hints })
+        let use_ppk = has(notify_type::USE_PPK);
+        Ok(Self { chosen, public, ni, fragmentation, use_ppk, hashes, hints })
     }
 
     /// Bodies of the notifies by which we say that we can do what the peer can.
-    fn supported(&self) -> Vec<Vec<u8>> {
+    fn supported(&self, use_ppk: bool) -> Vec<Vec<u8>> {
         let mut notifies = Vec::new();
         if self.fragmentation {
             notifies.push(Notify::new(notify_type::FRAGMENTATION_SUPPORTED, &[]).emit());
@@ -237,6 +246,12 @@ impl<'a> Hello<'a> {
             let hashes = HASHES.map(u16::to_be_bytes);
             let kind = notify_type::SIGNATURE_HASH_ALGORITHMS;
             notifies.push(Notify::new(kind, hashes.as_flattened()).emit());
+        }
+        if self.chosen.suite.kems.iter().any(Option::is_some) {
+            notifies.push(Notify::new(notify_type::INTERMEDIATE_EXCHANGE_SUPPORTED, &[]).emit());
+        }
+        if use_ppk {
+            notifies.push(Notify::new(notify_type::USE_PPK, &[]).emit());
         }
         notifies
     }

@@ -1,4 +1,4 @@
-//! Key derivation (RFC 7296 sections 2.14, 2.17, 2.18; RFC 5282 for AEAD).
+//! Key derivation (RFC 7296 sections 2.14, 2.17, 2.18; RFC 5282 for AEAD; RFC 9370 for several key exchanges).
 
 use super::proposal::IkeSuite;
 use crate::crypto::prf::{prf, prf_plus};
@@ -23,6 +23,29 @@ pub(super) struct Nonces<'a> {
     pub(super) nr: &'a [u8],
 }
 
+/// What the key exchanges of a rekey or of a new Child SA gave.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// g^ir, where there was one.
+    pub(super) first: Option<Secret>,
+    /// Of the additional key exchanges, in their order.
+    pub(super) additional: Vec<Secret>,
+}
+
+impl Shared {
+    /// g^ir | Ni | Nr, and what the additional key exchanges gave (RFC 9370 section 2.2.4).
+    fn seed<'a>(&'a self, nonces: Nonces<'a>) -> Vec<&'a [u8]> {
+        let first = self.first.as_ref().map_or(&[][..], Secret::expose);
+        [first, nonces.ni, nonces.nr].into_iter().chain(self.additional.iter().map(Secret::expose)).collect()
+    }
+}
+
+impl From<Secret> for Shared {
+    fn from(shared: Secret) -> Self {
+        Self { first: Some(shared), additional: vec![] }
+    }
+}
+
 impl IkeKeys {
     /// Keys of a new IKE SA.
     pub(super) fn initial(
@@ -36,15 +59,16 @@ impl IkeKeys {
         Self::expand(suite, &skeyseed, nonces, spis)
     }
 
-    /// Keys of an IKE SA that replaces one with `old_prf` and `old_sk_d`.
+    /// Keys of an IKE SA that replaces one with `old_prf` and `old_sk_d`, or of one after another key exchange in
+    /// IKE_INTERMEDIATE (RFC 9370 section 2.2.2).
     pub(super) fn rekeyed(
         suite: IkeSuite,
         (old_prf, old_sk_d): (Prf, &Secret),
-        shared: &Secret,
+        shared: &Shared,
         nonces: Nonces<'_>,
         spis: (u64, u64),
     ) -> Result<Self, Error> {
-        let skeyseed = prf(old_prf, old_sk_d.expose(), &[shared.expose(), nonces.ni, nonces.nr]);
+        let skeyseed = prf(old_prf, old_sk_d.expose(), &shared.seed(nonces));
         Self::expand(suite, &skeyseed, nonces, spis)
     }
 
@@ -82,12 +106,11 @@ impl IkeKeys {
 pub(super) fn child_keys(
     (prf, sk_d): (Prf, &Secret),
     cipher: Cipher,
-    shared: Option<&Secret>,
+    shared: &Shared,
     nonces: Nonces<'_>,
 ) -> Result<(Secret, Secret), Error> {
     let len = cipher.keymat_len();
-    let seed = [shared.map_or(&[][..], Secret::expose), nonces.ni, nonces.nr];
-    let keymat = prf_plus(prf, sk_d.expose(), &seed, 2 * len)?;
+    let keymat = prf_plus(prf, sk_d.expose(), &shared.seed(nonces), 2 * len)?;
     let (i2r, r2i) = keymat.expose().split_at_checked(len).ok_or(Error::Internal)?;
     Ok((Secret::from(i2r), Secret::from(r2i)))
 }

@@ -2,8 +2,9 @@
 //! come out.
 //!
 //! * `gate`: what reaches the responder at all. `init`: IKE_SA_INIT, with `half_open` (limits), `cookie` and `budget`
-//!   (rates). `auth`: IKE_AUTH, with `access` (whom we let in), `eap` and `attempts` (how often passwords are tried).
-//!   `child`: Child SAs and their rekey by the peer. `plan`: what clients get, and its changes. `rekey`: rekey of the
+//!   (rates). `auth`: IKE_AUTH, with `ppk`, `access` (whom we let in), `eap` and `attempts` (how often passwords are tried).
+//!   `intermediate`: key exchanges before that. `child`: Child SAs and their rekey by the peer, with `additional` (more
+//!   key exchanges). `plan`: what clients get, and its changes. `rekey`: rekey of the
 //!   IKE SA by the peer. `own_rekey`: rekeys that we begin. `reauth`: a client that connects anew. `info`: INFORMATIONAL,
 //!   our requests, timers. `mobike`: clients that move.
 //! * `sa`: the state of one IKE SA. `exchange`: message IDs, answers kept for retransmissions. `fragment`: sealing
@@ -11,6 +12,7 @@
 #![deny(clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 mod access;
+mod additional;
 mod api;
 mod attempts;
 mod auth;
@@ -25,11 +27,13 @@ mod gate;
 mod half_open;
 mod info;
 mod init;
+mod intermediate;
 mod keymat;
 mod lease;
 mod mobike;
 mod own_rekey;
 mod plan;
+mod ppk;
 mod proposal;
 mod reauth;
 mod rekey;
@@ -49,6 +53,7 @@ pub use eap::EapError;
 pub use error::{AuthError, Event, GoneReason, Refusal};
 pub use gate::{Gate, Passage};
 pub use plan::{ClientPlan, Nat64Plan};
+pub use ppk::Ppk;
 pub use system::System;
 
 use std::collections::{HashMap, VecDeque};
@@ -123,6 +128,8 @@ enum Timer {
     ChildLinger(u32),
     /// The Child SA is too old.
     ChildLifetime(u32),
+    /// The peer does not go on with the key exchanges of its rekey.
+    FollowUp(u64),
     /// The client was too busy to take a changed plan.
     Refresh(u64),
     /// The shutdown has waited enough.
@@ -288,7 +295,7 @@ impl Responder {
 
     fn forget(&mut self, sa: &IkeSa) {
         self.shared.lock().forget(sa.own_spi);
-        for timer in [Timer::Expire, Timer::Answer, Timer::Retransmit] {
+        for timer in [Timer::Expire, Timer::Answer, Timer::Retransmit, Timer::FollowUp] {
             self.timers.cancel(timer(sa.own_spi));
         }
         self.cancel_renewal(sa);

@@ -9,9 +9,9 @@ use super::error::{Event, Refusal};
 use super::exchange::{notifies, required};
 use super::fragment::Channel;
 use super::init::check_group;
-use super::keymat::{IkeKeys, Nonces};
+use super::keymat::{IkeKeys, Nonces, Shared};
 use super::plan::ASK_AGAIN;
-use super::proposal::{choose_esp, choose_ike, own_esp_offer, own_ike_offer};
+use super::proposal::{IkeSuite, Kems, choose_esp, choose_ike, own_esp_offer, own_ike_offer};
 use super::sa::{IkeSa, InitiatedBy, OwnIkeRekey, OwnRekey, OwnRequest, Rival, State};
 use super::selector::{keep_common_families, narrow};
 use super::{GoneReason, Output, Responder, Timer};
@@ -97,7 +97,7 @@ impl Responder {
     ) -> Result<(), Refusal> {
         let nr = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
-        let chosen = choose_esp(&proposals, true, None, &[]).filter(|chosen| {
+        let chosen = choose_esp(&proposals, true, None, &[], &[]).filter(|chosen| {
             proposals.len() == 1 && chosen.suite.cipher == own.cipher && chosen.suite.group.is_none()
         });
         let chosen = chosen.ok_or(Refusal::NoProposal)?;
@@ -112,7 +112,7 @@ impl Responder {
         let replaces = sa.child(old).map(|child| child.spi_in);
         let agreed = Agreed { spi_in, spi_out, suite, ts_local, ts_remote, offer, replaces };
         let nonces = Nonces { ni: &own.nonce, nr };
-        self.install(now, sa, agreed, None, nonces, InitiatedBy::Us)?;
+        self.install(now, sa, agreed, &Shared::default(), nonces, InitiatedBy::Us)?;
 
         let rival = own.rival.filter(|rival| sa.child(rival.own_spi).is_some());
         if let Some(rival) = rival {
@@ -134,7 +134,8 @@ impl Responder {
         if !matches!(sa.state, State::Established) || sa.client.is_none() {
             return None;
         }
-        let suite = sa.suite;
+        // No additional key exchange: that of the first IKE SA lives on in SK_d.
+        let suite = IkeSuite { kems: Kems::default(), ..sa.suite };
         let pair = KeyPair::generate(suite.group).ok()?;
         let (nonce, own_spi) = (self.new_nonce(), self.new_ike_spi());
         let mut chain = Chain::new();
@@ -174,10 +175,10 @@ impl Responder {
         let nr = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
         let proposals = parse_proposals(required(payloads, Kind::Sa)?)?;
-        let chosen = choose_ike(&proposals, 8, Some(ke.group), &[suite.group]);
+        let chosen = choose_ike(&proposals, 8, Some(ke.group), &[suite.group], &[]);
         let chosen = chosen.filter(|chosen| proposals.len() == 1 && chosen.suite == suite);
         let peer_spi = chosen.and_then(|chosen| chosen.peer_spi_u64()).ok_or(Refusal::NoProposal)?;
-        let shared = pair.agree(check_group(suite.group, &ke)?)?;
+        let shared = Shared::from(pair.agree(check_group(suite.group, &ke)?)?);
         let nonces = Nonces { ni: &nonce, nr };
         let keys = IkeKeys::rekeyed(suite, (sa.suite.prf, &sa.sk_d), &shared, nonces, (own_spi, peer_spi))?;
         let channel = Channel::new(suite.cipher, &keys.protect_r, &keys.protect_i)?;

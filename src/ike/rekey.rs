@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use super::additional::{FollowUp, Outcome};
 use super::error::Refusal;
 use super::exchange::required;
 use super::fragment::Channel;
 use super::init::check_group;
-use super::keymat::{IkeKeys, Nonces};
-use super::proposal::{choose_ike, groups};
-use super::sa::{IkeSa, InitiatedBy, OwnRequest, Proposed, Rival, State};
+use super::keymat::{IkeKeys, Nonces, Shared};
+use super::proposal::{IkeSuite, choose_ike, groups};
+use super::sa::{IkeSa, InitiatedBy, Proposed, Rival, State};
 use super::{CREATIONS, Output, Responder, Timer};
 use crate::base::Now;
+use crate::crypto::Kem;
 use crate::crypto::dh::KeyPair;
 use crate::wire::Malformed;
 use crate::wire::ike::{Chain, Exchange, Ke, Kind, Payload, Proposal, emit_proposals, parse_nonce};
@@ -28,15 +30,12 @@ impl Responder {
         payloads: &[Payload<'_>],
         proposals: &[Proposal],
     ) -> Result<(), Refusal> {
-        let child_exchange =
-            |own: OwnRequest| matches!(own, OwnRequest::DeleteChild(_)) || own.rekeys().is_some();
-        if sa.outstanding.as_ref().is_some_and(|own| child_exchange(own.request)) {
-            return Err(Refusal::Busy);
-        }
+        sa.may_be_replaced()?;
         let ni = parse_nonce(required(payloads, Kind::Nonce)?)?;
         let ke = Ke::parse(required(payloads, Kind::Ke)?)?;
         let groups = groups(self.config.policy.weak_groups);
-        let chosen = choose_ike(proposals, 8, Some(ke.group), groups).ok_or(Refusal::NoProposal)?;
+        let chosen = choose_ike(proposals, 8, Some(ke.group), groups, &Kem::ALL);
+        let chosen = chosen.ok_or(Refusal::NoProposal)?;
         let suite = chosen.suite;
         let peer_public = check_group(suite.group, &ke)?;
         let spi_i = chosen.peer_spi_u64().ok_or(Refusal::Syntax(Malformed("SPI")))?;
@@ -45,31 +44,56 @@ impl Responder {
         }
         let pair = KeyPair::generate(suite.group)?;
         let public = Ke { group: suite.group.transform_id(), data: pair.public() }.emit();
-        let shared = pair.agree(peer_public)?;
+        let shared = Shared::from(pair.agree(peer_public)?);
         let (spi_r, nr) = (self.new_ike_spi(), self.new_nonce());
-        let nonces = Nonces { ni, nr: &nr };
-        let keys = IkeKeys::rekeyed(suite, (sa.suite.prf, &sa.sk_d), &shared, nonces, (spi_i, spi_r))?;
-        let channel = Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?;
+        let (nonces, spis) = (Nonces { ni, nr: &nr }, (spi_i, spi_r));
 
         let mut chain = Chain::new();
         chain.push(Kind::Sa, &emit_proposals(&[chosen.answer(&spi_r.to_be_bytes())]));
         chain.push(Kind::Nonce, &nr);
         chain.push(Kind::Ke, &public);
-        self.answer(sa, Exchange::CreateChildSa, message_id, &chain);
+        let exchange = Exchange::CreateChildSa;
+        if suite.kems.iter().any(Option::is_some) {
+            let follow_up = FollowUp::new(suite.kems, shared, nonces, Outcome::Ike(suite, spis));
+            self.await_follow_up(now, sa, (exchange, message_id), chain, follow_up);
+            return Ok(());
+        }
+        let new = self.successor_of_ike(now, sa, suite, &shared, nonces, spis)?;
+        self.answer(sa, exchange, message_id, &chain);
+        self.replace_for_peer(now, sa, new, nonces);
+        Ok(())
+    }
+
+    /// The peer has its answer: `new` takes over.
+    pub(super) fn replace_for_peer(&mut self, now: Now, sa: &mut IkeSa, new: IkeSa, nonces: Nonces<'_>) {
         if matches!(sa.state, State::Established) {
-            let spis = (spi_r, spi_i);
-            let new = IkeSa::new(spis, InitiatedBy::Peer, suite, keys.sk_d, channel, sa.path, now.mono);
+            let own_spi = new.own_spi;
             self.hand_over(now, sa, new);
             if let Some(Proposed::Ike(own)) = sa.outstanding.as_mut().and_then(|own| own.proposed.as_mut()) {
-                own.rival = Some(Rival::new(spi_r, nonces));
+                own.rival = Some(Rival::new(own_spi, nonces));
             }
         }
-        Ok(())
+    }
+
+    /// The IKE SA that takes over, not in force yet.
+    pub(super) fn successor_of_ike(
+        &self,
+        now: Now,
+        sa: &IkeSa,
+        suite: IkeSuite,
+        shared: &Shared,
+        nonces: Nonces<'_>,
+        spis: (u64, u64),
+    ) -> Result<IkeSa, Refusal> {
+        let keys = IkeKeys::rekeyed(suite, (sa.suite.prf, &sa.sk_d), shared, nonces, spis)?;
+        let channel = Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?;
+        Ok(IkeSa::new((spis.1, spis.0), InitiatedBy::Peer, suite, keys.sk_d, channel, sa.path, now.mono))
     }
 
     /// Child SAs, device and requests pass to the new IKE SA.
     pub(super) fn hand_over(&mut self, now: Now, old: &mut IkeSa, mut new: IkeSa) {
         new.fragmentation = old.fragmentation;
+        new.has_ppk = old.has_ppk;
         new.mobike = old.mobike;
         new.creations = std::mem::replace(&mut old.creations, CREATIONS);
         new.children = std::mem::take(&mut old.children);

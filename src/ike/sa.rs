@@ -6,8 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::Proof;
+use super::additional::FollowUp;
 use super::auth::Conversation;
+use super::error::Refusal;
 use super::fragment::{Channel, Reassembly};
+use super::intermediate::Intermediate;
 use super::proposal::IkeSuite;
 use super::system::{Hints, System};
 use super::{Budget, CREATIONS};
@@ -41,6 +44,10 @@ pub(super) struct IkeSa {
     pub(super) suite: IkeSuite,
     pub(super) sk_d: Secret,
     pub(super) channel: Channel,
+    /// The one of our last answer, where that changed the keys.
+    pub(super) previous: Option<Channel>,
+    /// A PPK is mixed into the keys.
+    pub(super) has_ppk: bool,
     pub(super) path: Path,
     pub(super) state: State,
     /// Both sides announced FRAGMENTATION_SUPPORTED.
@@ -53,6 +60,8 @@ pub(super) struct IkeSa {
     pub(super) answer: Vec<Vec<u8>>,
     /// An answer that waits.
     pub(super) pending: Option<Pending>,
+    /// A rekey of the peer whose additional key exchanges are under way.
+    pub(super) follow_up: Option<FollowUp>,
     pub(super) reassembly: Option<Reassembly>,
     /// Message ID of our next request.
     pub(super) next_request_id: u32,
@@ -95,7 +104,7 @@ pub(super) struct Client {
 /// Life of an IKE SA.
 #[derive(Debug)]
 pub(super) enum State {
-    /// Nobody is authenticated: only IKE_AUTH is taken.
+    /// Nobody is authenticated: only IKE_AUTH is taken, or the IKE_INTERMEDIATE that comes before it.
     HalfOpen(Box<Init>),
     /// Authenticated.
     Established,
@@ -120,6 +129,10 @@ pub(super) struct Init {
     pub(super) nr: Vec<u8>,
     pub(super) sk_pi: Secret,
     pub(super) sk_pr: Secret,
+    /// The exchanges between IKE_SA_INIT and IKE_AUTH.
+    pub(super) intermediate: Intermediate,
+    /// Both sides have a PPK.
+    pub(super) use_ppk: bool,
     /// SIGNATURE_HASH_ALGORITHMS of the peer.
     pub(super) hashes: Option<Vec<u16>>,
     /// What it shows of the peer's system.
@@ -240,12 +253,22 @@ impl OwnRequest {
             Self::Liveness | Self::DeleteIke | Self::DeleteChild(_) | Self::RekeyIke => None,
         }
     }
+
+    /// Whether this changes SAs, and so had better not cross a rekey of the peer.
+    pub(super) const fn changes_sas(self) -> bool {
+        matches!(self, Self::DeleteChild(_) | Self::RekeyIke) || self.rekeys().is_some()
+    }
 }
 
 impl Child {
     /// Neither replaced nor on its way out.
     pub(super) fn is_in_charge(&self) -> bool {
         self.replaced_by.is_none() && !self.deleting
+    }
+
+    /// Whether the peer may replace it now.
+    pub(super) fn may_be_replaced(&self) -> Result<(), Refusal> {
+        if self.is_in_charge() { Ok(()) } else { Err(Refusal::Busy) }
     }
 }
 
@@ -292,6 +315,8 @@ impl IkeSa {
             suite,
             sk_d,
             channel,
+            previous: None,
+            has_ppk: false,
             path,
             state: State::Established,
             fragmentation: false,
@@ -299,6 +324,7 @@ impl IkeSa {
             expected_id: 0,
             answer: Vec::new(),
             pending: None,
+            follow_up: None,
             reassembly: None,
             next_request_id: 0,
             outstanding: None,
@@ -343,10 +369,19 @@ impl IkeSa {
     /// Whether a request of this exchange has its place in the present state.
     pub(super) fn takes(&self, exchange: Exchange) -> bool {
         match self.state {
+            State::HalfOpen(ref init) if init.intermediate.is_awaited() => {
+                exchange == Exchange::IkeIntermediate
+            }
             State::HalfOpen(_) => exchange == Exchange::IkeAuth,
-            State::Established => matches!(exchange, Exchange::CreateChildSa | Exchange::Informational),
+            State::Established => matches!(
+                exchange,
+                Exchange::CreateChildSa | Exchange::IkeFollowupKe | Exchange::Informational
+            ),
             // Which is told to try again later (RFC 7296 section 2.25.2).
-            State::Deleting => matches!(exchange, Exchange::CreateChildSa | Exchange::Informational),
+            State::Deleting => matches!(
+                exchange,
+                Exchange::CreateChildSa | Exchange::IkeFollowupKe | Exchange::Informational
+            ),
             State::Rekeyed => exchange == Exchange::Informational,
             State::Closed(_) | State::Dead => false,
         }
@@ -359,6 +394,13 @@ impl IkeSa {
 
     pub(super) fn child(&self, spi_in: u32) -> Option<&Child> {
         self.children.iter().find(|child| child.spi_in == spi_in)
+    }
+
+    /// Whether the peer may replace this IKE SA now.
+    pub(super) fn may_be_replaced(&self) -> Result<(), Refusal> {
+        let of_child = |own: OwnRequest| matches!(own, OwnRequest::DeleteChild(_)) || own.rekeys().is_some();
+        let busy = self.outstanding.as_ref().is_some_and(|own| of_child(own.request));
+        if busy { Err(Refusal::Busy) } else { Ok(()) }
     }
 
     pub(super) fn child_mut(&mut self, spi_in: u32) -> Option<&mut Child> {

@@ -14,7 +14,7 @@ use crate::crypto::pki::{Certificate, TrustAnchors};
 use crate::crypto::prf::{prf, prf_plus};
 use crate::crypto::rng::SystemRandom;
 use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme, ecdsa_der_to_fixed};
-use crate::crypto::{Cipher, Group, Prf};
+use crate::crypto::{Cipher, Group, Kem, Prf, kem};
 use crate::provision::{Authority, Issued, Role, Validity};
 use crate::wire::ike::*;
 
@@ -38,6 +38,8 @@ pub(super) struct World {
     /// How often a connected client was heard, and how often one replaced its IKE SA.
     pub(super) heard: usize,
     pub(super) ike_rekeyed: usize,
+    /// The algorithms of the last client, for people.
+    pub(super) suite: String,
     /// The system of the last client.
     pub(super) system: Option<System>,
     /// Datagrams not taken yet.
@@ -76,6 +78,7 @@ impl World {
             log: vec![],
             heard: 0,
             ike_rekeyed: 0,
+            suite: String::new(),
             system: None,
             sent: vec![],
             auto_install: true,
@@ -121,8 +124,8 @@ impl World {
                 }
                 Output::Heard { .. } => self.heard += 1,
                 Output::IkeRekeyed { .. } => self.ike_rekeyed += 1,
-                Output::Connected { identity, system, address, .. } => {
-                    self.system = system;
+                Output::Connected { identity, system, address, suite, .. } => {
+                    (self.system, self.suite) = (system, suite);
                     self.log.push(format!("connected {identity} {address}"))
                 }
                 Output::Gone { identity, why, .. } => self.log.push(format!("gone {identity}: {why}")),
@@ -249,6 +252,11 @@ impl Opened {
         self.payloads().iter().find(|payload| payload.kind == kind).map(|payload| payload.body)
     }
 
+    /// The data of ADDITIONAL_KEY_EXCHANGE.
+    pub(super) fn link(&self) -> Option<Vec<u8>> {
+        self.notify(notify_type::ADDITIONAL_KEY_EXCHANGE)
+    }
+
     /// The data of the notify of this kind.
     pub(super) fn notify(&self, kind: u16) -> Option<Vec<u8>> {
         let payloads = self.payloads();
@@ -292,6 +300,22 @@ pub(super) struct Initiator {
     pub(super) prf: Prf,
     /// Cipher of its Child SAs.
     pub(super) esp: Cipher,
+    /// For each type of additional key exchange, the transform IDs to offer.
+    pub(super) additional: Vec<Vec<u16>>,
+    /// Says that it knows IKE_INTERMEDIATE, where it offers additional key exchanges.
+    pub(super) announces_intermediate: bool,
+    /// What the responder chose of them.
+    pub(super) kems: Vec<Kem>,
+    /// IntAuth of both sides.
+    int_auth: (Vec<u8>, Vec<u8>),
+    /// PPK_ID with its type, and the key.
+    pub(super) ppk: Option<(Vec<u8>, Vec<u8>)>,
+    /// The responder agreed to use one.
+    pub(super) use_ppk: bool,
+    /// Goes on without PPK where the responder does not have it.
+    pub(super) no_ppk_auth: bool,
+    /// SK_d, SK_pi and SK_pr without the PPK.
+    unmixed: Option<(Vec<u8>, Vec<u8>, Vec<u8>)>,
     pub(super) ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
@@ -362,6 +386,13 @@ impl Initiator {
             cipher: Cipher::Aes256Gcm,
             prf: Prf::HmacSha256,
             esp: Cipher::Aes128Gcm,
+            additional: vec![],
+            announces_intermediate: true,
+            kems: vec![],
+            int_auth: (vec![], vec![]),
+            ppk: None,
+            use_ppk: false,
+            no_ppk_auth: false,
             ca: world.authority.cert_der().to_vec(),
             spi_i,
             spi_r: 0,
@@ -375,6 +406,7 @@ impl Initiator {
             sk_d: vec![],
             sk_pi: vec![],
             sk_pr: vec![],
+            unmixed: None,
             keys: None,
             iv: 0,
             next_id: 1,
@@ -410,9 +442,70 @@ impl Initiator {
                 InitAnswer::Notify(kind, _) => return Err(kind),
             }
         }
+        for kem in self.kems.clone() {
+            self.intermediate(world, kem)?;
+        }
         let request = self.auth_request();
         let answer = world.exchange(self.path, &request);
         if answer.is_empty() { Err(0) } else { self.handle_auth(&answer) }
+    }
+
+    /// One IKE_INTERMEDIATE with a key exchange.
+    pub(super) fn intermediate(&mut self, world: &mut World, kem: Kem) -> Result<(), u16> {
+        let pair = kem::KeyPair::generate(kem, &mut SystemRandom::new());
+        let request = self.intermediate_request(kem, &pair.public());
+        let answer = world.exchange(self.path, &request);
+        if answer.is_empty() {
+            return Err(0);
+        }
+        self.handle_intermediate(&answer, pair)
+    }
+
+    pub(super) fn intermediate_request(&mut self, kem: Kem, public: &[u8]) -> Vec<Vec<u8>> {
+        let payloads = [(Kind::Ke, Ke { group: kem.transform_id(), data: public }.emit())];
+        let header = self.header(Exchange::IkeIntermediate, self.next_id, false);
+        let request = self.protected_request(Exchange::IkeIntermediate, &payloads);
+        let chain = chain_of(&payloads);
+        let signed = int_auth_data(header, chain.first(), chain.bytes());
+        self.int_auth.0 = prf(self.prf, &self.sk_pi, &[&self.int_auth.0, &signed]).expose().to_vec();
+        request
+    }
+
+    pub(super) fn handle_intermediate(&mut self, answer: &[Vec<u8>], pair: kem::KeyPair) -> Result<(), u16> {
+        let opened = self.open(answer);
+        assert_eq!(
+            (opened.header.message_id, opened.header.exchange),
+            (self.next_id - 1, Exchange::IkeIntermediate)
+        );
+        if let Some(error) = opened.error() {
+            return Err(error);
+        }
+        let signed = int_auth_data(opened.header, opened.first, &opened.bytes);
+        self.int_auth.1 = prf(self.prf, &self.sk_pr, &[&self.int_auth.1, &signed]).expose().to_vec();
+        let ke = Ke::parse(opened.body(Kind::Ke).unwrap()).unwrap();
+        assert_eq!(ke.group, pair.kem().transform_id());
+        let shared = pair.decapsulate(ke.data).unwrap();
+        let skeyseed = prf(self.prf, &self.sk_d, &[shared.expose(), &self.ni, &self.nr]);
+        self.derive(skeyseed.expose());
+        Ok(())
+    }
+
+    /// What is signed of the IKE_INTERMEDIATE exchanges; `first_auth` is the message ID of IKE_AUTH.
+    fn int_auth(&self, first_auth: u32) -> Vec<u8> {
+        let (i, r) = &self.int_auth;
+        if i.is_empty() { vec![] } else { [&i[..], r, &first_auth.to_be_bytes()].concat() }
+    }
+
+    /// As if there had been no IKE_INTERMEDIATE to sign.
+    pub(super) fn forget_intermediate(&mut self) {
+        self.int_auth = (vec![], vec![]);
+    }
+
+    fn mix_ppk(&mut self) {
+        let Some((_, ppk)) = &self.ppk else { return };
+        for key in [&mut self.sk_d, &mut self.sk_pi, &mut self.sk_pr] {
+            *key = prf_plus(self.prf, ppk, &[&key[..]], key.len()).unwrap().expose().to_vec();
+        }
     }
 
     pub(super) fn ike_proposal(&self, number: u8, spi: &[u8]) -> Proposal {
@@ -425,7 +518,22 @@ impl Initiator {
             Transform::new(transform_type::KE, 1),
         ]);
         transforms.extend(self.groups.iter().map(|g| Transform::new(transform_type::KE, g.transform_id())));
+        transforms.extend(self.additional_transforms());
         Proposal { number, protocol: protocol::IKE, spi: spi.to_vec(), transforms }
+    }
+
+    fn additional_transforms(&self) -> Vec<Transform> {
+        let types = transform_type::ADDITIONAL_KE.zip(&self.additional);
+        types.flat_map(|(kind, ids)| ids.iter().map(move |id| Transform::new(kind, *id))).collect()
+    }
+
+    /// What an answered proposal says of additional key exchanges.
+    fn take_additional(&mut self, proposal: &Proposal) {
+        let types = transform_type::ADDITIONAL_KE;
+        let answered: Vec<_> = proposal.transforms.iter().filter(|t| types.contains(&t.kind)).collect();
+        assert!(answered.iter().map(|t| t.kind).eq(types.take(self.additional.len())), "one of each type");
+        assert!(answered.iter().zip(&self.additional).all(|(t, offered)| offered.contains(&t.id)));
+        self.kems = answered.iter().filter_map(|t| Kem::from_transform_id(t.id)).collect();
     }
 
     /// An IKE_SA_INIT request; nonce and key pair stay the same when only a cookie is added.
@@ -450,6 +558,12 @@ impl Initiator {
             let hashes = Notify::new(notify_type::SIGNATURE_HASH_ALGORITHMS, &[0, 2, 0, 3, 0, 4]);
             chain.push(Kind::Notify, &hashes.emit());
         }
+        if !self.additional.is_empty() && self.announces_intermediate {
+            chain.push(Kind::Notify, &Notify::new(notify_type::INTERMEDIATE_EXCHANGE_SUPPORTED, &[]).emit());
+        }
+        if self.ppk.is_some() {
+            chain.push(Kind::Notify, &Notify::new(notify_type::USE_PPK, &[]).emit());
+        }
         self.vendors.iter().for_each(|vendor| chain.push(Kind::Vendor, vendor));
         let header = Header { spi_r: 0, ..self.header(Exchange::IkeSaInit, 0, false) };
         self.request = chain.emit_message(header);
@@ -469,7 +583,8 @@ impl Initiator {
             return InitAnswer::Notify(notify.kind, notify.data.to_vec());
         };
         let proposal = &parse_proposals(sa).unwrap()[0];
-        let transforms = 2 + protection(self.cipher).len();
+        let transforms = 2 + protection(self.cipher).len() + self.additional.len();
+        self.take_additional(proposal);
         assert_eq!((proposal.number, proposal.transforms.len(), &proposal.spi[..]), (3, transforms, &[][..]));
         assert!(proposal.transforms.contains(&encr(self.cipher)), "its preference, not our order");
         let ke = Ke::parse(body(Kind::Ke).unwrap()).unwrap();
@@ -489,6 +604,10 @@ impl Initiator {
         let seen = sha1(&[&self.spi_i.to_be_bytes(), &self.spi_r.to_be_bytes(), &address, &port]);
         assert_eq!(find(notify_type::NAT_DETECTION_DESTINATION_IP).unwrap().data, seen);
         assert_eq!(find(notify_type::FRAGMENTATION_SUPPORTED).is_some(), self.fragmentation);
+        assert_eq!(find(notify_type::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some(), !self.kems.is_empty());
+        let use_ppk = find(notify_type::USE_PPK).is_some();
+        assert!(!use_ppk || self.ppk.is_some(), "only where it was asked for");
+        self.use_ppk = use_ppk;
         let announced = matches!(self.signing, Signing::Rfc7427(_));
         assert_eq!(find(notify_type::SIGNATURE_HASH_ALGORITHMS).is_some(), announced);
         let ca = Certificate::parse(&self.ca).unwrap();
@@ -604,7 +723,7 @@ impl Initiator {
     pub(super) fn auth_body(&self) -> Vec<u8> {
         let key = PrivateKey::from_pem(self.cert.key_pem.as_bytes()).unwrap();
         let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
-        let octets = [&self.request[..], &self.nr, mac.expose()].concat();
+        let octets = [&self.request[..], &self.nr, mac.expose(), &self.int_auth(self.next_id)].concat();
         match self.signing {
             Signing::Rfc7427(scheme) => {
                 let algorithm = method14::algorithm_identifier(scheme);
@@ -641,6 +760,16 @@ impl Initiator {
         if let Some((kind, data)) = &self.id_r {
             payloads.push((Kind::IdR, Id { kind: *kind, data }.emit()));
         }
+        if let Some((id, _)) = self.ppk.clone().filter(|_| self.use_ppk) {
+            self.unmixed = Some((self.sk_d.clone(), self.sk_pi.clone(), self.sk_pr.clone()));
+            if self.no_ppk_auth {
+                let auth = self.auth_body();
+                let data = Auth::parse(&auth).unwrap().data;
+                payloads.push((Kind::Notify, Notify::new(notify_type::NO_PPK_AUTH, data).emit()));
+            }
+            payloads.push((Kind::Notify, Notify::new(notify_type::PPK_IDENTITY, &id).emit()));
+            self.mix_ppk();
+        }
         payloads.push((Kind::Auth, self.auth_body()));
         let attributes = self.asked.iter().map(|kind| Attribute { kind: *kind, value: &[] }).collect();
         payloads.push((Kind::Cp, Configuration { cfg_type: CfgType::Request, attributes }.emit()));
@@ -658,6 +787,7 @@ impl Initiator {
                 let mut transforms = protection(self.esp);
                 transforms.push(Transform::new(transform_type::ESN, 0));
                 transforms.extend(group.map(|g| Transform::new(transform_type::KE, g.transform_id())));
+                transforms.extend(group.iter().flat_map(|_| self.additional_transforms()));
                 Proposal { number, protocol: protocol::ESP, spi: spi.clone(), transforms }
             })
             .collect();
@@ -670,7 +800,7 @@ impl Initiator {
         self.protected_request(Exchange::IkeAuth, &payloads)
     }
 
-    /// A request with the next message ID; IKE_AUTH in small fragments where the peer takes them.
+    /// A request with the next message ID; before the end of IKE_AUTH in small fragments where the peer takes them.
     pub(super) fn protected_request(
         &mut self,
         exchange: Exchange,
@@ -679,7 +809,7 @@ impl Initiator {
         let chain = chain_of(payloads);
         let header = self.header(exchange, self.next_id, false);
         self.next_id += 1;
-        if self.fragmentation && exchange == Exchange::IkeAuth {
+        if self.fragmentation && matches!(exchange, Exchange::IkeAuth | Exchange::IkeIntermediate) {
             self.seal_fragments(header, &chain, 200)
         } else {
             vec![self.seal(header, &chain)]
@@ -717,10 +847,23 @@ impl Initiator {
 
     pub(super) fn handle_auth(&mut self, answer: &[Vec<u8>]) -> Result<(), u16> {
         let opened = self.open(answer);
-        assert_eq!((opened.header.message_id, opened.header.exchange), (1, Exchange::IkeAuth));
+        assert_eq!((opened.header.message_id, opened.header.exchange), (self.next_id - 1, Exchange::IkeAuth));
         if let (Some(error), None) = (opened.error(), opened.body(Kind::Auth)) {
             assert_eq!(opened.payloads().len(), 1, "an error tells nothing else");
             return Err(error);
+        }
+        let notify = |kind| {
+            let payloads = opened.payloads();
+            let mut notifies = payloads.iter().filter(|payload| payload.kind == Kind::Notify);
+            notifies.any(|payload| Notify::parse(payload.body).unwrap().kind == kind)
+        };
+        if let Some(unmixed) = self.unmixed.take() {
+            self.use_ppk = notify(notify_type::PPK_IDENTITY);
+            if !self.use_ppk {
+                (self.sk_d, self.sk_pi, self.sk_pr) = unmixed;
+            }
+        } else {
+            assert!(!notify(notify_type::PPK_IDENTITY));
         }
         self.check_server(&opened);
         if let Some(error) = opened.error() {
@@ -783,7 +926,8 @@ impl Initiator {
         let anchors = TrustAnchors::new(&[Certificate::parse(&self.ca).unwrap()]).unwrap();
         anchors.verify_server(&certificate, &[], WALL).unwrap();
         let mac = prf(self.prf, &self.sk_pr, &[id_r]);
-        let octets = [&self.response[..], &self.ni, mac.expose()].concat();
+        let first_auth = opened.header.message_id;
+        let octets = [&self.response[..], &self.ni, mac.expose(), &self.int_auth(first_auth)].concat();
         let auth = Auth::parse(opened.body(Kind::Auth).unwrap()).unwrap();
         let verified = match (self.signing, auth.method) {
             (Signing::Rfc7427(_), auth_method::DIGITAL_SIGNATURE) => {
@@ -815,6 +959,9 @@ impl Initiator {
         let proposals = parse_proposals(opened.body(Kind::Sa).unwrap()).unwrap();
         let [proposal] = proposals.as_slice() else { panic!("one proposal") };
         let peer_spi = u32::from_be_bytes(proposal.spi.as_slice().try_into().unwrap());
+        if proposal.transforms.iter().any(|t| t.kind == transform_type::KE) {
+            self.take_additional(proposal);
+        }
         assert!(protection(self.esp).iter().all(|wanted| proposal.transforms.contains(wanted)));
         let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
         let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));
@@ -864,7 +1011,9 @@ impl Initiator {
             pair.unwrap().agree(answer.data).unwrap()
         });
         let shared = shared.as_ref().map_or(&[][..], |shared| shared.expose());
-        let (out, inbound) = self.child_keymat(shared, &ni, opened.body(Kind::Nonce).unwrap());
+        let nr = opened.body(Kind::Nonce).unwrap().to_vec();
+        let more = if group.is_some() { self.follow_up(world, opened)? } else { vec![] };
+        let (out, inbound) = self.child_keymat(shared, &ni, &[nr, more].concat());
         let child = self.children.last().unwrap().clone();
         let installed = world.installed.iter().find(|sa| sa.spi_in == child.peer_spi).unwrap();
         assert_eq!((installed.key_in.expose(), installed.key_out.expose()), (&out[..], &inbound[..]));
@@ -889,8 +1038,28 @@ impl Initiator {
         let shared = pair.agree(Ke::parse(opened.body(Kind::Ke).unwrap()).unwrap().data).unwrap();
         let new_peer_spi = u64::from_be_bytes(proposals[0].spi.as_slice().try_into().unwrap());
         let nr = opened.body(Kind::Nonce).unwrap().to_vec();
-        self.enter((new_spi, new_peer_spi), false, shared.expose(), (ni, nr));
+        self.take_additional(&proposals[0]);
+        let more = self.follow_up(world, opened)?;
+        self.enter_with((new_spi, new_peer_spi), false, shared.expose(), (ni, nr), &more);
         Ok(())
+    }
+
+    /// The additional key exchanges behind CREATE_CHILD_SA, whose answer is `opened`: what they gave.
+    fn follow_up(&mut self, world: &mut World, mut opened: Opened) -> Result<Vec<u8>, u16> {
+        let mut secrets = vec![];
+        for kem in self.kems.clone() {
+            let pair = kem::KeyPair::generate(kem, &mut SystemRandom::new());
+            let link = opened.link().expect("a link to the next exchange");
+            opened = self.request(world, Exchange::IkeFollowupKe, &follow_up_payloads(&pair, &link));
+            if let Some(error) = opened.error() {
+                return Err(error);
+            }
+            let ke = Ke::parse(opened.body(Kind::Ke).unwrap()).unwrap();
+            assert_eq!(ke.group, kem.transform_id());
+            secrets.extend(pair.decapsulate(ke.data).unwrap().expose());
+        }
+        assert_eq!(opened.link(), None, "nothing is to follow");
+        Ok(secrets)
     }
 
     /// Agrees to the responder's rekey of the IKE SA, and goes over to the new one; what is sent on the old one comes
@@ -931,7 +1100,19 @@ impl Initiator {
         shared: &[u8],
         (ni, nr): (Vec<u8>, Vec<u8>),
     ) {
-        let skeyseed = prf(self.prf, &self.sk_d, &[shared, &ni, &nr]);
+        self.enter_with(spis, responder, shared, (ni, nr), &[]);
+    }
+
+    /// The same, where additional key exchanges gave `more`.
+    fn enter_with(
+        &mut self,
+        spis: (u64, u64),
+        responder: bool,
+        shared: &[u8],
+        (ni, nr): (Vec<u8>, Vec<u8>),
+        more: &[u8],
+    ) {
+        let skeyseed = prf(self.prf, &self.sk_d, &[shared, &ni, &nr, more]);
         self.old = Slot::default();
         self.swap_old();
         (self.spi_i, self.spi_r) = spis;
@@ -962,6 +1143,22 @@ impl Initiator {
         swap(&mut self.sk_d, &mut other.sk_d);
         ((self.spi_i, self.spi_r), (self.next_id, self.iv)) = (spis, counters);
     }
+}
+
+/// An IKE_FOLLOWUP_KE request.
+pub(super) fn follow_up_payloads(pair: &kem::KeyPair, link: &[u8]) -> [(Kind, Vec<u8>); 2] {
+    let ke = Ke { group: pair.kem().transform_id(), data: &pair.public() }.emit();
+    [(Kind::Ke, ke), (Kind::Notify, Notify::new(notify_type::ADDITIONAL_KEY_EXCHANGE, link).emit())]
+}
+
+/// What IntAuth covers of a message: the header and the payloads, with lengths as if nothing else were in it.
+fn int_auth_data(header: Header, first: u8, payloads: &[u8]) -> Vec<u8> {
+    let length = (HEADER_LEN + 4 + payloads.len()) as u32;
+    let mut data = Header { next_payload: Kind::Sk as u8, length, ..header }.emit().to_vec();
+    data.extend([first, 0]);
+    data.extend(((4 + payloads.len()) as u16).to_be_bytes());
+    data.extend(payloads);
+    data
 }
 
 pub(super) fn chain_of(payloads: &[(Kind, Vec<u8>)]) -> Chain {

@@ -11,6 +11,7 @@ mod matrix;
 mod mobility;
 mod nat64;
 mod pki;
+mod post_quantum;
 mod profile;
 mod routes;
 mod second_implementation;

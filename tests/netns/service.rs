@@ -140,6 +140,8 @@ impl<'a> Service<'a> {
             identity,
             id: name,
             vips: "0.0.0.0",
+            sections: "",
+            root: None,
             charon: "",
             connection: "",
             child: "",

@@ -35,6 +35,10 @@ pub struct ClientConfig<'a> {
     pub id: &'a str,
     /// Addresses to ask for: `0.0.0.0`, `::` or both with a comma between; proposed is all of those families.
     pub vips: &'a str,
+    /// Sections behind the connections, e.g. `secrets { ... }`.
+    pub sections: &'a str,
+    /// The root of the system with charon, if it is another than ours.
+    pub root: Option<&'a Path>,
     /// Further lines of strongswan.conf, e.g. `rsa_pss = yes`.
     pub charon: &'a str,
     /// Further lines of the connection, e.g. `proposals`.
@@ -46,16 +50,18 @@ pub struct ClientConfig<'a> {
 impl<'a> Strongswan<'a> {
     /// Starts a client with one connection, `vpn`, and its child, `net`. It does not connect.
     pub fn client(lab: &'a Lab, role: &'static str, config: &ClientConfig) -> Self {
-        let ClientConfig { server, server_id, trust, identity, id, vips, charon, connection, child } = config;
+        let ClientConfig { server, server_id, trust, identity, id, vips, connection, child, .. } = config;
         let cert = identity.cert.display();
         let remote_ts = vips.split(',').map(|any| format!("{any}/0")).collect::<Vec<_>>().join(",");
         let text = format!(
             "connections {{\n vpn {{\n  version = 2\n  remote_addrs = {server}\n  vips = {vips}\n  {connection}\n\
              \x20 local {{\n   auth = pubkey\n   certs = {cert}\n   id = {id}\n  }}\n\
              \x20 remote {{\n   auth = pubkey\n   id = {server_id}\n  }}\n\
-             \x20 children {{\n   net {{\n    remote_ts = {remote_ts}\n    {child}\n   }}\n  }}\n }}\n}}\n"
+             \x20 children {{\n   net {{\n    remote_ts = {remote_ts}\n    {child}\n   }}\n  }}\n }}\n}}\n{}\n",
+            config.sections
         );
-        Self::start(lab, role, &text, trust, identity, charon)
+        let dir = Self::prepare(lab, role, &text, trust, &[identity]);
+        Self::launch(lab, role, dir, config.charon, config.root)
     }
 
     /// Starts charon with this swanctl.conf and further lines of strongswan.conf.
@@ -79,11 +85,16 @@ impl<'a> Strongswan<'a> {
         identities: &[&Identity],
         charon: &str,
     ) -> Self {
+        let dir = Self::prepare(lab, role, swanctl, trust, identities);
+        Self::launch(lab, role, dir, charon, None)
+    }
+
+    fn prepare(lab: &Lab, role: &str, swanctl: &str, trust: &Path, identities: &[&Identity]) -> PathBuf {
         let dir = Self::directory(lab, role);
         copy_into(trust, &dir.join("x509ca"));
         identities.iter().for_each(|identity| copy_into(&identity.key, &dir.join("private")));
         fs::write(dir.join("swanctl.conf"), swanctl).expect("file");
-        Self::launch(lab, role, dir, charon)
+        dir
     }
 
     /// Starts charon with the files of `from`, laid out as in Debian's /etc/swanctl.
@@ -91,7 +102,7 @@ impl<'a> Strongswan<'a> {
         let dir = Self::directory(lab, role);
         must(Command::new("cp").arg("-r").arg(from).arg(&dir));
         fs::write(dir.join("swanctl.conf"), "include conf.d/*.conf\n").expect("file");
-        Self::launch(lab, role, dir, "")
+        Self::launch(lab, role, dir, "", None)
     }
 
     /// Where the files of this charon go; nothing is there yet.
@@ -101,7 +112,7 @@ impl<'a> Strongswan<'a> {
         dir
     }
 
-    fn launch(lab: &'a Lab, role: &'static str, dir: PathBuf, charon: &str) -> Self {
+    fn launch(lab: &'a Lab, role: &'static str, dir: PathBuf, charon: &str, root: Option<&Path>) -> Self {
         let (vici, resolv_conf) = (dir.join("vici"), lab.resolv_conf(role));
         let daemon = format!(
             "charon-systemd {{\n load = {PLUGINS}\n install_virtual_ip = yes\n install_routes = yes\n \
@@ -115,7 +126,11 @@ impl<'a> Strongswan<'a> {
         );
         let conf = dir.join("strongswan.conf");
         fs::write(&conf, daemon).expect("file");
-        let process = lab.start(role, &format!("charon-{role}"), &[("STRONGSWAN_CONF", &conf)], &[CHARON]);
+        let command = match root {
+            None => vec![CHARON.to_owned()],
+            Some(root) => inside(root, &dir),
+        };
+        let process = lab.start(role, &format!("charon-{role}"), &[("STRONGSWAN_CONF", &conf)], &command);
         let swan = Self { lab, role, dir, process };
         wait_for("charon's control socket", Duration::from_secs(10), || {
             vici.exists().then_some(()).filter(|()| swan.swanctl(5, "--stats").ok)
@@ -197,4 +212,14 @@ impl<'a> Strongswan<'a> {
     pub fn wait_gone(&self, limit: Duration) {
         wait_for("charon to have no SA", limit, || self.sas().trim().is_empty().then_some(()));
     }
+}
+
+/// charon of another system, whose root sees our devices and this directory.
+fn inside(root: &Path, dir: &Path) -> Vec<String> {
+    let (root, dir) = (root.display(), dir.display());
+    let script = format!(
+        "mount --bind /dev {root}/dev && mount -t proc proc {root}/proc && mkdir -p {root}{dir} && \
+         mount --bind {dir} {root}{dir} && exec chroot {root} {CHARON}"
+    );
+    ["unshare", "--mount", "sh", "-c", &script].map(str::to_owned).to_vec()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::signature::{belongs, display_id, verify};
-use super::{Claim, Peer, signed_octets};
+use super::{Claim, Peer, Side, signed_octets};
 use crate::base::Now;
 use crate::crypto::Prf;
 use crate::crypto::pki::Certificate;
@@ -35,7 +35,7 @@ impl Responder {
         let (certificate, intermediates) = chain.split_first().ok_or(AuthError::NoCertificate)?;
         let access = &self.config.identity.access;
         let trusted = access.anchors.verify_client(certificate, intermediates, now.wall);
-        let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, claim.id_body);
+        let octets = signed_octets(alg, init, Side::Peer, claim.id_body);
         let signed = verify(auth, certificate, &octets);
         trusted.map_err(AuthError::Chain)?;
         if !belongs(&claim.id, certificate) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::certificate::valid_until;
 use super::signature::display_id;
-use super::{Claim, Outcome, Peer, psk, signed_octets};
+use super::{Claim, Outcome, Peer, Side, psk, signed_octets};
 use crate::base::Now;
 use crate::crypto::Prf;
 use crate::ike::Responder;
@@ -76,7 +76,7 @@ impl Responder {
         Ok(Outcome::Continue(chain, now.mono))
     }
 
-    /// The next EAP packet, or at the end the AUTH payload by the key of EAP.
+    /// The next EAP packet, or at the end the AUTH payload by the key of EAP: with `data`, if any, in place of its own.
     pub(super) fn continue_eap(
         &mut self,
         now: Now,
@@ -84,9 +84,12 @@ impl Responder {
         init: &mut Init,
         remote: SocketAddr,
         payloads: &[Payload<'_>],
+        data: Option<&[u8]>,
     ) -> Result<Outcome, AuthError> {
         if let Some((eap, proven)) = init.eap.as_ref().and_then(|eap| Some((eap, eap.proven.as_ref()?))) {
-            return finish(now, alg, init, eap, proven, payloads);
+            let Auth { method, data: as_sent } = Auth::parse(required(payloads, Kind::Auth)?)?;
+            let auth = Auth { method, data: data.unwrap_or(as_sent) };
+            return finish(now, alg, init, eap, proven, &auth);
         }
         let Some(eap) = init.eap.as_mut() else { return Err(AuthError::EapWanted) };
         let packet = required(payloads, Kind::Eap)?;
@@ -122,14 +125,13 @@ fn finish(
     init: &Init,
     eap: &Conversation,
     proven: &Proven,
-    payloads: &[Payload<'_>],
+    auth: &Auth<'_>,
 ) -> Result<Outcome, AuthError> {
-    let auth = Auth::parse(required(payloads, Kind::Auth)?)?;
-    let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, &eap.id_i);
-    if !psk::fits(alg, &proven.msk, &octets, &auth) {
+    let octets = signed_octets(alg, init, Side::Peer, &eap.id_i);
+    if !psk::fits(alg, &proven.msk, &octets, auth) {
         return Err(AuthError::NotByEap);
     }
-    let octets = signed_octets(alg, &init.response, &init.ni, &init.sk_pr, &eap.id_r);
+    let octets = signed_octets(alg, init, Side::Us, &eap.id_r);
     let mut own = Chain::new();
     own.push(Kind::Auth, &psk::seal(alg, &proven.msk, &octets));
     let (identity, proof) = (proven.identity.clone(), proven.proof.clone());

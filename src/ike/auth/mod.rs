@@ -20,9 +20,11 @@ use super::sa::{IkeSa, Init, Pending, State};
 use super::system::Hints;
 use super::{Output, Responder, Timer};
 use crate::base::Now;
+use crate::crypto::Prf;
 use crate::crypto::prf::prf;
-use crate::crypto::{Prf, Secret};
-use crate::wire::ike::{Auth, Chain, Exchange, Id, Kind, Payload, auth_method, notify_type, parse_chain};
+use crate::wire::ike::{
+    Auth, Chain, Exchange, Id, Kind, Notify, Payload, auth_method, notify_type, parse_chain,
+};
 
 pub(super) use eap::Conversation;
 pub(super) use signature::HASHES;
@@ -78,24 +80,33 @@ impl Responder {
         message_id: u32,
         payloads: &[Payload<'_>],
     ) {
+        let without_ppk = self.mix_ppk(sa, payloads);
+        let has_ppk = sa.has_ppk;
         let (alg, State::HalfOpen(init)) = (sa.suite.prf, &mut sa.state) else { return };
         let begins = init.eap.is_none();
-        let outcome = if begins {
-            self.authenticate(now, alg, init, payloads)
-        } else {
-            self.continue_eap(now, alg, init, sa.path.remote, payloads)
-        };
+        let outcome = without_ppk.and_then(|data| {
+            if begins {
+                self.authenticate(now, alg, init, payloads, data)
+            } else {
+                self.continue_eap(now, alg, init, sa.path.remote, payloads, data)
+            }
+        });
         match outcome {
             Ok(Outcome::Admit(peer, _)) if !self.config.identity.access.allows(&peer.identity) => {
                 self.refuse_auth(now, sa, message_id, AuthError::NotAllowed(peer.identity), payloads);
             }
-            Ok(Outcome::Admit(peer, own)) => match init.eap.take() {
-                Some(eap) => {
-                    let asked = parse_chain(eap.asked.first(), eap.asked.bytes()).unwrap_or_default();
-                    self.admit(now, sa, message_id, &asked, peer, own);
+            Ok(Outcome::Admit(peer, mut own)) => {
+                if has_ppk {
+                    own.push(Kind::Notify, &Notify::new(notify_type::PPK_IDENTITY, &[]).emit());
                 }
-                None => self.admit(now, sa, message_id, payloads, peer, own),
-            },
+                match init.eap.take() {
+                    Some(eap) => {
+                        let asked = parse_chain(eap.asked.first(), eap.asked.bytes()).unwrap_or_default();
+                        self.admit(now, sa, message_id, &asked, peer, own);
+                    }
+                    None => self.admit(now, sa, message_id, payloads, peer, own),
+                }
+            }
             Ok(Outcome::Continue(chain, due)) => {
                 if begins {
                     self.timers.set(Timer::Expire(sa.own_spi), now.mono + self.config.policy.eap_lifetime);
@@ -112,18 +123,21 @@ impl Responder {
         }
     }
 
-    /// Who the peer is, and our half of the authentication: the first payloads of the answer.
+    /// Who the peer is, and our half of the authentication: the first payloads of the answer. `data`, if any, is to be
+    /// verified in place of the data in AUTH.
     fn authenticate(
         &mut self,
         now: Now,
         alg: Prf,
         init: &mut Init,
         payloads: &[Payload<'_>],
+        data: Option<&[u8]>,
     ) -> Result<Outcome, AuthError> {
         let claim = Claim::parse(payloads)?;
-        let Some(auth) = claim.auth.as_ref() else {
+        let Some(Auth { method, data: as_sent }) = claim.auth else {
             return self.begin_eap(now, alg, init, payloads, &claim);
         };
+        let auth = &Auth { method, data: data.unwrap_or(as_sent) };
         if auth.method == auth_method::SHARED_KEY {
             return self.verify_psk(alg, init, &claim, auth);
         }
@@ -224,8 +238,20 @@ fn claimed(init: &Init, payloads: &[Payload<'_>]) -> String {
     id.map_or_else(|| "no identity".to_owned(), |id| display_id(&id, None))
 }
 
-/// What a side signs: its first message, the other's nonce, and a MAC of its identity (RFC 7296 section 2.15).
-fn signed_octets(alg: Prf, message: &[u8], nonce: &[u8], sk_p: &Secret, id_body: &[u8]) -> Vec<u8> {
+/// Who signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Peer,
+    Us,
+}
+
+/// What a side signs: its first message, the other's nonce, a MAC of its identity (RFC 7296 section 2.15), and the
+/// exchanges between (RFC 9242 section 3.3.2).
+fn signed_octets(alg: Prf, init: &Init, by: Side, id_body: &[u8]) -> Vec<u8> {
+    let (message, nonce, sk_p) = match by {
+        Side::Peer => (&init.request, &init.nr, &init.sk_pi),
+        Side::Us => (&init.response, &init.ni, &init.sk_pr),
+    };
     let mac = prf(alg, sk_p.expose(), &[id_body]);
-    [message, nonce, mac.expose()].concat()
+    [message, nonce, mac.expose(), &init.intermediate.signed()].concat()
 }

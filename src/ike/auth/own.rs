@@ -2,7 +2,7 @@
 
 use super::choice::Verifier;
 use super::signature::{own_id, sign};
-use super::signed_octets;
+use super::{Side, signed_octets};
 use crate::crypto::Prf;
 use crate::crypto::sign::SignatureScheme;
 use crate::ike::Responder;
@@ -25,7 +25,7 @@ impl Responder {
         let (own, scheme) =
             verifier.choose(&identity.credentials, asked).ok_or(AuthError::NoCommonSignature)?;
         let id_r = own_id(asked, &identity.hostname, own.chain.first());
-        let octets = signed_octets(alg, &init.response, &init.ni, &init.sk_pr, &id_r);
+        let octets = signed_octets(alg, init, Side::Us, &id_r);
         let auth = sign(&own.key, scheme, init.hashes.is_some(), &octets)?;
         let mut chain = Chain::new();
         chain.push(Kind::IdR, &id_r);

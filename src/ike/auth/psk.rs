@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::signature::{display_id, own_id};
-use super::{Claim, Outcome, Peer, signed_octets};
+use super::{Claim, Outcome, Peer, Side, signed_octets};
 use crate::crypto::hash::constant_time_eq;
 use crate::crypto::prf::prf;
 use crate::crypto::{Prf, Secret};
@@ -39,12 +39,12 @@ impl Responder {
             access.psks.get(&identity).filter(|_| !matches!(claim.id.kind, IdType::Dn | IdType::Other(_)));
         let decoy = Secret::new(vec![0; DECOY_LEN]);
         let psk = known.unwrap_or(&decoy);
-        let octets = signed_octets(alg, &init.request, &init.nr, &init.sk_pi, claim.id_body);
+        let octets = signed_octets(alg, init, Side::Peer, claim.id_body);
         if !(fits(alg, psk, &octets, auth) & known.is_some()) {
             return Err(AuthError::PreShared);
         }
         let id_r = own_id(claim.asked.as_ref(), hostname, None);
-        let octets = signed_octets(alg, &init.response, &init.ni, &init.sk_pr, &id_r);
+        let octets = signed_octets(alg, init, Side::Us, &id_r);
         let mut own = Chain::new();
         own.push(Kind::IdR, &id_r);
         own.push(Kind::Auth, &seal(alg, psk, &octets));

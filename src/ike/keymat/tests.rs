@@ -31,7 +31,8 @@ fn assert_keys(keys: &IkeKeys, expected: [&str; 5]) {
 /// SK_a* have no octets.
 #[test]
 fn keys_of_an_ike_sa_with_an_aead() {
-    let suite = IkeSuite { cipher: Cipher::Aes256Gcm, prf: Prf::HmacSha256, group: Group::X25519 };
+    let suite =
+        IkeSuite { cipher: Cipher::Aes256Gcm, prf: Prf::HmacSha256, group: Group::X25519, kems: [None; 2] };
     let keys = with_inputs(|nonces, shared| IkeKeys::initial(suite, shared, nonces, SPIS)).unwrap();
     assert_keys(
         &keys,
@@ -49,7 +50,7 @@ fn keys_of_an_ike_sa_with_an_aead() {
 #[test]
 fn keys_of_an_ike_sa_with_a_mac() {
     let cipher = Cipher::Aes256Cbc(Integrity::HmacSha512);
-    let suite = IkeSuite { cipher, prf: Prf::HmacSha384, group: Group::X25519 };
+    let suite = IkeSuite { cipher, prf: Prf::HmacSha384, group: Group::X25519, kems: [None; 2] };
     let keys = with_inputs(|nonces, shared| IkeKeys::initial(suite, shared, nonces, SPIS)).unwrap();
     assert_keys(
         &keys,
@@ -71,10 +72,10 @@ fn keys_of_an_ike_sa_with_a_mac() {
 #[test]
 fn keys_of_a_rekeyed_ike_sa() {
     let cipher = Cipher::Aes128Cbc(Integrity::HmacSha1);
-    let suite = IkeSuite { cipher, prf: Prf::HmacSha256, group: Group::X25519 };
+    let suite = IkeSuite { cipher, prf: Prf::HmacSha256, group: Group::X25519, kems: [None; 2] };
     let old = secret(0xa0..0xb4);
     let keys = with_inputs(|nonces, shared| {
-        IkeKeys::rekeyed(suite, (Prf::HmacSha1, &old), shared, nonces, SPIS).unwrap()
+        IkeKeys::rekeyed(suite, (Prf::HmacSha1, &old), &Shared::from(shared.clone()), nonces, SPIS).unwrap()
     });
     assert_keys(
         &keys,
@@ -119,7 +120,13 @@ fn keys_of_a_child_sa() {
         ),
     ] {
         let keys = with_inputs(|nonces, shared| {
-            child_keys((Prf::HmacSha256, &sk_d), cipher, with_group.then_some(shared), nonces).unwrap()
+            child_keys(
+                (Prf::HmacSha256, &sk_d),
+                cipher,
+                &Shared { first: with_group.then(|| shared.clone()), additional: vec![] },
+                nonces,
+            )
+            .unwrap()
         });
         assert_eq!(
             (keys.0.expose(), keys.1.expose()),

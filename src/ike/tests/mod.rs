@@ -12,5 +12,6 @@ mod mobike;
 mod negative;
 mod network;
 mod plan;
+mod post_quantum;
 mod psk;
 mod rekey;

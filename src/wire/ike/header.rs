@@ -19,6 +19,10 @@ pub enum Exchange {
     CreateChildSa,
     /// 37.
     Informational,
+    /// 43 (RFC 9242).
+    IkeIntermediate,
+    /// 44 (RFC 9370).
+    IkeFollowupKe,
     /// Any other number.
     Other(u8),
 }
@@ -31,6 +35,8 @@ impl Exchange {
             35 => Self::IkeAuth,
             36 => Self::CreateChildSa,
             37 => Self::Informational,
+            43 => Self::IkeIntermediate,
+            44 => Self::IkeFollowupKe,
             other => Self::Other(other),
         }
     }
@@ -42,6 +48,8 @@ impl Exchange {
             Self::IkeAuth => 35,
             Self::CreateChildSa => 36,
             Self::Informational => 37,
+            Self::IkeIntermediate => 43,
+            Self::IkeFollowupKe => 44,
             Self::Other(number) => number,
         }
     }

@@ -30,6 +30,8 @@ pub mod notify_type {
     pub const TEMPORARY_FAILURE: u16 = 43;
     /// The Child SA to rekey does not exist.
     pub const CHILD_SA_NOT_FOUND: u16 = 44;
+    /// Nothing is known of this exchange's beginning (RFC 9370).
+    pub const STATE_NOT_FOUND: u16 = 47;
     /// The sender has no other IKE SA with us.
     pub const INITIAL_CONTACT: u16 = 16384;
     /// Hash of the sender's address and port.
@@ -66,6 +68,16 @@ pub mod notify_type {
     pub const FRAGMENTATION_SUPPORTED: u16 = 16430;
     /// RFC 7427; the data is a list of 16-bit hash numbers.
     pub const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
+    /// A post-quantum preshared key may be used (RFC 8784).
+    pub const USE_PPK: u16 = 16435;
+    /// Which one; empty in the answer (RFC 8784).
+    pub const PPK_IDENTITY: u16 = 16436;
+    /// The Authentication Data for a peer that does not have it (RFC 8784).
+    pub const NO_PPK_AUTH: u16 = 16437;
+    /// RFC 9242.
+    pub const INTERMEDIATE_EXCHANGE_SUPPORTED: u16 = 16438;
+    /// Links the exchanges of one rekey; the data is the responder's (RFC 9370).
+    pub const ADDITIONAL_KEY_EXCHANGE: u16 = 16441;
 }
 
 /// A Notify payload.

@@ -27,6 +27,8 @@ pub mod transform_type {
     pub const KE: u8 = 4;
     /// Extended sequence numbers.
     pub const ESN: u8 = 5;
+    /// Additional key exchanges 1 to 7 (RFC 9370).
+    pub const ADDITIONAL_KE: std::ops::RangeInclusive<u8> = 6..=12;
 }
 
 /// The attributes of a transform: only Key Length is defined.
