@@ -163,12 +163,13 @@ fn systemd_gives_the_sockets_and_hears_how_we_are() {
     // A request of IKE version 3: the datagram that starts the program is answered, with the version that it speaks.
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut request = [0; 28];
+    // As long as its answer: no answer is longer than what it answers.
+    let mut request = [0; 36];
     request[..8].fill(7);
     request[17] = 0x30;
     request[18] = 34;
     request[19] = 0x08;
-    request[27] = 28;
+    request[27] = 36;
     peer.send_to(&request, ("127.0.0.1", ike)).unwrap();
     daemon.wait_for(&format!("listening on UDP 127.0.0.1:{ike} and 127.0.0.1:{nat}"));
     let mut answer = [0; 100];

@@ -333,15 +333,15 @@ pub struct Ikev2Args {
     #[arg(long, help_heading = CLIENTS)]
     pub unique: bool,
 
-    /// Take the 1024-bit key exchange that Windows offers by default; it can be broken
+    /// Take Windows' default 1024-bit key exchange; it can be broken
     #[arg(long, help_heading = CLIENTS)]
     pub allow_weak_windows_defaults: bool,
 
-    /// Only clients of this identity, repeatable; * and ? stand for anything [default: all]
+    /// Let in only who fits (* and ?), repeatable
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse, help_heading = CLIENTS)]
     pub allow_id: Vec<Pattern>,
 
-    /// Users who come with a password (EAP-MSCHAPv2), lines of name:hash as 'setup user' makes them
+    /// Users with passwords (EAP-MSCHAPv2) of 'setup user'
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub eap_users: Option<Source>,
 
@@ -349,7 +349,7 @@ pub struct Ikev2Args {
     #[arg(long, help_heading = CLIENTS)]
     pub eap_tls: bool,
 
-    /// Pre-shared keys, one per identity, lines of identity: key as 'setup psk' makes them
+    /// Pre-shared keys of 'setup psk'
     #[arg(long, value_name = "FILE", help_heading = CLIENTS)]
     pub psk_file: Option<Source>,
 

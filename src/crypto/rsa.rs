@@ -57,7 +57,7 @@ impl fmt::Debug for Sha1Signer {
     }
 }
 
-/// A new key of 2048 bits, as PKCS#8 in DER (RFC 5958). It may take seconds.
+/// A new key of 2048 bits, as PKCS#8 in DER (RFC 5958). It takes a tenth of a second, more or less.
 pub fn generate() -> Result<Secret, Error> {
     let internal = |_| Error::Internal;
     let key = PrivateKey::new(&mut Randomness(SystemRandom::new()), NEW_KEY_BITS).map_err(internal)?;
@@ -139,7 +139,7 @@ impl TryCryptoRng for Randomness {}
 mod tests {
     use super::*;
     use crate::crypto::pki::tests::{cert, file};
-    use crate::crypto::sign::{KeyKind, PrivateKey, SignatureScheme};
+    use crate::crypto::sign::{EcdsaForm, KeyKind, PrivateKey, SignatureScheme};
 
     const MESSAGE: &[u8] = b"the signed octets";
 
@@ -180,6 +180,102 @@ mod tests {
                 assert_eq!(key.sign(scheme, MESSAGE).unwrap().len(), 256);
             }
         }
+    }
+
+    const SHA256_DIGEST_INFO: &[u8] =
+        b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
+
+    /// A signature whose padding ends in any octets.
+    fn signed(octets: &[u8]) -> Vec<u8> {
+        let pem = file("rsa.pkcs8.pem");
+        let pkcs8 = crate::crypto::pem::pkcs8_der(&pem).unwrap();
+        let signer = Sha1Signer::from_pkcs1(pkcs1(pkcs8.expose())).unwrap();
+        let padding = Pkcs1v15Sign { hash_len: None, prefix: Box::new([]) };
+        signer.0.sign_with_rng(&mut Randomness(SystemRandom::new()), padding, octets).unwrap()
+    }
+
+    /// N38 and N40: paddings that only one who has the key can make, and that are not those of PKCS#1.
+    #[test]
+    fn n38_n40_rsa_paddings_that_are_not_exactly_right() {
+        let hash = hash::sha256(&[MESSAGE]);
+        let good = [SHA256_DIGEST_INFO, &hash].concat();
+        let mut other_hash = good.clone();
+        other_hash[20] ^= 1;
+        let mut wrong_length = good.clone();
+        wrong_length[18] = 0x1f;
+        let without_null = b"\x30\x2f\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x04\x20";
+        let sha1 = b"\x30\x2d\x30\x09\x06\x05\x2b\x0e\x03\x02\x1a\x05\x00\x04\x20";
+        let garbage_in_parameters = {
+            let info = b"\x30\x35\x30\x11\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x04\x04\x01\x02\x03\x04\x04\x20";
+            [&info[..], &hash].concat()
+        };
+        let certificate = cert("rsa.cert.pem");
+        let verified = |octets: &[u8]| {
+            let signature = signed(octets);
+            let by_scheme =
+                certificate.verify(SignatureScheme::RsaPkcs1Sha256, EcdsaForm::Der, MESSAGE, &signature);
+            let by_method_1 = certificate.verify_rsa_any_hash(MESSAGE, &signature);
+            assert_eq!(by_scheme.is_ok(), by_method_1.is_ok());
+            by_method_1.is_ok()
+        };
+        assert!(verified(&good), "SHA-256 by method 1 is taken");
+        for (name, octets) in [
+            ("the hash alone", hash.to_vec()),
+            ("missing NULL", [&without_null[..], &hash].concat()),
+            ("garbage after the hash", [&good[..], &[0; 4]].concat()),
+            ("much garbage after the hash", [&good[..], &[7; 180]].concat()),
+            ("garbage in the parameters", garbage_in_parameters),
+            ("a cut hash", good[..good.len() - 1].to_vec()),
+            ("a cut DigestInfo", good[1..].to_vec()),
+            ("half a DigestInfo", good[10..].to_vec()),
+            ("another hash", other_hash),
+            ("a wrong length", wrong_length),
+            ("SHA-1 by name", [&sha1[..], &hash].concat()),
+            ("nothing", vec![]),
+        ] {
+            assert!(!verified(&octets), "{name}");
+        }
+    }
+
+    /// N40: with an exponent of 3 anybody can make a number whose cube begins as a signature does.
+    #[test]
+    fn n40_cube_roots_are_no_signatures() {
+        let certificate = cert("rsa-e3.cert.pem");
+        for zeros_first in [false, true] {
+            let mut wanted = vec![0, 1];
+            wanted.extend([0xff; 8]);
+            wanted.push(0);
+            wanted.extend(SHA256_DIGEST_INFO);
+            wanted.extend(hash::sha256(&[MESSAGE]));
+            let begins = wanted.clone();
+            wanted.resize(256, if zeros_first { 0 } else { 0xff });
+            let root = cube_root(&wanted);
+            let cube = Wide::from_be_slice(&[&[0; 256], &root[..]].concat());
+            let cube = cube.wrapping_mul(&cube).wrapping_mul(&cube).to_be_bytes();
+            let cube: &[u8] = cube.as_ref();
+            assert!(zeros_first || cube[256..].starts_with(&begins), "it does begin so");
+            assert_eq!(certificate.verify_rsa_any_hash(MESSAGE, &root), Err(Error::BadSignature));
+            let scheme = SignatureScheme::RsaPkcs1Sha256;
+            let verified = certificate.verify(scheme, EcdsaForm::Der, MESSAGE, &root);
+            assert_eq!(verified, Err(Error::BadSignature));
+        }
+    }
+
+    type Wide = crypto_bigint::Uint<{ 4096 / crypto_bigint::Limb::BITS as usize }>;
+
+    /// The largest number whose cube is not above `of` (256 octets), in as many octets.
+    fn cube_root(of: &[u8]) -> Vec<u8> {
+        let of = Wide::from_be_slice(&[&[0; 256], of].concat());
+        let mut root = Wide::ZERO;
+        for bit in (0..684).rev() {
+            let next = root | Wide::ONE.shl_vartime(bit);
+            if next.wrapping_mul(&next).wrapping_mul(&next) <= of {
+                root = next;
+            }
+        }
+        let octets = root.to_be_bytes();
+        let octets: &[u8] = octets.as_ref();
+        octets[256..].to_vec()
     }
 
     #[test]

@@ -230,28 +230,24 @@ impl DataPath {
         ike: &mut IkeThread,
     ) {
         let Some(datagram) = buffer.get(range.clone()) else { return };
-        let message = if is_ike(datagram) {
-            Some(datagram)
-        } else if let Some(rest) = datagram.strip_prefix(&MARKER) {
-            path.marker = true;
-            is_ike(rest).then_some(rest)
-        } else {
-            None
-        };
-        if let Some(message) = message {
-            add(&self.counters.ike_datagrams, 1);
-            match ike.datagram(now, path, message) {
-                Ok(None) => {}
-                Ok(Some(answer)) => self.send_ike(&path, &answer),
-                Err(reason) => self.counters.count_drop(reason),
+        match ike_message(datagram) {
+            Some((message, marker)) => {
+                path.marker = marker;
+                add(&self.counters.ike_datagrams, 1);
+                match ike.datagram(now, path, message) {
+                    Ok(None) => {}
+                    Ok(Some(answer)) => self.send_ike(&path, &answer),
+                    Err(reason) => self.counters.count_drop(reason),
+                }
             }
-        } else if path.marker {
-            self.counters.count_drop(Reason::UdpGarbage);
-        } else if datagram != [0xff] {
-            // ESP shares the port with marked IKE.
-            path.marker = true;
-            if let Err(reason) = self.handle_esp(now, path, buffer, range, index, ike) {
-                self.counters.count_drop(reason);
+            None if datagram.starts_with(&MARKER) => self.counters.count_drop(Reason::UdpGarbage),
+            None if datagram == [0xff] => {}
+            None => {
+                // ESP shares the port with marked IKE.
+                path.marker = true;
+                if let Err(reason) = self.handle_esp(now, path, buffer, range, index, ike) {
+                    self.counters.count_drop(reason);
+                }
             }
         }
     }
@@ -619,6 +615,13 @@ fn record_frames(tap: &Tap, frames: &[IoSlice<'_>], devices: impl Iterator<Item 
     }
 }
 
+/// The IKE message in a datagram, and whether a marker is in front of it. The marker is looked for first: behind one
+/// the message ID stands where the length would be without, and may be any number.
+fn ike_message(datagram: &[u8]) -> Option<(&[u8], bool)> {
+    let marked = datagram.strip_prefix(&MARKER).filter(|message| is_ike(message));
+    marked.map(|message| (message, true)).or_else(|| is_ike(datagram).then_some((datagram, false)))
+}
+
 /// True if a datagram looks like an IKEv2 message: its version, and a length field that is the datagram's.
 fn is_ike(datagram: &[u8]) -> bool {
     let Some(header) = datagram.first_chunk::<IKE_HEADER_LEN>() else { return false };
@@ -640,5 +643,27 @@ mod tests {
         message[17] = 0;
         assert!(!is_ike(&message), "no version");
         assert!(!is_ike(&message[..27]), "too short for a header");
+    }
+
+    /// Each of the first messages of a connection, and those whose number is the length of their datagram.
+    #[test]
+    fn n09_n10_a_marker_and_an_spi_that_begins_like_one() {
+        for message_id in 0..200_u8 {
+            for spi in [[0x11; 8], [0, 0, 0, 0, 1, 1, 1, 1]] {
+                let mut message = [0x22_u8; 57];
+                message[..8].copy_from_slice(&spi);
+                (message[17], message[23], message[27]) = (0x20, message_id, 57);
+                message[20..23].fill(0);
+                message[24..27].fill(0);
+                assert_eq!(ike_message(&message), Some((&message[..], false)), "message ID {message_id}");
+                let marked = [&MARKER[..], &message].concat();
+                assert_eq!(
+                    ike_message(&marked),
+                    Some((&message[..], true)),
+                    "message ID {message_id}, marked"
+                );
+            }
+        }
+        assert_eq!(ike_message(&[0; 60]), None);
     }
 }

@@ -524,3 +524,6 @@ fn port_at(ip: &Ipv4, packet: &[u8], offset: usize) -> Option<u16> {
     }
     packet.get(ip.header_len + offset..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,14 +165,43 @@ mod tests {
         }
     }
 
+    /// N61.
     #[test]
-    fn edges() {
+    fn n61_zero_repeated_old_and_far_ahead() {
         let mut window = ReplayWindow::new();
-        assert!(window.check(0).is_err());
+        let replayed = Err(Reason::EspReplayed);
+        assert_eq!(window.check(0), replayed, "0 before anything");
+        for seq in 1..=WIDTH + 10 {
+            window.commit(seq).unwrap();
+        }
+        let (last, oldest) = (WIDTH + 10, 11);
+        for seq in [0, last, oldest, oldest - 1, 1] {
+            assert_eq!((window.check(seq), window.commit(seq)), (replayed, replayed), "{seq}");
+        }
+        // A jump by half of the numbers: what lies behind the window is gone, what lies in it is new.
+        let far = last + (1 << 31);
+        window.commit(far).unwrap();
+        for (seq, expected) in [
+            (far, replayed),
+            (far - WIDTH, replayed),
+            (last, replayed),
+            (far - WIDTH + 1, Ok(())),
+            (far - 1, Ok(())),
+        ] {
+            assert_eq!(window.commit(seq), expected, "{seq} after the jump");
+            assert_eq!(window.commit(seq), replayed, "{seq} again");
+        }
+        // One that comes late does not open the window for those that were there before it.
+        let mut window = ReplayWindow::new();
+        let on_time: Vec<u32> = (1..=300).filter(|seq| *seq != 7).collect();
+        on_time.iter().for_each(|seq| window.commit(*seq).unwrap());
+        window.commit(7).unwrap();
+        assert!((0..=300).all(|seq| window.commit(seq).is_err()), "a replay of all");
+        assert_eq!(window.highest(), 300);
+        // At the end of the numbers.
         window.commit(u32::MAX).unwrap();
-        assert!(window.check(u32::MAX - WIDTH).is_err());
-        assert!(window.commit(u32::MAX - WIDTH + 1).is_ok());
-        assert!(window.check(u32::MAX).is_err());
-        assert_eq!(window.highest(), u32::MAX);
+        assert_eq!(window.check(u32::MAX - WIDTH), replayed);
+        assert_eq!(window.commit(u32::MAX - WIDTH + 1), Ok(()));
+        assert_eq!((window.check(u32::MAX), window.highest()), (replayed, u32::MAX));
     }
 }

@@ -143,8 +143,9 @@ fn opens_what_it_sealed_at_every_length() {
     }
 }
 
+/// N62; what is wrong with the packet inside is a matter of `engine::job`.
 #[test]
-fn refuses_every_changed_bit_and_every_truncation() {
+fn n62_every_changed_bit_and_every_truncation() {
     for (cipher, overhead, multiple) in
         [(Cipher::Aes256Gcm, 16 + 16, 4), (Cipher::Aes128Cbc(Integrity::HmacSha256), 24 + 16, 16)]
     {
@@ -187,7 +188,23 @@ fn inner_packets_are_as_large_as_the_link_allows() {
 }
 
 #[test]
-fn looks_at_the_trailer_of_authentic_packets_only() {
+fn n62_packets_of_up_to_60_octets_and_without_anything_but_an_iv() {
+    for cipher in ALL {
+        let sa = sa(cipher, 0x1000, 1);
+        let packet = sealed(&sa, 5, &[0x45; 60]);
+        for len in 0..=60 {
+            for mut short in [packet[..len].to_vec(), vec![0; len], vec![0xff; len]] {
+                let result = open(&sa, &mut short);
+                assert!(matches!(result, Err(Reason::EspMalformed | Reason::EspBadTag)), "{cipher:?} {len}");
+            }
+        }
+        // An IV and a tag that is right, with nothing between them.
+        assert_eq!(open(&sa, &mut forged(&sa, &[])), Err(Reason::EspMalformed), "{cipher:?}");
+    }
+}
+
+#[test]
+fn n62_trailers_of_authentic_packets() {
     let sa = sa(Cipher::Aes128Gcm, 0x1000, 1);
     for (plaintext, expected) in [
         (&[0x45, 1, 0, 4][..], Ok(16..18)),
@@ -196,7 +213,12 @@ fn looks_at_the_trailer_of_authentic_packets_only() {
         (&[1, 2, 2, 41], Ok(16..16)),
         (&[1, 2, 3, 4], Err(Reason::EspBadTrailer)),
         (&[1, 2, 255, 4], Err(Reason::EspBadTrailer)),
+        (&[1, 2, 254, 41], Err(Reason::EspBadTrailer)),
+        (&[1, 2, 0, 0], Err(Reason::EspBadTrailer)),
+        (&[1, 2, 0, 6], Err(Reason::EspBadTrailer)),
         (&[1, 2, 0, 17], Err(Reason::EspBadTrailer)),
+        (&[1, 2, 0, 255], Err(Reason::EspBadTrailer)),
+        (&[1, 2, 255, 59], Err(Reason::EspDummy)),
         (&[1, 2, 0, 59], Err(Reason::EspDummy)),
     ] {
         let mut packet = forged(&sa, plaintext);

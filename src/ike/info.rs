@@ -160,7 +160,8 @@ impl Responder {
         let payloads = parse_chain(first, &payloads).unwrap_or_default();
         match own.request {
             OwnRequest::Liveness => {}
-            OwnRequest::DeleteIke => sa.state = State::Dead,
+            // One that was replaced by reauthentication still has Child SAs.
+            OwnRequest::DeleteIke => self.abandon(sa, GoneReason::Expired),
             OwnRequest::DeleteChild(spi_in) => {
                 self.remove_child(sa, spi_in);
                 self.watch_childless(now, sa);
@@ -241,7 +242,7 @@ impl Responder {
         all.sort_unstable();
         for own_spi in all {
             self.with_sa(own_spi, |this, sa| match sa.state {
-                State::Rekeyed => sa.state = State::Dead,
+                State::Rekeyed => this.abandon(sa, GoneReason::Shutdown),
                 _ => this.close(now, sa, GoneReason::Shutdown),
             });
         }

@@ -26,8 +26,8 @@ use crate::wire::ike::{
 };
 
 /// Longest initial request: it is kept until the peer is authenticated. Those of clients are shorter than a datagram
-/// that IP need not fragment.
-pub(super) const MAX_INIT_LEN: usize = 2 * 1024;
+/// that IP need not fragment; this has room for a proposal with every transform that there could be.
+pub(super) const MAX_INIT_LEN: usize = 4 * 1024;
 
 /// Octets of a payload's header, and of a CERTREQ payload before its first authority.
 const PAYLOAD_HEAD: usize = 4;

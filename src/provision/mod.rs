@@ -234,7 +234,7 @@ impl Authority {
         self.issue(Role::Client, &[name], Validity::days(wall, days), KeyKind::P256)
     }
 
-    /// A certificate with a new key. An RSA one may take seconds to make.
+    /// A certificate with a new key.
     pub fn issue(
         &self,
         role: Role,

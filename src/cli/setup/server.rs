@@ -11,7 +11,6 @@ use crate::provision::{Authority, Role, Validity};
 
 use super::super::Failure;
 use super::super::args::Destination;
-use super::super::terminal::Progress;
 use super::dialogue::Dialogue;
 use super::files::{self, Files, PRIVATE, PUBLIC};
 use super::{
@@ -41,9 +40,7 @@ pub fn run(args: &SetupArgs, wall: Duration, dialogue: Option<Dialogue<'_>>) -> 
         None => authority.issue(Role::Server, &names, validity, kind),
     };
     let ecdsa = issue(KeyKind::P256).map_err(refused)?;
-    let progress = Progress::show("making an RSA key");
     let rsa = issue(KeyKind::Rsa).map_err(refused)?;
-    drop(progress);
 
     let mut files = Files::new(&args.dir, args.force);
     files.add_keeping_old(CONFIGURATION, PUBLIC, configuration(&answers, first));

@@ -74,7 +74,10 @@ fn the_gate_tells_clients_from_strangers_and_both_from_garbage() {
         ("version 1", changed(&|h| h.major = 1)),
         ("version 3, a response", changed(&|h| (h.major, h.response) = (3, true))),
         ("INFORMATIONAL without SPI", changed(&|h| h.spi_r = 0)),
-        ("too long", Header { length: 2049, ..Header::parse(&init).unwrap() }.emit().to_vec()),
+        (
+            "too long",
+            Header { length: MAX_INIT_LEN as u32 + 1, ..Header::parse(&init).unwrap() }.emit().to_vec(),
+        ),
     ];
     for (name, mut bytes) in stopped {
         if name == "too long" {
@@ -275,7 +278,7 @@ fn no_answer_to_a_stranger_is_longer_than_what_it_sent() {
 #[test]
 fn a_half_open_connection_takes_little() {
     // As long as strongSwan's, which asks for everything; and as long as may be.
-    for (len, most) in [(1300, 4096), (MAX_INIT_LEN, 5 * 1024)] {
+    for (len, most) in [(1300, 4608), (MAX_INIT_LEN, 8 * 1024)] {
         half_open_takes(len, most);
     }
 }

@@ -37,7 +37,8 @@ fn selectors_of_a_rekey_are_narrowed_again() {
     let part = between([10, 0, 0, 0], [10, 0, 255, 255]);
     let foreign = [between([203, 0, 113, 1], [203, 0, 113, 1])];
     let first = World::new().connect("alice@example.com", 4500).children[0].clone();
-    let cases: [(&str, &[TrafficSelector], &[TrafficSelector], Option<&[TrafficSelector]>); 6] = [
+    type Selectors<'a> = &'a [TrafficSelector];
+    let cases: [(&str, Selectors<'_>, Selectors<'_>, Option<Selectors<'_>>); 6] = [
         ("wider", &all, &all, Some(&first.ts_r)),
         ("a specific one first", &[first.ts_i[0], all[0]], &[part, all[0]], Some(&[part, all[0]])),
         ("the same", &first.ts_i, &first.ts_r, Some(&first.ts_r)),

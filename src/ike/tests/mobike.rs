@@ -209,6 +209,24 @@ fn a_client_that_has_forgotten_its_old_connection_loses_it_in_time() {
     assert_eq!((world.responder.stats().ike_sas, world.responder.stats().devices), (1, 1));
 }
 
+/// Our Delete of the old IKE SA takes its Child SA along when it is answered, too, and so does a shutdown.
+#[test]
+fn no_child_sa_of_a_replaced_connection_is_left() {
+    let mut world = World::new();
+    let mut first = world.connect("alice@example.com", 4500);
+    again(&mut world);
+    world.take_log();
+    world.advance(Policy::default().linger);
+    let goodbye = first.open(&world.take_sent());
+    assert_eq!(Delete::parse(goodbye.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
+    first.answer(&mut world, &goodbye, &[]);
+    assert_eq!((world.installed.len(), world.responder.stats().child_sas), (1, 1));
+
+    again(&mut world);
+    world.handle(Input::Shutdown);
+    assert_eq!((world.installed.len(), world.responder.stats().child_sas), (0, 0));
+}
+
 #[test]
 fn reauthentication_while_much_is_going_on() {
     // The old one has a rekey under way, and the new one asks for other families.

@@ -43,6 +43,9 @@ request p521 '/CN=P-521'; issue p521 root 36500 "$leaf"
 openssl pkcs8 -topk8 -in p256.key.pem -passout pass:secret -out encrypted.pkcs8.pem
 openssl ecparam -name prime256v1 -genkey -out with-params.key.pem # "EC PARAMETERS" in front
 openssl genrsa -out rsa1024.key.pem 1024 2> /dev/null
+# An exponent of 3. Nobody needs to sign with it.
+openssl genrsa -3 -out rsa-e3.key.pem 2048 2> /dev/null
+openssl req -new -x509 -key rsa-e3.key.pem -subj '/CN=RSA with exponent 3' -days 36500 -sha256 -out rsa-e3.cert.pem
 
 # Clients by usage, all for the P-256 key.
 cp p256.key.pem usage.key.pem
@@ -73,4 +76,5 @@ for bits in 256 384 512; do
 done
 
 # Nothing is signed with these: only their certificates are wanted.
-rm -f tmp.* usage.key.pem root.key.pem p521-root.key.pem other-root.key.pem middle.key.pem ed25519.key.pem ./*.srl
+rm -f tmp.* usage.key.pem root.key.pem p521-root.key.pem other-root.key.pem middle.key.pem ed25519.key.pem \
+    rsa-e3.key.pem ./*.srl

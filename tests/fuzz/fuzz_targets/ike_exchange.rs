@@ -76,7 +76,7 @@ const STEPS: [fn(&mut Run, u8, &[u8]); 21] = [
     },
     |run, which, _| run.delete(which),
     // An answer to our last request.
-    |run, _, _| run.with_peer(Peer::answer),
+    |run, _, _| run.answer(),
     // RFC 4555: a new address, and the words for it.
     |run, from, bytes| {
         let mobike = Notify::new(notify_type::UPDATE_SA_ADDRESSES, bytes).emit();
@@ -151,6 +151,16 @@ impl Run {
         if let Some(message) = message(peer) {
             self.say(message, from, Sender::Anyone);
         }
+    }
+
+    fn answer(&mut self) {
+        let mut next = None;
+        self.with_peer(|peer| {
+            let (answer, successor) = peer.answer()?;
+            next = successor;
+            Some(answer)
+        });
+        self.add(next);
     }
 
     fn say(&mut self, message: Vec<u8>, from: u8, sender: Sender) {
@@ -388,11 +398,22 @@ fn honest_peers_get_through() {
     run.take(&sent);
     for current in 0..5 {
         run.current = current;
-        run.with_peer(Peer::answer);
+        run.answer();
     }
     assert_eq!(run.world.installed.len(), installed + 2);
     run.current = 4;
     run.delete(0xff);
     assert_eq!(run.world.connected.len(), 3);
+    run.world.finish();
+
+    let mut run = Run::default();
+    run.begin(1, &[]);
+    run.authenticate(0, &[]);
+    let sent = run.world.advance(401_000);
+    run.take(&sent);
+    run.answer();
+    assert_eq!(run.peers.len(), 2, "our own rekey of the IKE SA");
+    run.with_peer(|peer| Some(peer.inform(&[])));
+    assert_eq!(run.peers[1].next_id, 1, "and is answered");
     run.world.finish();
 }

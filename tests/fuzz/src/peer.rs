@@ -52,6 +52,8 @@ impl Suite {
 /// The client's side of one IKE SA.
 pub struct Peer {
     suite: Suite,
+    /// Whether the client has begun it, and not the responder by a rekey.
+    began: bool,
     /// From which address it sends.
     pub from: u8,
     pub spi_i: u64,
@@ -141,39 +143,37 @@ impl Beginning {
         let nr = body(&payloads, Kind::Nonce)?;
         let skeyseed = prf(self.suite.prf, &[&NONCE, nr].concat(), &[shared.expose()]);
         let spis = (self.spi_i, header.spi_r);
-        Some(Peer::new(self.suite, from, spis, &skeyseed, nr, [&self.request, nr].concat(), 1))
+        let mut peer = Peer::new(self.suite, true, spis, &skeyseed, [&NONCE, nr]);
+        (peer.from, peer.signed, peer.next_id) = (from, [&self.request, nr].concat(), 1);
+        Some(peer)
     }
 }
 
 impl Peer {
-    fn new(
-        suite: Suite,
-        from: u8,
-        spis: (u64, u64),
-        skeyseed: &Secret,
-        nr: &[u8],
-        signed: Vec<u8>,
-        next_id: u32,
-    ) -> Self {
+    fn new(suite: Suite, began: bool, spis: (u64, u64), skeyseed: &Secret, nonces: [&[u8]; 2]) -> Self {
         let Suite { cipher, prf } = suite;
-        let seed = [&NONCE[..], nr, &spis.0.to_be_bytes(), &spis.1.to_be_bytes()];
+        let [ni, nr] = nonces;
+        let seed = [ni, nr, &spis.0.to_be_bytes(), &spis.1.to_be_bytes()];
         let (p, a, e) = (prf.output_len(), cipher.integrity_len(), cipher.encryption_len());
         let keymat = prf_plus(prf, skeyseed.expose(), &seed, 3 * p + 2 * a + 2 * e).expect("key material");
         let (sk_d, rest) = keymat.expose().split_at(p);
         let (sk_a, rest) = rest.split_at(2 * a);
         let (sk_e, sk_p) = rest.split_at(2 * e);
         let key = |e: &[u8], a: &[u8]| CipherKey::new(cipher, &[e, a].concat()).expect("key");
+        let (i, r) = (key(&sk_e[..e], &sk_a[..a]), key(&sk_e[e..], &sk_a[a..]));
+        let (seal, open) = if began { (i, r) } else { (r, i) };
         Self {
             suite,
-            from,
+            began,
+            from: 0,
             spi_i: spis.0,
             spi_r: spis.1,
-            seal: key(&sk_e[..e], &sk_a[..a]),
-            open: key(&sk_e[e..], &sk_a[a..]),
+            seal,
+            open,
             sk_d: sk_d.into(),
             sk_pi: sk_p[..p].into(),
-            signed,
-            next_id,
+            signed: Vec::new(),
+            next_id: 0,
             ivs: 0,
             expected: Expected::Nothing,
             children: Vec::new(),
@@ -199,7 +199,8 @@ impl Peer {
         *plaintext.last_mut().expect("not empty") = pad;
         let (mut iv, mut tag) = (vec![0; cipher.iv_len()], vec![0; cipher.tag_len()]);
         let sealed_len = iv.len() + plaintext.len() + tag.len();
-        let header = header((self.spi_i, self.spi_r), exchange, response, id);
+        let header =
+            Header { initiator: self.began, ..header((self.spi_i, self.spi_r), exchange, response, id) };
         let head = emit_protected_head(header, first, fragment, sealed_len);
         self.ivs += 1;
         self.seal.seal(self.ivs, &head, &mut iv, &mut plaintext, &mut tag).expect("sealed");
@@ -253,24 +254,43 @@ impl Peer {
         self.request(Exchange::Informational, &chain, Expected::Nothing)
     }
 
-    /// A fitting answer to our last request: to a rekey the Child SA that was offered, to all else nothing.
-    pub fn answer(&mut self) -> Option<Vec<u8>> {
+    /// A fitting answer to the last request of the responder: to a rekey the SA that was offered, to all else nothing. With
+    /// the IKE SA that replaces this one, where the request was for that.
+    pub fn answer(&mut self) -> Option<(Vec<u8>, Option<Self>)> {
         let asked = self.asked.take()?;
         let payloads = parse_chain(asked.first, &asked.bytes).ok()?;
-        let mut chain = Chain::new();
+        let (mut chain, mut next) = (Chain::new(), None);
         if let Some(sa) = body(&payloads, Kind::Sa).filter(|_| asked.exchange == Exchange::CreateChildSa) {
             let mut chosen = parse_proposals(sa).ok()?.into_iter().next()?;
-            let theirs = chosen.spi.first_chunk().map(|spi| u32::from_be_bytes(*spi))?;
             self.next_spi += 1;
-            chosen.spi = self.next_spi.to_be_bytes().to_vec();
-            self.children.push((self.next_spi, theirs));
+            if let Ok(theirs) = chosen.spi.as_slice().try_into().map(u64::from_be_bytes) {
+                let spi = 0x9900_0000_0000_0000 + u64::from(self.next_spi);
+                chosen.spi = spi.to_be_bytes().to_vec();
+                let (pair, ke) = (KeyPair::generate(GROUP).expect("key pair"), body(&payloads, Kind::Ke)?);
+                let public = Ke { group: GROUP.transform_id(), data: pair.public() }.emit();
+                let ni = body(&payloads, Kind::Nonce)?;
+                let shared = pair.agree(Ke::parse(ke).ok()?.data).ok()?;
+                let skeyseed = prf(self.suite.prf, self.sk_d.expose(), &[shared.expose(), ni, &NONCE]);
+                next = Some(Self::new(self.suite, false, (theirs, spi), &skeyseed, [ni, &NONCE]));
+                chain.push(Kind::Ke, &public);
+            } else {
+                let theirs = chosen.spi.first_chunk().map(|spi| u32::from_be_bytes(*spi))?;
+                chosen.spi = self.next_spi.to_be_bytes().to_vec();
+                self.children.push((self.next_spi, theirs));
+                for kind in [Kind::TsI, Kind::TsR] {
+                    chain.push(kind, body(&payloads, kind)?);
+                }
+            }
             chain.push(Kind::Sa, &emit_proposals(&[chosen]));
             chain.push(Kind::Nonce, &NONCE);
-            for kind in [Kind::TsI, Kind::TsR] {
-                chain.push(kind, body(&payloads, kind)?);
-            }
         }
-        Some(self.seal((asked.exchange, true, asked.id), chain.first(), None, chain.bytes()))
+        let answer = self.seal((asked.exchange, true, asked.id), chain.first(), None, chain.bytes());
+        Some((answer, next.map(|next| self.hand_over(next))))
+    }
+
+    fn hand_over(&self, mut next: Self) -> Self {
+        (next.from, next.children, next.next_spi) = (self.from, self.children.clone(), self.next_spi);
+        next
     }
 
     /// Takes a message of the responder. The IKE SA that replaces this one, where the answer makes it.
@@ -303,9 +323,8 @@ impl Peer {
                 let seed = [shared.expose(), &NONCE, nr];
                 let skeyseed = prf(self.suite.prf, self.sk_d.expose(), &seed);
                 let spi_r = proposal.spi.first_chunk().map(|spi| u64::from_be_bytes(*spi))?;
-                let mut next = Self::new(self.suite, self.from, (spi_i, spi_r), &skeyseed, nr, Vec::new(), 0);
-                (next.children, next.next_spi) = (self.children.clone(), self.next_spi);
-                Some(next)
+                let next = Self::new(self.suite, true, (spi_i, spi_r), &skeyseed, [&NONCE, nr]);
+                Some(self.hand_over(next))
             }
         }
     }

@@ -47,7 +47,7 @@ fn bad_values(group: Group) -> Vec<(&'static str, Vec<u8>)> {
         ("one octet", vec![4]),
         ("one octet less", vec![9; len - 1]),
         ("one octet more", vec![9; len + 1]),
-        ("far too long", vec![9; 4000]),
+        ("far too long", vec![9; 3000]),
         ("zeros", vec![0; len]),
     ];
     let small = |value: u8| [vec![0; len - 1], vec![value]].concat();
@@ -115,6 +115,7 @@ fn n29_public_values_that_are_none() {
             payloads.extend([(Kind::Nonce, vec![1; 32]), (Kind::Ke, ke)]);
             let refused = alice.request(&mut world, Exchange::CreateChildSa, &payloads);
             assert_eq!(refused.error(), Some(SYNTAX), "{name}, {group:?}");
+            world.advance(6 * SECOND); // a client may try ten times a minute
         }
     }
     goes_on(&mut world, &mut alice, "N29");
@@ -133,7 +134,7 @@ fn n30_nonces_of_every_length() {
         (17, Told::Accepted),
         (256, Told::Accepted),
         (257, Told::error(SYNTAX)),
-        (4000, Told::error(SYNTAX)),
+        (3000, Told::error(SYNTAX)),
         (65000, Told::Nothing),
     ] {
         let sent = world.exchange(client.path, &[hello.with(Kind::Nonce, &vec![7; len])]);

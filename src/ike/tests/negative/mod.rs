@@ -6,6 +6,7 @@ mod authentication;
 mod certificates;
 mod chain;
 mod child;
+mod configuration;
 mod header;
 mod key_exchange;
 mod lifetime;

@@ -15,8 +15,11 @@ fn auth_of(payloads: &[(Kind, Vec<u8>)]) -> Vec<u8> {
     payloads.iter().find(|payload| payload.0 == Kind::Auth).unwrap().1.clone()
 }
 
+/// A name, and what is made of the good AUTH payload.
+type Spoil<'a> = (&'a str, &'a dyn Fn(&[u8]) -> Vec<u8>);
+
 /// Runs IKE_AUTH with an AUTH payload made of the good one: all fail, and with one of `notifies`.
-fn all_fail(case: &str, setup: impl Fn(&World) -> Initiator, table: &[(&str, &dyn Fn(&[u8]) -> Vec<u8>)]) {
+fn all_fail(case: &str, setup: impl Fn(&World) -> Initiator, table: &[Spoil<'_>]) {
     let mut world = World::new();
     for (name, spoil) in table {
         let client = setup(&world);
@@ -60,7 +63,7 @@ fn n38_digital_signatures_in_odd_forms() {
         bad[4] = length;
         bad
     };
-    let ecdsa: &[(&str, &dyn Fn(&[u8]) -> Vec<u8>)] = &[
+    let ecdsa: &[Spoil<'_>] = &[
         ("nothing", &|_| digital(&[], &[])[..4].to_vec()),
         ("a cut payload", &|_| vec![auth_method::DIGITAL_SIGNATURE, 0]),
         ("ASN.1 length 0", &|a| with_length(a, 0)),

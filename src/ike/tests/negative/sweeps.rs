@@ -144,7 +144,11 @@ fn inside(exchange: Exchange, what: &str) {
             if authenticating {
                 half_open_by_curve(&mut world)
             } else {
-                world.connect("alice@example.com", 4500)
+                // INITIAL_CONTACT: of the connection before nothing is left.
+                let mut alice = Initiator::new(&world, world.client_cert("alice@example.com"), 4500);
+                alice.initial_contact = true;
+                alice.connect(&mut world).unwrap();
+                alice
             }
         });
         let chain = recorded(&mut peer, exchange, what);
