@@ -56,7 +56,7 @@ impl Responder {
         self.rng.fill(&mut follow_up.link);
         let link = Notify::new(notify_type::ADDITIONAL_KEY_EXCHANGE, &follow_up.link).emit();
         chain.push(Kind::Notify, &link);
-        sa.follow_up = Some(follow_up);
+        sa.follow_up = Some(Box::new(follow_up));
         self.timers.set(Timer::FollowUp(sa.own_spi), now.mono + self.config.policy.linger);
         self.answer(sa, exchange, message_id, &chain);
     }
@@ -72,7 +72,7 @@ impl Responder {
         let known = sa.follow_up.take_if(|known| link.is_some_and(|link| link.data == known.link));
         let known = known.filter(|_| matches!(sa.state, State::Established));
         let result = known.ok_or(Refusal::StateNotFound);
-        let result = result.and_then(|known| self.follow_up(now, sa, message_id, payloads, known));
+        let result = result.and_then(|known| self.follow_up(now, sa, message_id, payloads, *known));
         if let Err(why) = result {
             if !matches!(why, Refusal::StateNotFound | Refusal::Busy | Refusal::ChildNotFound(_)) {
                 self.note_refused(sa, why);

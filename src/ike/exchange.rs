@@ -87,7 +87,7 @@ impl Responder {
         if protected.fragment.is_some_and(|fragment| fragment.number != 1) {
             return;
         }
-        if sa.previous.as_ref().unwrap_or(&sa.channel).open(protected).is_err() {
+        if sa.previous.as_deref().unwrap_or(&sa.channel).open(protected).is_err() {
             self.stats.bad_tag += 1;
             return;
         }

@@ -92,7 +92,7 @@ impl Responder {
         let channel = Channel::new(suite.cipher, &keys.protect_i, &keys.protect_r)?;
         (init.sk_pi, init.sk_pr, sa.sk_d) = (keys.sk_pi, keys.sk_pr, keys.sk_d);
         self.answer(sa, Exchange::IkeIntermediate, header.message_id, &chain);
-        sa.previous = Some(std::mem::replace(&mut sa.channel, channel));
+        sa.previous = Some(Box::new(std::mem::replace(&mut sa.channel, channel)));
         Ok(())
     }
 

@@ -45,7 +45,7 @@ pub(super) struct IkeSa {
     pub(super) sk_d: Secret,
     pub(super) channel: Channel,
     /// The one of our last answer, where that changed the keys.
-    pub(super) previous: Option<Channel>,
+    pub(super) previous: Option<Box<Channel>>,
     /// A PPK is mixed into the keys.
     pub(super) has_ppk: bool,
     pub(super) path: Path,
@@ -61,7 +61,7 @@ pub(super) struct IkeSa {
     /// An answer that waits.
     pub(super) pending: Option<Pending>,
     /// A rekey of the peer whose additional key exchanges are under way.
-    pub(super) follow_up: Option<FollowUp>,
+    pub(super) follow_up: Option<Box<FollowUp>>,
     pub(super) reassembly: Option<Reassembly>,
     /// Message ID of our next request.
     pub(super) next_request_id: u32,

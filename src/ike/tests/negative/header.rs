@@ -159,10 +159,15 @@ fn n08_exchanges_of_other_types() {
     let mut client = half_open(&mut world, 4500);
     // 43 and 44 are IKE_INTERMEDIATE and IKE_FOLLOWUP_KE, which have their place only where they were agreed on.
     let others = [0, 33, 38, 39, 40, 41, 42, 43, 44, 240, 255];
+    // An authenticated peer is told that nothing has begun (RFC 9370): tests of post_quantum.
+    let told = |client: &Initiator, number| number == 44 && client.next_id > 1;
     let ignored = |world: &mut World, client: &mut Initiator, id, case: &str| {
         for number in others {
             let exchange = Exchange::from_u8(number);
             for response in [false, true] {
+                if told(client, number) && !response {
+                    continue;
+                }
                 let message = client.seal(client.header(exchange, id, response), &new_chain());
                 world.handle(Input::Datagram { path: client.path, bytes: &message });
                 assert!(world.take_sent().is_empty(), "{case}: exchange {number}, response {response}");
