@@ -50,8 +50,8 @@ fn encapsulate_with(
 pub struct KeyPair(Keys);
 
 enum Keys {
-    MlKem768(ml_kem::DecapsulationKey<MlKem768>),
-    MlKem1024(ml_kem::DecapsulationKey<MlKem1024>),
+    MlKem768(Box<ml_kem::DecapsulationKey<MlKem768>>),
+    MlKem1024(Box<ml_kem::DecapsulationKey<MlKem1024>>),
 }
 
 impl KeyPair {
@@ -65,8 +65,8 @@ impl KeyPair {
     fn from_seed(kem: Kem, seed: &[u8; 64]) -> Self {
         let mut seed = Seed::from(*seed);
         let keys = match kem {
-            Kem::MlKem768 => Keys::MlKem768(MlKem768::from_seed(&seed).0),
-            Kem::MlKem1024 => Keys::MlKem1024(MlKem1024::from_seed(&seed).0),
+            Kem::MlKem768 => Keys::MlKem768(Box::new(MlKem768::from_seed(&seed).0)),
+            Kem::MlKem1024 => Keys::MlKem1024(Box::new(MlKem1024::from_seed(&seed).0)),
         };
         seed.zeroize();
         Self(keys)
