@@ -316,8 +316,6 @@ pub(super) struct Initiator {
     pub(super) no_ppk_auth: bool,
     /// SK_d, SK_pi and SK_pr without the PPK.
     unmixed: Option<(Vec<u8>, Vec<u8>, Vec<u8>)>,
-    /// Number of the first proposal of a Child SA.
-    pub(super) first_esp_proposal: u8,
     pub(super) ca: Vec<u8>,
     pub(super) spi_i: u64,
     pub(super) spi_r: u64,
@@ -395,7 +393,6 @@ impl Initiator {
             ppk: None,
             use_ppk: false,
             no_ppk_auth: false,
-            first_esp_proposal: FIRST_ESP_PROPOSAL,
             ca: world.authority.cert_der().to_vec(),
             spi_i,
             spi_r: 0,
@@ -784,7 +781,7 @@ impl Initiator {
     pub(super) fn child_payloads(&mut self, groups: &[Option<Group>]) -> Vec<(Kind, Vec<u8>)> {
         self.next_esp_spi += 1;
         let spi = self.next_esp_spi.to_be_bytes().to_vec();
-        let proposals: Vec<_> = (self.first_esp_proposal..)
+        let proposals: Vec<_> = (FIRST_ESP_PROPOSAL..)
             .zip(groups)
             .map(|(number, group)| {
                 let mut transforms = protection(self.esp);
@@ -965,7 +962,6 @@ impl Initiator {
         if proposal.transforms.iter().any(|t| t.kind == transform_type::KE) {
             self.take_additional(proposal);
         }
-        assert!(proposal.number >= self.first_esp_proposal, "it has the number that it was given");
         assert!(protection(self.esp).iter().all(|wanted| proposal.transforms.contains(wanted)));
         let selectors = |kind| parse_selectors(opened.body(kind).unwrap()).unwrap();
         let (ts_i, ts_r) = (selectors(Kind::TsI), selectors(Kind::TsR));

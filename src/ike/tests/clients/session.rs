@@ -53,7 +53,7 @@ impl Session {
         let mut client = Initiator::new(world, who.cert, 4500);
         (client.signing, client.id_i, client.id_r) = (who.signing, who.id_i, who.id_r);
         (_, client.cipher, client.prf, _) = choice.ike;
-        (client.esp, client.first_esp_proposal) = (choice.esp.1, 1);
+        client.esp = choice.esp.1;
         (client.asked, client.offered) = (script.asked.to_vec(), script.offered.clone());
         client.ni = random::<48>()[..script.nonce_len].to_vec();
         client.mobike = script.auth.contains(&Part::Notify(notify_type::MOBIKE_SUPPORTED));
