@@ -31,7 +31,7 @@ mod worker;
 pub mod host;
 
 pub use crate::dns::Suffix;
-pub use crate::ike::{Access, Credential, Identity, Pattern, Secrets};
+pub use crate::ike::{Access, Credential, Identity, Pattern, Ppk, Secrets};
 pub use crate::nat::Prefix96;
 pub use clock::Clock;
 pub use config::{Config, MAX_TUNNEL_DOMAINS, Pool, SignIn, Split};

@@ -9,7 +9,7 @@ use super::Error;
 use super::files::Files;
 use crate::cli::args::Source;
 use crate::crypto::Secret;
-use crate::ike::Ppk;
+use crate::engine::Ppk;
 
 /// RFC 8784 section 6 wants 256 bits.
 const SHORTEST_KEY: usize = 32;
