@@ -270,7 +270,7 @@ impl Responder {
                 self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::DeleteChild(spi_in)));
             }
             Timer::ChildLifetime(spi_in) => {
-                self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
+                self.with_child(spi_in, |this, sa| this.renew_child(now, sa, spi_in));
             }
             Timer::FollowUp(own_spi) => self.with_sa(own_spi, |this, sa| {
                 sa.follow_up = None;

@@ -66,7 +66,7 @@ use budget::Budget;
 use gate::{Shared, Standing};
 use half_open::Admission;
 use lease::Leases;
-use sa::{IkeSa, InitiatedBy, OwnRequest, State};
+use sa::{IkeSa, InitiatedBy, State};
 use timer::Timers;
 
 use crate::base::{DeviceId, Now, Path, Random, TrafficSelector};
@@ -194,7 +194,7 @@ impl Responder {
                 sa.path = path;
             }),
             Input::NearlyExhausted { spi_in } => {
-                self.with_child(spi_in, |this, sa| this.request(now, sa, OwnRequest::RekeyChild(spi_in)));
+                self.with_child(spi_in, |this, sa| this.relieve_child(now, sa, spi_in));
             }
             Input::Plan(plan) => self.handle_plan(now, plan),
             Input::Identity(identity) => self.handle_identity(now, *identity),

@@ -14,7 +14,7 @@ use super::plan::ASK_AGAIN;
 use super::proposal::{IkeSuite, Kems, choose_esp, choose_ike, own_esp_offer, own_ike_offer};
 use super::sa::{IkeSa, InitiatedBy, OwnIkeRekey, OwnRekey, OwnRequest, Rival, State};
 use super::selector::{keep_common_families, narrow};
-use super::{GoneReason, Output, Responder, Timer};
+use super::{GoneReason, Output, Responder, System, Timer};
 use crate::base::Now;
 use crate::crypto::dh::KeyPair;
 use crate::wire::ike::{
@@ -34,12 +34,32 @@ impl<S> Rival<S> {
     }
 }
 
+fn is_windows(sa: &IkeSa) -> bool {
+    sa.client.as_ref().is_some_and(|client| client.system == Some(System::Windows))
+}
+
 /// The error notify of an answer.
 fn refusal(payloads: &[Payload<'_>]) -> Option<u16> {
     notifies(payloads).map(|notify| notify.kind).find(|kind| *kind < notify_type::INITIAL_CONTACT)
 }
 
 impl Responder {
+    /// A Child SA is old. Windows refuses our rekeys and renews its SAs itself, more often than that.
+    pub(super) fn renew_child(&mut self, now: Now, sa: &mut IkeSa, spi_in: u32) {
+        if !is_windows(sa) {
+            self.request(now, sa, OwnRequest::RekeyChild(spi_in));
+        }
+    }
+
+    /// The sequence numbers of a Child SA come to their end: one that cannot be rekeyed cannot stay.
+    pub(super) fn relieve_child(&mut self, now: Now, sa: &mut IkeSa, spi_in: u32) {
+        if is_windows(sa) {
+            self.close(now, sa, GoneReason::Expired);
+        } else {
+            self.request(now, sa, OwnRequest::RekeyChild(spi_in));
+        }
+    }
+
     /// A request to replace a Child SA: without a new key exchange, which some clients refuse. `None` if there is
     /// nothing to replace.
     pub(super) fn child_rekey_request(&mut self, sa: &IkeSa, spi_in: u32) -> Option<(Chain, OwnRekey)> {

@@ -416,7 +416,7 @@ impl Initiator {
             vendors: vec![],
             server_auth: 0,
             server_cert: vec![],
-            asked: vec![1, 2, 3, 8, 23456],
+            asked: vec![1, 2, 3, 8, 16000],
             offered: vec![everything()],
             address: None,
             dns: vec![],

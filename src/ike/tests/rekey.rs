@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::crypto::Group;
+use crate::crypto::sign::KeyKind;
 use crate::ike::testing::*;
 use crate::ike::{Input, Policy};
 use crate::wire::ike::*;
@@ -249,4 +250,21 @@ fn our_own_rekey_refused_ends_the_connection() {
     assert_eq!(world.take_log(), ["remove", "gone alice@example.com: not rekeyed in time"]);
     let goodbye = client.open(&goodbye);
     assert_eq!(Delete::parse(goodbye.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
+}
+
+#[test]
+fn child_sas_of_windows_are_never_rekeyed_by_us() {
+    let policy = Policy { liveness_after: Duration::from_secs(1_000_000), ..Policy::default() };
+    let lifetime = policy.child_lifetime;
+    let mut world = World::with(KeyKind::P256, policy, 24);
+    let mut client = Initiator::new(&world, world.client_cert("alice@example.com"), 4500);
+    client.asked = vec![1, 3, 23456];
+    client.connect(&mut world).unwrap();
+    world.take_log();
+    world.advance(lifetime + Duration::from_secs(1));
+    assert!(world.take_sent().is_empty(), "its age is no reason");
+    world.handle(Input::NearlyExhausted { spi_in: client.children[0].peer_spi });
+    let delete = client.open(&world.take_sent());
+    assert_eq!(Delete::parse(delete.body(Kind::Delete).unwrap()), Ok(Delete::Ike));
+    assert_eq!(world.take_log(), ["remove", "gone alice@example.com: not rekeyed in time"]);
 }
