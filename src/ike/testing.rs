@@ -904,16 +904,21 @@ impl Initiator {
     /// Our AUTH payload by a shared key (RFC 7296 section 2.15).
     pub(super) fn shared_key_auth(&self, key: &[u8]) -> Vec<u8> {
         let mac = prf(self.prf, &self.sk_pi, &[&self.id_body()]);
-        let octets = [&self.request[..], &self.nr, mac.expose()].concat();
+        let octets = [&self.request[..], &self.nr, mac.expose(), &self.int_auth(self.first_auth())].concat();
         let padded = prf(self.prf, key, &[b"Key Pad for IKEv2"]);
         let mac = prf(self.prf, padded.expose(), &[&octets]);
         Auth { method: auth_method::SHARED_KEY, data: mac.expose() }.emit()
     }
 
+    /// Message ID of the first IKE_AUTH.
+    fn first_auth(&self) -> u32 {
+        1 + self.kems.len() as u32
+    }
+
     /// Checks the AUTH payload of the responder, whose IDr was `id_r`, by a shared key.
     pub(super) fn check_shared_key(&self, auth: &[u8], id_r: &[u8], key: &[u8]) {
         let mac = prf(self.prf, &self.sk_pr, &[id_r]);
-        let octets = [&self.response[..], &self.ni, mac.expose()].concat();
+        let octets = [&self.response[..], &self.ni, mac.expose(), &self.int_auth(self.first_auth())].concat();
         let padded = prf(self.prf, key, &[b"Key Pad for IKEv2"]);
         let mac = prf(self.prf, padded.expose(), &[&octets]);
         assert_eq!(Auth::parse(auth), Ok(Auth { method: auth_method::SHARED_KEY, data: mac.expose() }));

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::crypto::Secret;
 use crate::crypto::mschapv2::{Attempt, msk, nt_hash};
 use crate::crypto::sign::KeyKind;
+use crate::crypto::{Kem, Secret};
 use crate::ike::testing::*;
 use crate::ike::{AuthError, EapError, Event, Input, Pattern, Policy};
 use crate::wire::eap::{Packet, code, kind};
@@ -60,6 +60,9 @@ impl Eap {
         let request = client.init_request();
         let answer = world.exchange(client.path, &[request]);
         assert_eq!(client.handle_init(&answer), InitAnswer::Done);
+        for kem in client.kems.clone() {
+            client.intermediate(world, kem).unwrap();
+        }
         let mut payloads = client.auth_payloads();
         payloads.retain(|(kind, _)| !matches!(kind, Kind::Auth | Kind::Cert));
         let opened = client.request(world, Exchange::IkeAuth, &payloads);
@@ -196,6 +199,17 @@ fn a_user_name_and_a_password_let_in() {
 }
 
 /// Windows: a domain, an address as IDi, no IDr, classic signatures; small fragments, or none.
+/// Both sides prove also what was exchanged before.
+#[test]
+fn a_password_behind_additional_key_exchanges() {
+    let mut world = world();
+    let mut client = Initiator::new(&world, world.client_cert("laptop"), 4500);
+    client.additional = vec![vec![37], vec![36]];
+    let mut eap = Eap::begin_with(&mut world, client);
+    assert_eq!(eap.client.kems, [Kem::MlKem1024, Kem::MlKem768]);
+    assert_eq!(eap.connect(&mut world, "alice", PASSWORD), Ok(()));
+}
+
 #[test]
 fn a_domain_before_the_name_does_not_count() {
     let mut world = world();

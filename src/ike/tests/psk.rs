@@ -1,6 +1,6 @@
 //! Clients with a pre-shared key of their own.
 
-use crate::crypto::Secret;
+use crate::crypto::{Kem, Secret};
 use crate::ike::testing::*;
 use crate::ike::{AuthError, Event, Input};
 use crate::wire::ike::*;
@@ -27,6 +27,9 @@ fn connect(world: &mut World, client: &mut Initiator, key: &[u8]) -> Result<(), 
     let request = client.init_request();
     let answer = world.exchange(client.path, &[request]);
     assert_eq!(client.handle_init(&answer), InitAnswer::Done);
+    for kem in client.kems.clone() {
+        client.intermediate(world, kem)?;
+    }
     let mut payloads = client.auth_payloads();
     payloads.retain(|(kind, _)| *kind != Kind::Cert);
     let auth = client.shared_key_auth(key);
@@ -42,6 +45,17 @@ fn connect(world: &mut World, client: &mut Initiator, key: &[u8]) -> Result<(), 
     client.check_shared_key(opened.body(Kind::Auth).unwrap(), id_r, key);
     client.take_connection(&opened);
     Ok(())
+}
+
+/// Both sides prove also what was exchanged before.
+#[test]
+fn a_key_behind_an_additional_key_exchange() {
+    let mut world = World::new();
+    let_in(&mut world, &[("phone", KEY)]);
+    let mut phone = client(&world, 4500, IdType::Fqdn, b"phone");
+    phone.additional = vec![vec![36]];
+    assert_eq!(connect(&mut world, &mut phone, KEY), Ok(()));
+    assert_eq!(phone.kems, [Kem::MlKem768]);
 }
 
 #[test]
