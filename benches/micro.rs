@@ -27,7 +27,7 @@ use pterodapter::wire::{checksum, dns, forti, ppp, tcp};
 use ring::hmac;
 
 use support::packets::{self, child_sa};
-use support::{Run, Target, tls};
+use support::{Run, Target, at_least, tls};
 
 /// Packets that are worked on in one go; the median of `REPEATS` goes is one measurement.
 const PACKETS: usize = 128;
@@ -91,15 +91,6 @@ const TARGETS: [Target; 13] = [
     at_most("TLS: 32 frames at once / one by one", "TLS 32 frames at once", "TLS one by one", 0.62),
     at_most("hand-off: 32 at once / one by one", "hand-off 32 at once", "hand-off one by one", 0.3),
 ];
-
-const fn at_least(
-    what: &'static str,
-    numerator: &'static str,
-    denominator: &'static str,
-    limit: f64,
-) -> Target {
-    Target { what, numerator, denominator, at_least: true, limit }
-}
 
 const fn at_most(
     what: &'static str,

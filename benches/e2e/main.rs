@@ -27,7 +27,7 @@ use daemon::Daemon;
 use gateway::Seen;
 use naive::{Naive, joined};
 use sockets::{Segmented, TRAIN};
-use support::{Run, Target, packets};
+use support::{Run, Target, at_least, packets};
 
 /// Octets of an inner packet: what the PPP link carries.
 const LEN: usize = 1354;
@@ -186,15 +186,6 @@ const TARGETS: [Target; 14] = [
         0.9,
     ),
 ];
-
-const fn at_least(
-    what: &'static str,
-    numerator: &'static str,
-    denominator: &'static str,
-    limit: f64,
-) -> Target {
-    Target { what, numerator, denominator, at_least: true, limit }
-}
 
 impl Measured {
     fn record(&self, run: &mut Run, name: &str) {

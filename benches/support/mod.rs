@@ -55,6 +55,16 @@ pub struct Target {
     pub limit: f64,
 }
 
+/// `numerator` is at least `limit` times `denominator`.
+pub const fn at_least(
+    what: &'static str,
+    numerator: &'static str,
+    denominator: &'static str,
+    limit: f64,
+) -> Target {
+    Target { what, numerator, denominator, at_least: true, limit }
+}
+
 /// How a run ended; what is worse is greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
