@@ -114,7 +114,8 @@ impl Responder {
             match (sa.channel.seal(header, &chain, sa.fragmentation), id.checked_add(1)) {
                 (Ok(datagrams), Some(next)) => {
                     sa.next_request_id = next;
-                    sa.outstanding = Some(Outstanding::new(request, (id, exchange), datagrams, proposed));
+                    let own = Outstanding::new(request, (id, exchange), datagrams, proposed);
+                    sa.outstanding = Some(Box::new(own));
                     self.send_request(now, sa);
                 }
                 _ => return self.abandon(sa, GoneReason::Expired),

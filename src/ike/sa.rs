@@ -65,7 +65,7 @@ pub(super) struct IkeSa {
     pub(super) reassembly: Option<Reassembly>,
     /// Message ID of our next request.
     pub(super) next_request_id: u32,
-    pub(super) outstanding: Option<Outstanding>,
+    pub(super) outstanding: Option<Box<Outstanding>>,
     pub(super) queued: VecDeque<OwnRequest>,
     pub(super) children: Vec<Child>,
     /// What the peer may still create or rekey.
